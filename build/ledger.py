@@ -1,0 +1,137 @@
+"""Records which units of work are done, and commits their files so that nothing half-written is ever read as whole.
+
+A unit's file is written under a temporary name, synced and renamed; then its entry, a small JSON file with hash, row count and
+fingerprint, is written the same way. A unit is done when its entry exists, carries the fingerprint of today's settings and
+inputs, and the file has the size it names. One entry a unit needs no lock and no rewriting of a common file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Entry", "Ledger", "Output", "changed_settings", "write_atomic", "write_json"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A committed unit.
+
+    Attributes:
+        file: Name of the unit's file.
+        sha256: Hash of its bytes.
+        size: Length in bytes.
+        rows: Number of rows.
+        fingerprint: Hash of all that the content depends on.
+        settings: The options it was made with, so that a mismatch can be explained and the manifest tells the truth.
+        facts: Counts and timings that the stage reports.
+    """
+
+    file: str
+    sha256: str
+    size: int
+    rows: int
+    fingerprint: str
+    settings: dict[str, Any]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Output:
+    """A computed unit: `write` puts it into a file; `facts` are the counts and timings to report."""
+
+    rows: int
+    facts: dict[str, Any]
+    write: Callable[[Path], object]
+
+
+def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Say which settings differ, and how; empty if none does."""
+    names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    return ", ".join(f"{name} was {old.get(name)}, is {new.get(name)}" for name in names)
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, sync it, and rename it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically."""
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+class Ledger:
+    """The units of one stage, in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, unit: str) -> Path:
+        """Return where a unit's file lies."""
+        return self.folder / unit
+
+    def entry(self, unit: str) -> Entry | None:
+        """Return a unit's entry, or None if it has none that can be read."""
+        try:
+            return Entry(**json.loads(self._entry_path(unit).read_text(encoding="utf-8")))
+        except (FileNotFoundError, json.JSONDecodeError, TypeError, UnicodeDecodeError):
+            return None
+
+    def why_not_done(self, unit: str, fingerprint: str, settings: dict[str, Any]) -> str | None:
+        """Return None if a unit is done, else the reason why it must be done."""
+        entry = self.entry(unit)
+        if entry is None:
+            return "not done yet"
+        if entry.fingerprint != fingerprint:
+            changes = changed_settings(entry.settings, settings)
+            return f"changed: {changes}" if changes else "inputs changed"
+        try:
+            size = self.path(unit).stat().st_size
+        except FileNotFoundError:
+            return "its file is gone"
+        return None if size == entry.size else f"its file has {size} bytes, {entry.size} were written"
+
+    def commit(self, unit: str, fingerprint: str, settings: dict[str, Any], output: Output) -> Entry:
+        """Write a unit's file and then its entry."""
+        path = self.path(unit)
+        self._entry_path(unit).unlink(missing_ok=True)  # an old entry must not vouch for the new file
+        write_atomic(path, output.write)
+        entry = Entry(unit, _hash(path), path.stat().st_size, output.rows, fingerprint, settings, output.facts)
+        write_json(self._entry_path(unit), asdict(entry))
+        return entry
+
+    def remove_others(self, units: set[str]) -> None:
+        """Remove units that no longer exist (the number of shards changed): the entry first, then the file."""
+        for path in self.folder.glob("*.json"):
+            unit = path.name.removesuffix(".json")
+            if unit not in units:
+                path.unlink()
+                self.path(unit).unlink(missing_ok=True)
+
+    def _entry_path(self, unit: str) -> Path:
+        return self.folder / f"{unit}.json"
+
+
+def _hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

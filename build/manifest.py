@@ -1,0 +1,113 @@
+"""The build manifest: what a published dataset was made from, with what, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from build.config import STAGES, digest
+from build.ledger import Entry, write_json
+from build.plan import LABELER_FILE, Plan
+from mlimagenet_data.schema import SCHEMA_VERSION, USABLE_STATUSES
+
+__all__ = ["read_manifest", "write_manifest"]
+
+_PACKAGES = ("mlimagenet-data", "torch", "torchvision", "timm", "numpy", "scipy", "pillow", "pyarrow", "datasets")
+_MOST_FAILURES = 1000
+
+
+def read_manifest(out: Path) -> dict[str, Any]:
+    """Return the manifest of a dataset folder, or an empty one."""
+    try:
+        manifest: dict[str, Any] = json.loads((out / "build_manifest.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {"schema_version": SCHEMA_VERSION, "splits": {}}
+    return manifest
+
+
+def write_manifest(plan: Plan, files: list[str]) -> dict[str, Any]:
+    """Write the manifest with this split's part made anew, and return it."""
+    out = Path(plan.config.out)
+    manifest = read_manifest(out)
+    manifest["schema_version"] = SCHEMA_VERSION
+    manifest["splits"][plan.config.split] = _split(plan, files)
+    write_json(out / "build_manifest.json", manifest)
+    return manifest
+
+
+def _split(plan: Plan, files: list[str]) -> dict[str, Any]:
+    shards = [shard.file for shard in plan.shards]
+    entries = {
+        "regions": [plan.entry("regions", file) for file in shards],
+        "labeler": [plan.entry("labeler", LABELER_FILE)],
+        "labels": [plan.entry("labels", file) for file in shards],
+        "publish": [plan.entry("publish", file) for file in files],
+    }
+    images = plan.listing.images
+    config = {stage: entries[stage][0].settings for stage in STAGES}  # what was used, whatever this run's options say
+    statuses = _sum(entries["regions"], "statuses")
+    labels = entries["labels"]
+    labeler = {key: value for key, value in entries["labeler"][0].facts.items() if key != "seconds"}
+    return {
+        "config": config,
+        "config_sha256": digest(config),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "inputs": {
+            "images": len(images),
+            "sha256": digest([[i.image_id, i.file_name, i.label, i.stamp[0]] for i in images]),
+            "other_files_ignored": dict(sorted(plan.listing.ignored.items())),
+        },
+        "rows": sum(entry.rows for entry in entries["publish"]),
+        "statuses": statuses,
+        "failures": _failures(plan, statuses),
+        "regions": sum(entry.facts["regions"] for entry in entries["regions"]),
+        "labels": sum(entry.facts["labels"] for entry in labels),
+        "images_by_number_of_labels": _sum(entries["publish"], "label_counts"),
+        "with_original_label": sum(entry.facts["with_original"] for entry in labels),
+        "original_label_found": sum(entry.facts["original_found"] for entry in labels),
+        "labeler": labeler,
+        "seconds": {stage: _sum(entries[stage], "seconds") for stage in STAGES},
+        "files": {
+            entry.file: {"sha256": entry.sha256, "bytes": entry.size, "rows": entry.rows}
+            for entry in entries["publish"]
+        },
+    }
+
+
+def _sum(entries: list[Entry], fact: str) -> dict[str, Any]:
+    total: Counter[str] = Counter()
+    for entry in entries:
+        total.update(entry.facts[fact])
+    return {key: round(value, 3) for key, value in sorted(total.items())}
+
+
+def _failures(plan: Plan, statuses: dict[str, int]) -> list[dict[str, str]]:
+    """List the first images without pixels, with the reason."""
+    rows: list[dict[str, str]] = []
+    if set(statuses) <= USABLE_STATUSES:
+        return rows
+    for shard in plan.shards:
+        table = pq.read_table(plan.ledger("regions").path(shard.file), columns=["file_name", "status", "reason"])
+        rows += table.filter(pc.is_valid(table["reason"])).to_pylist()
+        if len(rows) >= _MOST_FAILURES:
+            break
+    return [{**row, "reason": _short_reason(plan, row["reason"])} for row in rows[:_MOST_FAILURES]]
+
+
+def _short_reason(plan: Plan, reason: str) -> str:
+    """Take the root folder out of a reason: the manifest is published."""
+    return reason.replace(f"{plan.listing.root}/", "")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""The networks: backbones that see, and the labeler's head."""

@@ -1,0 +1,1 @@
+"""Pure array functions of the method: affinity, eigenvector, bipartition, pooling."""

@@ -1,0 +1,125 @@
+"""Stage 3, labels: name every region, and collect the image's labels from its regions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from build.config import BuildConfig, digest
+from build.ledger import Output
+from build.models.labeler import LinearHead
+from build.ops.pooling import softmax
+from build.plan import LABELER_FILE, Plan, Stage, Unit
+
+__all__ = ["SCHEMA", "LabelsStage", "aggregate"]
+
+SCHEMA = pa.schema([
+    ("image_id", pa.string()),
+    ("labels", pa.list_(pa.int64())),
+    ("scores", pa.list_(pa.float32())),
+    ("found", pa.bool_()),  # the original label is among the labels before any rule that keeps it; null without one
+    ("topk_labels", pa.list_(pa.list_(pa.int64()))),  # of each region, best first
+    ("topk_scores", pa.list_(pa.list_(pa.float32()))),
+])  # fmt: skip
+
+Ranking = list[tuple[int, float]]  # (class, score), best first
+
+
+class LabelsStage(Stage):
+    """Applies the labeler to all regions."""
+
+    name = "labels"
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self._head: LinearHead | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Add the temperature, which belongs to the regions stage, but is applied here, too."""
+        return {**super().settings(), "temperature": self.plan.config.temperature}
+
+    def fingerprint(self, unit: Unit) -> str:
+        """Hash the settings, the unit's regions and the labeler."""
+        labeler = self.plan.hash_of("labeler", LABELER_FILE)
+        return digest([self.settings(), self.plan.hash_of("regions", unit.file), labeler])
+
+    def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
+        """Label the images of one shard."""
+        start = time.perf_counter()
+        self._head = self._head or LinearHead.load(self.plan.ledger("labeler").path(LABELER_FILE))
+        columns = ["image_id", "label", "features"]
+        regions = pq.read_table(self.plan.ledger("regions").path(unit.file), columns=columns)
+        rows = [self._row(row, self._head) for row in regions.to_pylist()]
+        advance(len(rows))
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        seconds = {"labels": round(time.perf_counter() - start, 3)}
+        facts = {
+            "seconds": seconds,
+            "labels": sum(len(row["labels"]) for row in rows),
+            "labelled": sum(bool(row["labels"]) for row in rows),
+            "with_original": sum(row["found"] is not None for row in rows),
+            "original_found": sum(bool(row["found"]) for row in rows),
+        }
+        return Output(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
+
+    def _row(self, row: dict[str, Any], head: LinearHead) -> dict[str, Any]:
+        nothing: dict[str, Any] = {"labels": [], "scores": [], "found": None, "topk_labels": [], "topk_scores": []}
+        if row["features"] is None:
+            return {"image_id": row["image_id"], **nothing}
+        config = self.plan.config
+        features = np.frombuffer(row["features"], "<f2").reshape(-1, head.weight.shape[1])
+        probabilities = softmax(head.logits(features), config.temperature)
+        rankings = [_top(p, config.top_k) for p in probabilities]
+        labels, found = aggregate(rankings[:-1], rankings[-1], probabilities[-1], row["label"], config)
+        return {
+            "image_id": row["image_id"],
+            "labels": [index for index, _ in labels],
+            "scores": [score for _, score in labels],
+            "found": found,
+            "topk_labels": [[index for index, _ in ranking] for ranking in rankings[:-1]],
+            "topk_scores": [[score for _, score in ranking] for ranking in rankings[:-1]],
+        }
+
+
+def _top(probabilities: NDArray[np.float32], count: int) -> Ranking:
+    """Return the best classes, equal scores in class order; scores of 0 (underflow) are left out."""
+    order = np.argsort(-probabilities, kind="stable")[:count]
+    return [(int(index), float(probabilities[index])) for index in order if probabilities[index] > 0]
+
+
+def aggregate(
+    regions: list[Ranking],
+    whole: Ranking,
+    whole_probabilities: NDArray[np.float32],
+    original: int | None,
+    config: BuildConfig,
+) -> tuple[Ranking, bool | None]:
+    """Collect an image's labels.
+
+    Args:
+        regions: The regions' best classes.
+        whole: The whole image's best classes; counted if the configuration says so, or if there are no regions.
+        whole_probabilities: (K,), for the score of an original label that has to be added.
+        original: The original label, or None.
+        config: `label_threshold`, `whole_image` and `original`.
+
+    Returns:
+        The labels, best first, with their best score over regions (and the whole image), all at least the threshold but for an
+        added original label; and whether the original label was among them before it was added (None if there is none).
+    """
+    best: dict[int, float] = {}
+    for ranking in [*regions, whole] if config.whole_image or not regions else regions:
+        for index, score in ranking:
+            best[index] = max(best.get(index, 0.0), score)
+    labels = {index: score for index, score in best.items() if score >= config.label_threshold}
+    found = None if original is None else original in labels
+    if original is not None and not found and config.original == "keep":
+        smallest = float(np.finfo(np.float32).tiny)  # a score is never 0
+        labels[original] = max(best.get(original, 0.0), float(whole_probabilities[original]), smallest)
+    return sorted(labels.items(), key=lambda item: (-item[1], item[0])), found

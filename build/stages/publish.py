@@ -1,0 +1,144 @@
+"""Stage 4, publish: the final Parquet shards, the dataset card and the build manifest.
+
+Shards are made among the intermediate results, and appear in the dataset folder together, when all of them are done.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from build.card import write_card
+from build.config import digest
+from build.ledger import Output, write_atomic
+from build.manifest import write_manifest
+from build.plan import Stage, Unit
+from mlimagenet_data.classes import imagenet_classes
+from mlimagenet_data.schema import features, shard_name
+
+__all__ = ["PublishStage"]
+
+_FILE_ROWS = 200_000  # rows of one file: about 80 MB of annotations
+_FILE_BYTES = 400_000_000  # image bytes of one file, with --embed-images; the Hub's own shards have up to 500 MB
+_GROUP_ROWS = 5_000
+_GROUP_ROWS_IMAGES = 500  # about 55 MB of ImageNet's files; the Hub's viewer wants row groups of at most 100 MB
+
+
+class PublishStage(Stage):
+    """Joins regions and labels into the published rows."""
+
+    name = "publish"
+
+    def units(self) -> list[Unit]:
+        """One unit a published file; where files are cut depends on the rows and the image files' sizes only."""
+        sizes = [max(image.stamp[0], 0) if self.plan.config.embed_images else 0 for image in self.plan.listing.images]
+        starts, in_file = [0], 0
+        for row, size in enumerate(sizes):
+            if row - starts[-1] >= _FILE_ROWS or (in_file and in_file + size > _FILE_BYTES):
+                starts.append(row)
+                in_file = 0
+            in_file += size
+        stops = [*starts[1:], len(sizes)]
+        count = len(starts)
+        return [Unit(shard_name(self.plan.config.split, i, count), starts[i], stops[i]) for i in range(count)]
+
+    def fingerprint(self, unit: Unit) -> str:
+        """Hash the settings and the regions and labels of the unit's rows."""
+        shards = self._shards(unit)
+        upstream = [[self.plan.hash_of(stage, shard.file) for shard in shards] for stage in ("regions", "labels")]
+        return digest([self.settings(), unit.file, unit.start, unit.stop, upstream])
+
+    def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
+        """Prepare a file; the rows are made while it is written, a row group in memory at a time."""
+        facts: dict[str, Any] = {}
+
+        def write(path: Path) -> None:
+            start = time.perf_counter()
+            counts = self._write(unit, path, advance)
+            facts.update(label_counts=counts, seconds={"publish": round(time.perf_counter() - start, 3)})
+
+        return Output(unit.images, facts, write)
+
+    def finish(self) -> None:
+        """Bring the files into the dataset folder, remove earlier ones of this split, write card and manifest."""
+        out, ledger = Path(self.plan.config.out), self.plan.ledger(self.name)
+        units = self.units()
+        for unit in units:
+            _install(ledger.path(unit.file), out / "data" / unit.file)
+        for path in (out / "data").glob(f"{self.plan.config.split}-*.parquet"):
+            if path.name not in {unit.file for unit in units}:
+                path.unlink()
+        manifest = write_manifest(self.plan, [unit.file for unit in units])
+        write_card(out, manifest, imagenet_classes(), embed_images=self.plan.config.embed_images)
+
+    def _shards(self, unit: Unit) -> list[Unit]:
+        return [shard for shard in self.plan.shards if shard.start < unit.stop and shard.stop > unit.start]
+
+    def _write(self, unit: Unit, path: Path, advance: Callable[[int], None]) -> dict[str, int]:
+        embed = self.plan.config.embed_images
+        schema = features(imagenet_classes(), embed_images=embed).arrow_schema
+        group = _GROUP_ROWS_IMAGES if embed else _GROUP_ROWS
+        label_counts: Counter[str] = Counter()
+        with pq.ParquetWriter(path, schema, compression="zstd", write_page_index=True) as writer:
+            pending: list[dict[str, Any]] = []
+            for row in self._rows(unit):
+                label_counts[str(len(row["labels"]))] += 1
+                pending.append(row)
+                if len(pending) == group:
+                    writer.write_table(pa.Table.from_pylist(pending, schema=schema))
+                    advance(len(pending))
+                    pending = []
+            if pending:
+                writer.write_table(pa.Table.from_pylist(pending, schema=schema))
+                advance(len(pending))
+        return dict(sorted(label_counts.items(), key=lambda item: int(item[0])))
+
+    def _rows(self, unit: Unit) -> Iterator[dict[str, Any]]:
+        for shard in self._shards(unit):
+            regions = pq.read_table(self.plan.ledger("regions").path(shard.file)).drop_columns("features").to_pylist()
+            labels = pq.read_table(self.plan.ledger("labels").path(shard.file)).to_pylist()
+            for offset, (seen, named) in enumerate(zip(regions, labels, strict=True)):
+                assert seen["image_id"] == named["image_id"]
+                if unit.start <= shard.start + offset < unit.stop:
+                    yield self._row(seen, named)
+
+    def _row(self, seen: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
+        row = {key: seen[key] for key in ("image_id", "file_name", "label", "height", "width", "status")}
+        row["labels"], row["scores"] = named["labels"], named["scores"]
+        row["regions"] = [
+            {
+                "mask": {"size": seen["grid"], "counts": seen["counts"][k]},
+                "bbox": seen["bbox"][k],
+                "area": seen["area"][k],
+                "label": named["topk_labels"][k][0],
+                "score": named["topk_scores"][k][0],
+                "topk_labels": named["topk_labels"][k],
+                "topk_scores": named["topk_scores"][k],
+                "alignment": seen["alignment"][k],
+            }
+            for k in range(len(seen["counts"]))
+        ]
+        if self.plan.config.embed_images:
+            path = self.plan.listing.root / seen["file_name"]
+            row["image"] = {"bytes": path.read_bytes(), "path": seen["file_name"]} if seen["height"] else None
+        return row
+
+
+def _install(source: Path, target: Path) -> None:
+    """Give a finished file its place in the dataset: a hard link where the file system has them, else a copy."""
+
+    def put(temporary: Path) -> None:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+    write_atomic(target, put)

@@ -1,0 +1,33 @@
+"""Multi-label, region-grounded ImageNet annotations whose labels follow every crop.
+
+Names are imported on first use, so that `import mlimagenet_data` is quick and reading annotations needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlimagenet_data.dataset import MultiLabelImageNet as MultiLabelImageNet
+    from mlimagenet_data.labels import LabelPolicy as LabelPolicy
+    from mlimagenet_data.store import AnnotationStore as AnnotationStore
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AnnotationStore": "mlimagenet_data.store",
+    "LabelPolicy": "mlimagenet_data.labels",
+    "MultiLabelImageNet": "mlimagenet_data.dataset",
+}
+__all__ = ["AnnotationStore", "LabelPolicy", "MultiLabelImageNet", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'mlimagenet_data' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,31 @@
+"""Errors that this package raises on purpose; each message names the place, the value and the way out."""
+
+__all__ = ["AnnotationError", "AnnotationsNotFoundError", "ImageError", "MLImageNetError", "UntrackableTransformError"]
+
+
+class MLImageNetError(Exception):
+    """Base of all errors of this package."""
+
+
+class AnnotationError(MLImageNetError, ValueError):
+    """An annotation file breaks the schema, or does not belong to the images at hand."""
+
+
+class AnnotationsNotFoundError(MLImageNetError, FileNotFoundError):
+    """No annotations where they were looked for."""
+
+
+class ImageError(MLImageNetError, OSError):
+    """A file that cannot be used as an image.
+
+    Attributes:
+        status: The row's status in a built dataset (see `mlimagenet_data.schema.STATUSES`).
+    """
+
+    def __init__(self, message: str, *, status: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class UntrackableTransformError(MLImageNetError, TypeError):
+    """A transform whose geometry cannot be followed, so that the labels of its output are unknown."""

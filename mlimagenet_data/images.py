@@ -1,0 +1,61 @@
+"""From a file to an RGB image, the same way in the pipeline and in the loader."""
+
+from __future__ import annotations
+
+import os
+import struct
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from mlimagenet_data.errors import ImageError
+
+__all__ = ["IMAGE_EXTENSIONS", "load_image"]
+
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's list
+
+# What Pillow's decoders raise on damaged files, found by fuzzing and in its issue tracker. Listed rather than
+# `Exception`, so that our own mistakes do not pass for damaged images.
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError,
+                  ZeroDivisionError, struct.error)  # fmt: skip
+
+
+def load_image(path: str | os.PathLike[str]) -> Image.Image:
+    """Return the RGB image in a file, turned as its EXIF orientation says.
+
+    PNG files named .JPEG, CMYK, grayscale, palette and 16-bit images work. 16-bit gray is scaled to 8 bits (Pillow's own
+    conversion clips it to white); alpha is dropped.
+
+    Raises:
+        ImageError: With status `missing` (no file, or a broken link), `too_large` (Pillow's decompression-bomb limit) or
+            `unreadable` (not an image, damaged or cut off); the message says why.
+    """
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            turned = ImageOps.exif_transpose(opened)
+            return _to_rgb(turned)
+    except FileNotFoundError as error:
+        reason = "broken symbolic link" if os.path.islink(path) else "no such file"
+        raise ImageError(f"{os.fspath(path)}: {reason}", status="missing") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{os.fspath(path)}: {error}", status="too_large") from error
+    except _DECODE_ERRORS as error:
+        reason = "the file is empty" if _is_empty(path) else f"{type(error).__name__}: {error}"
+        raise ImageError(f"{os.fspath(path)}: {reason}", status="unreadable") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit gray, read as I;16 or, by older releases of Pillow, as I
+        pixels = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        image = Image.fromarray(((pixels + 128) // 257).astype(np.uint8))
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # a palette with transparent entries converts with a warning otherwise
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _is_empty(path: str | os.PathLike[str]) -> bool:
+    try:
+        return os.stat(path).st_size == 0
+    except OSError:
+        return False

@@ -1,0 +1,64 @@
+"""The published dataset's columns (schema version 1): one row an image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlimagenet_data.classes import ClassTable
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+__all__ = ["SCHEMA_VERSION", "STATUSES", "USABLE_STATUSES", "features", "shard_name"]
+
+SCHEMA_VERSION = 1
+
+STATUSES = {
+    "ok": "regions found and labelled",
+    "no_regions": "readable, but MaskCut kept no region; labels come from the whole image",
+    "unreadable": "the file is not an image, is damaged or cut off",
+    "missing": "listed, but gone when it was read, or a broken symbolic link",
+    "too_large": "more pixels than the decompression-bomb limit",
+}
+USABLE_STATUSES = frozenset({"ok", "no_regions"})  # the rows that have pixels to train on
+
+
+def features(classes: ClassTable, *, embed_images: bool = False) -> Features:
+    """Return the `datasets.Features` of the published rows.
+
+    Args:
+        classes: The label space; its names become the names of every ClassLabel.
+        embed_images: Whether there is an `image` column with the encoded image files.
+    """
+    from datasets import ClassLabel, Features, Image, List, Value
+
+    label = ClassLabel(names=list(classes.names))
+    region = {
+        "mask": {"size": List(Value("int32")), "counts": Value("string")},
+        "bbox": List(Value("float32")),
+        "area": Value("float32"),
+        "label": label,
+        "score": Value("float32"),
+        "topk_labels": List(label),
+        "topk_scores": List(Value("float32")),
+        "alignment": Value("float32"),
+    }
+    columns = {
+        "image_id": Value("string"),
+        "file_name": Value("string"),
+        "label": label,
+        "height": Value("int32"),
+        "width": Value("int32"),
+        "labels": List(label),
+        "scores": List(Value("float32")),
+        "regions": List(region),
+        "status": Value("string"),
+    }
+    if embed_images:
+        columns["image"] = Image()
+    return Features(columns)
+
+
+def shard_name(split: str, index: int, count: int) -> str:
+    """Return the file name of shard `index` of `count`, e.g. `train-00000-of-00004.parquet`."""
+    return f"{split}-{index:05d}-of-{count:05d}.parquet"
