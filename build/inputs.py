@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from build.config import ConfigError
-from mlimagenet_data.classes import imagenet_classes
+from mlimagenet_data.classes import class_of_folder, imagenet_classes
 from mlimagenet_data.images import IMAGE_EXTENSIONS
 
 __all__ = ["ImageInput", "Listing", "list_images"]
@@ -103,16 +103,6 @@ def _stamp(entry: os.DirEntry[str]) -> tuple[int, int]:
     except OSError:  # a broken link: listed, and later given its status
         return (-1, -1)
     return (info.st_size, info.st_mtime_ns)
-
-
-def class_of_folder(name: str) -> int | None:
-    """Return the class that a folder's name says, as a wnid or as an index without leading zeros; None if it says none."""
-    table = imagenet_classes()
-    if name in table.wnid_to_index:
-        return table.wnid_to_index[name]
-    if name.isascii() and name.isdigit() and name == str(int(name)) and int(name) < len(table):
-        return int(name)
-    return None
 
 
 def _label(root: Path, file_name: str) -> int | None:

@@ -207,9 +207,9 @@ def _summary(plan: Plan, split: dict[str, Any], runs: dict[str, StageRun], secon
 def _records(plan: Plan, count: int) -> list[Record]:
     """Return up to `count` readable rows, evenly spaced."""
     store = AnnotationStore(plan.config.out, plan.config.split)
-    rows = [row for row, status in enumerate(store.statuses) if status in USABLE_STATUSES]
+    rows = store.usable_rows()
     count = min(count, len(rows))
-    return [store.record(rows[i * len(rows) // count]) for i in range(count)]
+    return [store.record(int(rows[i * len(rows) // count])) for i in range(count)]
 
 
 def _print_rows(plan: Plan) -> None:

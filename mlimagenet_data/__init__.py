@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlimagenet_data.dataset import MultiLabelImageNet as MultiLabelImageNet
+    from mlimagenet_data.hf import with_labels as with_labels
     from mlimagenet_data.labels import LabelPolicy as LabelPolicy
     from mlimagenet_data.store import AnnotationStore as AnnotationStore
 
@@ -19,8 +20,9 @@ _HOME = {
     "AnnotationStore": "mlimagenet_data.store",
     "LabelPolicy": "mlimagenet_data.labels",
     "MultiLabelImageNet": "mlimagenet_data.dataset",
+    "with_labels": "mlimagenet_data.hf",
 }
-__all__ = ["AnnotationStore", "LabelPolicy", "MultiLabelImageNet", "__version__"]
+__all__ = ["AnnotationStore", "LabelPolicy", "MultiLabelImageNet", "__version__", "with_labels"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ import functools
 from dataclasses import dataclass
 from importlib import resources
 
-__all__ = ["NUM_CLASSES", "ClassTable", "imagenet_classes"]
+__all__ = ["NUM_CLASSES", "ClassTable", "class_of_folder", "imagenet_classes"]
 
 NUM_CLASSES = 1000
 
@@ -42,3 +42,13 @@ def imagenet_classes() -> ClassTable:
     text = resources.files("mlimagenet_data").joinpath("imagenet_classes.tsv").read_text(encoding="utf-8")
     wnids, names = zip(*(line.split("\t") for line in text.splitlines()), strict=True)
     return ClassTable(wnids=wnids, names=names)
+
+
+def class_of_folder(name: str) -> int | None:
+    """Return the class that a folder's name says, as a wnid or as an index without leading zeros; None if it says none."""
+    table = imagenet_classes()
+    if name in table.wnid_to_index:
+        return table.wnid_to_index[name]
+    if name.isascii() and name.isdigit() and name == str(int(name)) and int(name) < len(table):
+        return int(name)
+    return None

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torchvision.datasets import VisionDataset
 
-from mlimagenet_data.classes import imagenet_classes
-from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError, UntrackableTransformError
-from mlimagenet_data.images import load_image
-from mlimagenet_data.labels import LabelPolicy, class_states, multi_hot
-from mlimagenet_data.schema import USABLE_STATUSES
-from mlimagenet_data.store import AnnotationStore, Record
-from mlimagenet_data.transforms import check_trackable, transform_with_view
+from mlimagenet_data.batch import batch_targets
+from mlimagenet_data.classes import class_of_folder, imagenet_classes
+from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
+from mlimagenet_data.images import IMAGE_EXTENSIONS, load_image
+from mlimagenet_data.labeller import Labeller, Target, Untrackable
+from mlimagenet_data.labels import LabelPolicy
+from mlimagenet_data.store import UNANNOTATED, AnnotationStore, Record, Source
 
 __all__ = ["MultiLabelImageNet", "find_annotations"]
 
+Missing = Literal["error", "skip", "original"]
 
-def find_annotations(root: str | os.PathLike[str], annotations: str | os.PathLike[str] | None = None) -> Path:
-    """Return the dataset folder: `annotations`, else $MLIMAGENET_ANNOTATIONS, else <root>/mlimagenet, else ./mlimagenet.
+
+def find_annotations(root: str | os.PathLike[str], annotations: Source | None = None) -> Source:
+    """Return where the annotations are: `annotations`, else $MLIMAGENET_ANNOTATIONS, else <root>/mlimagenet, else ./mlimagenet.
 
     Raises:
-        AnnotationsNotFoundError: If the named folder, or every default, does not exist.
+        AnnotationsNotFoundError: If none is named and no default exists.
     """
-    named = annotations or os.environ.get("MLIMAGENET_ANNOTATIONS")
-    candidates = [Path(named)] if named else [Path(root) / "mlimagenet", Path("mlimagenet")]
+    if annotations is not None:
+        return annotations
+    if named := os.environ.get("MLIMAGENET_ANNOTATIONS"):
+        return named
+    candidates = [Path(root) / "mlimagenet", Path("mlimagenet")]
     for folder in candidates:
         if folder.is_dir():
             return folder
@@ -45,20 +51,36 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
 
     Args:
         root: The ImageNet folder (with `train/`, `val/`), or the split folder itself.
-        transform: A torchvision v2 transform of the image. Crops, resizing, padding and flips are followed.
+        transform: A transform of the image: torchvision v2 or v1, timm's, or a function that keeps to Pillow's methods; see
+            `mlimagenet_data.transforms.follow`.
         split: The split's name, in the annotations and as a folder below `root`.
-        annotations: The built dataset's folder; see `find_annotations` for the defaults.
+        annotations: The built dataset's folder, its Hub id, or Parquet files; see `find_annotations` for the defaults.
         target_transform: Called with each target.
+        transforms: Called with (image, target) after labelling, in place of `transform` and `target_transform`. Its geometry is
+            not followed, since it takes both: it gets the target of the whole image.
         policy: Which classes count as present in a view.
+        target: What a target is. With K = 1000 classes, all but the last three float32 [K]:
+            `multi_hot`: 1 for each class that is present in the view.
+            `soft`: its score there instead of 1.
+            `ignore`: like `multi_hot`, with -1 for classes whose presence is undecided.
+            `pooled`: a distribution, the visible regions' predictions weighted by visible area.
+            `single`: the original label as an int, as torchvision's ImageNet has it; -1 without one.
+            `regions`: a dict with the regions' masks (tv_tensors.Mask, [R, H, W] of the output), boxes (tv_tensors.BoundingBoxes,
+            XYXY), labels, scores, visibility, coverage, and the multi-hot target.
+            `view`: a `Seen`, for `mlimagenet_data.mixing.RegionCutMix` and label rules of one's own.
         loader: Called with a path, returns an image; must apply the EXIF orientation, as the default does.
+        missing: Images without a file, files without annotations. `error`: an image without a file is an error when it is asked
+            for, and a file without annotations is not in the dataset. `skip`: images without a file are left out (every file is
+            looked at once, here). `original`: files without annotations are taken in, too, with their class folder as the only
+            label in every view (the folder is listed once, here).
         untrackable: `error`, or `whole`: with a transform that cannot be followed, warn once and give the whole image's labels.
 
     Attributes:
         classes: Names of the classes.
         wnids: Their WordNet ids.
         class_to_idx: Class index of each WordNet id.
-        samples: (path, original label) of each image; -1 where there was no original label.
-        targets: The original labels.
+        samples: (path, original label) of each image; -1 where there was no original label. Made anew on each use.
+        targets: The original labels. Made anew on each use.
 
     Rows whose image could not be read when the annotations were built are left out; `repr` counts them.
 
@@ -73,41 +95,79 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         transform: Callable[..., Any] | None = None,
         *,
         split: str = "train",
-        annotations: str | os.PathLike[str] | None = None,
-        target_transform: Callable[[torch.Tensor], Any] | None = None,
+        annotations: Source | None = None,
+        target_transform: Callable[[Any], Any] | None = None,
+        transforms: Callable[[Any, Any], tuple[Any, Any]] | None = None,
         policy: LabelPolicy | None = None,
+        target: Target = "multi_hot",
         loader: Callable[[str], Image.Image] = load_image,
-        untrackable: Literal["error", "whole"] = "error",
+        missing: Missing = "error",
+        untrackable: Untrackable = "error",
     ) -> None:
-        super().__init__(os.fspath(root), transform=transform, target_transform=target_transform)
-        self.split = split
-        self.policy = policy or LabelPolicy()
-        self.loader = loader
+        super().__init__(os.fspath(root), transforms, transform, target_transform)
+        if missing not in get_args(Missing):
+            raise ValueError(f"missing must be one of {', '.join(get_args(Missing))}, got {missing!r}")
+        self.split, self.loader, self.missing = split, loader, missing
+        self._labeller = Labeller(transform, policy or LabelPolicy(), target, untrackable)
         self.store = AnnotationStore(find_annotations(root, annotations), split)
-        self._tracked = self._is_tracked(transform, untrackable)
-        table = imagenet_classes()
-        self.classes, self.wnids = list(table.names), list(table.wnids)
-        self.class_to_idx = dict(table.wnid_to_index)
-        self._rows = [row for row, status in enumerate(self.store.statuses) if status in USABLE_STATUSES]
-        originals = self.store.original_labels
-        self.targets = [-1 if (label := originals[row]) is None else label for row in self._rows]
         folder = Path(root) / split
-        self.image_folder = folder if folder.is_dir() else Path(root)
+        self.image_folder = str(folder if folder.is_dir() else Path(root))
+        self._rows: Sequence[int] | NDArray[np.int64] = self._usable_rows()
+        self._others = self._unannotated() if missing == "original" else []
 
-    @staticmethod
-    def _is_tracked(transform: Callable[..., Any] | None, untrackable: str) -> bool:
-        if untrackable not in ("error", "whole"):
-            raise ValueError(f"untrackable must be 'error' or 'whole', got {untrackable!r}")
-        if transform is None:
-            return True
-        try:
-            check_trackable(transform)
-        except UntrackableTransformError as error:
-            if untrackable == "error":
-                raise
-            warnings.warn(f"every view gets the whole image's labels: {error}", stacklevel=3)
-            return False
-        return True
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the row numbers, so that a dataset pickles to a few hundred bytes."""
+        return {name: value for name, value in self.__dict__.items() if name != "_rows"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Find the rows again."""
+        self.__dict__.update(state)
+        self._rows = self._usable_rows()
+
+    def _usable_rows(self) -> Sequence[int] | NDArray[np.int64]:
+        rows = self.store.usable_rows()
+        if self.missing == "skip":
+            there = [os.path.exists(os.path.join(self.image_folder, self.store.file_name(int(row)))) for row in rows]
+            rows = rows[np.array(there, np.bool_)]
+        return range(len(rows)) if len(rows) == len(self.store) else rows
+
+    def _unannotated(self) -> list[tuple[str, int]]:
+        """Return (file name, class) of the images in class folders that no usable row names."""
+        known = {self.store.file_name(int(row)) for row in self._rows}
+        out = []
+        for folder in sorted(os.scandir(self.image_folder), key=lambda entry: entry.name):
+            label = class_of_folder(folder.name) if folder.is_dir() else None
+            if label is None:
+                continue
+            names = [f"{folder.name}/{name}" for name in sorted(os.listdir(folder.path))]
+            out += [(name, label) for name in names if name.lower().endswith(IMAGE_EXTENSIONS) and name not in known]
+        return out
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes."""
+        return list(imagenet_classes().names)
+
+    @property
+    def wnids(self) -> list[str]:
+        """WordNet ids of the classes."""
+        return list(imagenet_classes().wnids)
+
+    @property
+    def class_to_idx(self) -> dict[str, int]:
+        """Class index of each WordNet id."""
+        return dict(imagenet_classes().wnid_to_index)
+
+    @property
+    def policy(self) -> LabelPolicy:
+        """Which classes count as present in a view."""
+        return self._labeller.policy
+
+    @property
+    def targets(self) -> list[int]:
+        """The original labels."""
+        labels: list[int] = self.store.original_labels()[self._rows].tolist()
+        return labels + [label for _, label in self._others]
 
     @property
     def samples(self) -> list[tuple[str, int]]:
@@ -115,37 +175,75 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         return [(self.path(index), label) for index, label in enumerate(self.targets)]
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._rows) + len(self._others)
 
     def path(self, index: int) -> str:
         """Return the path of an image."""
-        return str(self.image_folder / self.store.file_names[self._rows[index]])
+        index = range(len(self))[index]
+        other = index - len(self._rows)
+        name = self.store.file_name(int(self._rows[index])) if other < 0 else self._others[other][0]
+        return os.path.join(self.image_folder, name)
 
     def record(self, index: int) -> Record:
         """Return the annotations of an image."""
-        return self.store.record(self._rows[index])
+        index = range(len(self))[index]
+        if index < len(self._rows):
+            return self.store.record(int(self._rows[index]))
+        name, label = self._others[index - len(self._rows)]
+        image_id = f"{imagenet_classes().wnids[label]}/{os.path.splitext(name)[0].partition('/')[2]}"
+        return Record(lambda: (image_id, name), label, None, ((label, 1.0),), (), (), (), UNANNOTATED)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        """Return (image, target): the transformed image and the float32 [1000] multi-hot target of what it shows."""
+        """Return the transformed image and the target of what it shows.
+
+        Raises:
+            ImageError: If the file is not there or cannot be read.
+            AnnotationError: If the image does not have the annotations' size.
+        """
+        if self.transform is not self._labeller.transform:  # the user gave the dataset another one
+            self._labeller.use(self.transform)
         record = self.record(index)
         image = self.loader(self.path(index))
-        if record.size != (image.height, image.width):
-            raise AnnotationError(
-                f"{self.path(index)}: {image.height} x {image.width} pixels, but the annotations of {record.image_id} are of "
-                f"an image of {record.size}: another copy of the image, or a loader that ignores the EXIF orientation"
-            )
-        if self._tracked:
-            output, view = transform_with_view(self.transform, image)
-            states = class_states(record, self.policy, visible=view.visible, view_area=view.area)
-        else:
-            assert self.transform is not None
-            output = self.transform(image)
-            states = class_states(record, self.policy)
-        target: Any = torch.from_numpy(multi_hot(states))
-        return output, target if self.target_transform is None else self.target_transform(target)
+        try:
+            output, target = self._labeller(record, image)
+        except AnnotationError as error:
+            raise AnnotationError(f"{self.path(index)}: {error}") from error
+        if self.target_transform is not None:
+            target = self.target_transform(target)
+        elif self.transform is None and self.transforms is not None:
+            output, target = self.transforms(output, target)
+        return output, target
+
+    def labels_for(self, index: int, box: tuple[float, float, float, float]) -> Any:
+        """Return the target of a crop, without reading the image.
+
+        Args:
+            index: Position of the image.
+            box: (top, left, height, width) in pixels of the upright image, as torchvision's `RandomResizedCrop.get_params`
+                returns it. It may reach outside.
+        """
+        return self._labeller.target_of_box(self.record(index), box)
+
+    def batch_labels_for(self, indices: Sequence[int], boxes: torch.Tensor) -> torch.Tensor:
+        """Return the targets of one crop each of several images: (B, 1000) float32 on the boxes' device.
+
+        Args:
+            indices: B positions.
+            boxes: (B, 4), (top, left, height, width) in pixels.
+
+        Raises:
+            ValueError: For targets that are no vectors, or boxes of another shape.
+        """
+        rows = [int(self._rows[index]) for index in indices]
+        return batch_targets(self.store, rows, boxes, self.policy, self._labeller.target)
 
     def extra_repr(self) -> str:
-        """Say where the annotations are, and how many rows were left out."""
+        """Say where the annotations are, what targets are, and how many rows were left out."""
         left_out = len(self.store) - len(self)
-        lines = [f"Split: {self.split}", f"Annotations: {self.store.folder}", f"Policy: {self.policy}"]
-        return "\n".join([*lines, f"Left out, unreadable when annotated: {left_out}"] if left_out else lines)
+        lines = [
+            f"Split: {self.split}",
+            f"Annotations: {self.store.source}",
+            f"Target: {self._labeller.target}",
+            f"{self.policy}",
+        ]
+        return "\n".join([*lines, f"Left out, no readable image: {left_out}"] if left_out else lines)

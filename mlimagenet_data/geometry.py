@@ -40,9 +40,15 @@ class Box(NamedTuple):
 
 def cell_overlap(start: float, stop: float, cells: int) -> NDArray[np.float64]:
     """Return how much of each of `cells` unit cells [i, i+1) the interval [start, stop) covers: (cells,), in [0, 1]."""
+    clipped = np.minimum(np.maximum(_edges(cells), start), max(start, stop))
+    return np.asarray(clipped[1:] - clipped[:-1])
+
+
+@functools.lru_cache(maxsize=64)
+def _edges(cells: int) -> NDArray[np.float64]:
     edges = np.arange(cells + 1, dtype=np.float64)
-    clipped = np.clip(edges, start, max(start, stop))
-    return np.asarray(np.diff(clipped))
+    edges.setflags(write=False)
+    return edges
 
 
 def visible_cells(mask: NDArray[np.bool_], box: Box) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -20,8 +21,8 @@ _DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexEr
                   ZeroDivisionError, struct.error)  # fmt: skip
 
 
-def load_image(path: str | os.PathLike[str]) -> Image.Image:
-    """Return the RGB image in a file, turned as its EXIF orientation says.
+def load_image(path: str | os.PathLike[str] | BinaryIO) -> Image.Image:
+    """Return the RGB image in a file (or in an open binary one), turned as its EXIF orientation says.
 
     PNG files named .JPEG, CMYK, grayscale, palette and 16-bit images work. 16-bit gray is scaled to 8 bits (Pillow's own
     conversion clips it to white); alpha is dropped.
@@ -31,18 +32,24 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
             `unreadable` (not an image, damaged or cut off); the message says why.
     """
     try:
-        with Image.open(path) as opened:
-            opened.load()
-            turned = ImageOps.exif_transpose(opened)
-            return _to_rgb(turned)
+        with Image.open(path) as image:
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)  # in place: without an orientation nothing is copied
+            return _to_rgb(image)
     except FileNotFoundError as error:
-        reason = "broken symbolic link" if os.path.islink(path) else "no such file"
-        raise ImageError(f"{os.fspath(path)}: {reason}", status="missing") from error
+        reason = (
+            "broken symbolic link" if isinstance(path, str | os.PathLike) and os.path.islink(path) else "no such file"
+        )
+        raise ImageError(f"{_name(path)}: {reason}", status="missing") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{os.fspath(path)}: {error}", status="too_large") from error
+        raise ImageError(f"{_name(path)}: {error}", status="too_large") from error
     except _DECODE_ERRORS as error:
         reason = "the file is empty" if _is_empty(path) else f"{type(error).__name__}: {error}"
-        raise ImageError(f"{os.fspath(path)}: {reason}", status="unreadable") from error
+        raise ImageError(f"{_name(path)}: {reason}", status="unreadable") from error
+
+
+def _name(path: str | os.PathLike[str] | BinaryIO) -> str:
+    return os.fspath(path) if isinstance(path, str | os.PathLike) else "image in memory"
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -54,8 +61,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _is_empty(path: str | os.PathLike[str]) -> bool:
+def _is_empty(path: str | os.PathLike[str] | BinaryIO) -> bool:
     try:
-        return os.stat(path).st_size == 0
+        return isinstance(path, str | os.PathLike) and os.stat(path).st_size == 0
     except OSError:
         return False

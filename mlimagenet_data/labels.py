@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlimagenet_data.classes import NUM_CLASSES
-from mlimagenet_data.geometry import Box, region_shares
-from mlimagenet_data.store import Record
+from mlimagenet_data.geometry import Box
+from mlimagenet_data.store import UNANNOTATED, MaskStack, Record
+from mlimagenet_data.viewport import View
 
-__all__ = ["ABSENT", "PRESENT", "UNDECIDED", "WHOLE_IMAGE", "LabelPolicy", "class_states", "multi_hot"]
+__all__ = [
+    "ABSENT",
+    "PRESENT",
+    "UNDECIDED",
+    "LabelPolicy",
+    "ViewLabels",
+    "label_view",
+    "multi_hot",
+    "pooled",
+    "regions_by_class",
+    "regions_of",
+    "soft",
+    "view_shares",
+    "with_ignore",
+]
 
 PRESENT, ABSENT, UNDECIDED = 1, 0, -1
-WHOLE_IMAGE = Box(0.0, 0.0, 1.0, 1.0)
+_CHOICES = {
+    "unlocated": ("spread", "keep", "drop"),
+    "original": ("as_others", "always", "if_located"),
+    "empty": ("none", "original"),
+}
+_ROUNDING = 1e-9  # a region that is wholly in view must reach a threshold of 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +57,8 @@ class LabelPolicy:
         unlocated: A class of the image that no region's top-k names. `spread`: it counts as spread evenly over the image, so
             its visibility is the visible share of the image and coverage does not save it; `keep`: present in every view;
             `drop`: never.
+        original: The original label. `as_others`: like every class of the image; `always`: present in every view, as single-label
+            training has it; `if_located`: only where a region's top-k names it.
         empty: A view in which no class is present. `none`: the target is all zeros; `original`: the original label.
     """
 
@@ -45,6 +68,7 @@ class LabelPolicy:
     absent_coverage: float = 0.05
     min_score: float = 0.25
     unlocated: Literal["spread", "keep", "drop"] = "spread"
+    original: Literal["as_others", "always", "if_located"] = "as_others"
     empty: Literal["none", "original"] = "none"
 
     def __post_init__(self) -> None:
@@ -54,55 +78,174 @@ class LabelPolicy:
         for lower, upper in (("absent_visibility", "visibility"), ("absent_coverage", "coverage")):
             if not 0.0 <= getattr(self, lower) <= getattr(self, upper):
                 raise ValueError(f"LabelPolicy.{lower} must be in [0, {upper}], got {getattr(self, lower)}")
-        if self.unlocated not in ("spread", "keep", "drop"):
-            raise ValueError(f"LabelPolicy.unlocated must be 'spread', 'keep' or 'drop', got {self.unlocated!r}")
-        if self.empty not in ("none", "original"):
-            raise ValueError(f"LabelPolicy.empty must be 'none' or 'original', got {self.empty!r}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"LabelPolicy.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
 
     def state(self, visibility: float, coverage: float) -> int:
         """Return whether a region with these shares is PRESENT, ABSENT or UNDECIDED."""
-        if visibility >= self.visibility or coverage >= self.coverage:
+        if visibility >= self.visibility - _ROUNDING or coverage >= self.coverage - _ROUNDING:
             return PRESENT
-        if visibility <= self.absent_visibility and coverage <= self.absent_coverage:
+        if visibility <= self.absent_visibility + _ROUNDING and coverage <= self.absent_coverage + _ROUNDING:
             return ABSENT
         return UNDECIDED
 
 
-def class_states(
-    record: Record, policy: LabelPolicy, *, visible: Box = WHOLE_IMAGE, view_area: float = 1.0
-) -> dict[int, int]:
-    """Return PRESENT, ABSENT or UNDECIDED for each class of an image, in a view of it.
+def view_shares(stacks: Sequence[MaskStack], view: View) -> dict[int, tuple[float, float]]:
+    """Return (visibility, coverage) of each region in a view; see `mlimagenet_data.geometry.region_shares`.
+
+    Args:
+        stacks: The regions' masks.
+        view: What the view shows. Where that is a box, rows and columns are summed apart; else cell by cell.
+    """
+    box, area = view.box, view.area
+    out: dict[int, tuple[float, float]] = {}
+    for stack in stacks:
+        shown = (stack.masks * view.cells(stack.grid)).sum(axis=(1, 2)) if box is None else _cells_in_box(stack, box)
+        view_cells = stack.grid[0] * stack.grid[1] * area
+        for k, seen, total in zip(stack.regions, shown.tolist(), stack.cells.tolist(), strict=True):
+            out[k] = (seen / total if total else 0.0, seen / view_cells if view_cells > 0 else 0.0)
+    return out
+
+
+def _cells_in_box(stack: MaskStack, box: Box) -> NDArray[np.float64]:
+    """Return the area, in cells, of each mask in a box of fractions: (R,). Exact, and without decoding the masks.
+
+    Let S(p) be the part of the box's area that lies in the first p cells, column by column. A run of cells from p to q then has
+    S(q) - S(p) of it, and S has a closed form: whole columns, and the rows of the column that p lies in.
+    """
+    height, width = stack.grid
+    top, bottom = box.top * height, max(box.top, box.bottom) * height
+    left, right = box.left * width, max(box.left, box.right) * width
+    before = np.minimum(np.maximum(stack.columns, left), right)
+    here = np.minimum(np.maximum(stack.columns + 1.0, left), right) - before
+    above = np.minimum(np.maximum(stack.rows, top), bottom) - top
+    sums = before * (bottom - top) + here * above  # S, but for a constant
+    shown = np.add.reduceat(sums[1::2] - sums[::2], stack.starts // 2)
+    return np.where(shown < _ROUNDING, 0.0, shown)  # what is out of view leaves a rounding error
+
+
+class ViewLabels(NamedTuple):
+    """The labels of one image in one view.
+
+    Attributes:
+        states: PRESENT, ABSENT or UNDECIDED for each class of the image, and for an original label added by a rule.
+        where: For each located class of the image, its regions with its score there.
+        region_states: The same for each region.
+        shares: (visibility, coverage) of each region.
+        record: The image's annotations.
+    """
+
+    states: dict[int, int]
+    where: dict[int, dict[int, float]]
+    region_states: dict[int, int]
+    shares: dict[int, tuple[float, float]]
+    record: Record
+
+
+def label_view(record: Record, policy: LabelPolicy, view: View | None = None) -> ViewLabels:
+    """Return the labels of an image in a view of it.
 
     Args:
         record: The image's annotations.
         policy: The thresholds and rules.
-        visible: What the view shows, as fractions of the image.
-        view_area: The view's area with padding, as a share of the image's.
+        view: What the view shows; None for the whole image.
     """
-    region_states = [policy.state(*region_shares(r.mask, visible, view_area)) for r in record.regions]
+    if view is None:
+        view = View.of(*(record.size or (1, 1)))
+    if record.status == UNANNOTATED and record.label is not None:
+        return ViewLabels({record.label: PRESENT}, {}, {}, {}, record)
+    shares = view_shares(record.stacks, view)
+    region_states = {k: policy.state(*share) for k, share in shares.items()}
+    seen_in = regions_by_class(record)
     states: dict[int, int] = {}
+    located: dict[int, dict[int, float]] = {}
     for index, _ in record.labels:
-        where = _regions_of(record, index, policy.min_score)
-        if where:
-            found = {region_states[k] for k in where}
+        if index in seen_in:
+            where = located[index] = regions_of(seen_in[index], policy.min_score)
+            found = [region_states[k] for k in where]
             states[index] = PRESENT if PRESENT in found else UNDECIDED if UNDECIDED in found else ABSENT
         elif policy.unlocated == "spread":
-            states[index] = policy.state(visible.area, 0.0)
+            states[index] = policy.state(view.visible_area, 0.0)
         else:
             states[index] = PRESENT if policy.unlocated == "keep" else ABSENT
-    if policy.empty == "original" and record.label is not None and PRESENT not in states.values():
-        states[record.label] = PRESENT
-    return states
+    _apply_original_rules(record, policy, states, located)
+    return ViewLabels(states, located, region_states, shares, record)
 
 
-def _regions_of(record: Record, index: int, min_score: float) -> list[int]:
-    scores = {k: s for k, region in enumerate(record.regions) for c, s in region.topk if c == index}
-    least = min(min_score, max(scores.values(), default=0.0))
-    return [k for k, score in scores.items() if score >= least]
+def regions_by_class(record: Record) -> dict[int, dict[int, float]]:
+    """Return for each class the regions whose top-k names it, with its score there."""
+    out: dict[int, dict[int, float]] = {}
+    for k, ranking in enumerate(record.topk):
+        for index, score in ranking:
+            out.setdefault(index, {})[k] = score
+    return out
 
 
-def multi_hot(states: dict[int, int], num_classes: int = NUM_CLASSES) -> NDArray[np.float32]:
+def regions_of(scores: dict[int, float], min_score: float) -> dict[int, float]:
+    """Return those of a class's regions that count: with a score of `min_score`, or else the best."""
+    least = min(min_score, max(scores.values()))
+    return {k: score for k, score in scores.items() if score >= least}
+
+
+def _apply_original_rules(
+    record: Record, policy: LabelPolicy, states: dict[int, int], located: dict[int, dict[int, float]]
+) -> None:
+    original = record.label
+    if original is None:
+        return
+    if policy.original == "if_located" and original not in located:
+        states.pop(original, None)
+    empty = policy.empty == "original" and PRESENT not in states.values()
+    if policy.original == "always" or empty:
+        states[original] = PRESENT
+
+
+def multi_hot(labels: ViewLabels, num_classes: int = NUM_CLASSES) -> NDArray[np.float32]:
     """Return (num_classes,) float32: 1 for classes that are PRESENT, else 0."""
     target = np.zeros(num_classes, np.float32)
-    target[[index for index, state in states.items() if state == PRESENT]] = 1.0
+    for index, state in labels.states.items():
+        if state == PRESENT:
+            target[index] = 1.0
+    return target
+
+
+def soft(labels: ViewLabels, num_classes: int = NUM_CLASSES) -> NDArray[np.float32]:
+    """Return (num_classes,) float32: the score of classes that are PRESENT, else 0.
+
+    It is the best score among the class's regions that are present; else the image's for it; else 1 (an original label that only
+    a rule made present).
+    """
+    target = np.zeros(num_classes, np.float32)
+    of_image = dict(labels.record.labels)
+    for index, state in labels.states.items():
+        if state == PRESENT:
+            where = labels.where.get(index, {})
+            shown = [score for k, score in where.items() if labels.region_states[k] == PRESENT]
+            target[index] = max(shown, default=of_image.get(index, 1.0))
+    return target
+
+
+def with_ignore(labels: ViewLabels, num_classes: int = NUM_CLASSES) -> NDArray[np.float32]:
+    """Return (num_classes,) float32: 1 for classes that are PRESENT, -1 for UNDECIDED ones, else 0."""
+    target = np.zeros(num_classes, np.float32)
+    for index, state in labels.states.items():
+        target[index] = state
+    return target
+
+
+def pooled(labels: ViewLabels, num_classes: int = NUM_CLASSES) -> NDArray[np.float32]:
+    """Return (num_classes,) float32, a distribution: what the visible regions' top-k say, weighted by their visible area.
+
+    Yun et al., "Re-labeling ImageNet" (ReLabel), arXiv 2101.05022, pools a label map over the crop; this pools the regions'
+    predictions. A view that shows no region gives the original label, or zeros where there is none.
+    """
+    target = np.zeros(num_classes, np.float32)
+    for index, where in regions_by_class(labels.record).items():
+        target[index] = sum(labels.shares[k][1] * score for k, score in where.items())
+    total = float(target.sum())
+    if total > 0:
+        return np.asarray(target / total)
+    if labels.record.label is not None:
+        target[labels.record.label] = 1.0
     return target

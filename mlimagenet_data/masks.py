@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlimagenet_data.errors import AnnotationError
 
-__all__ = ["MAX_CELLS", "decode_mask", "encode_mask", "parse_counts"]
+__all__ = ["MAX_CELLS", "decode_mask", "encode_mask", "parse_counts", "parse_runs"]
 
 MAX_CELLS = 1 << 26  # a mask larger than 8192 x 8192 is refused before memory is taken
 _MOST_CHARACTERS = 6  # of one run: 30 bits and a sign hold every run of MAX_CELLS cells
@@ -28,6 +28,67 @@ def encode_mask(mask: NDArray[np.bool_]) -> str:
     return counts.decode("ascii")
 
 
+def parse_runs(
+    data: NDArray[np.uint8], offsets: NDArray[np.int64], cells: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Parse many masks' counts at once.
+
+    Args:
+        data: The characters of all masks, one after the other.
+        offsets: (M + 1,) where each mask's characters begin, and the last one's end; no mask is without characters.
+        cells: (M,) the number of cells that each mask's runs must add up to.
+
+    Returns:
+        runs: All run lengths, background first in each mask.
+        counts: (M,) the number of runs of each mask.
+        good: (M,) whether its characters are legal, no number is cut off or too long, no run negative, and the sum right. The
+            runs of the others mean nothing.
+    """
+    masks = len(cells)
+    good = np.ones(masks, np.bool_)
+    if not masks:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), good
+    values = data.astype(np.int64) - 48
+    good &= ~_any((values < 0) | (values > 63), offsets)
+    is_last = values < 32  # a character without the continuation bit ends its number
+    good &= is_last[offsets[1:] - 1]
+    is_last[offsets[1:] - 1] = True  # a damaged mask must not run into the next one
+    ends = np.flatnonzero(is_last)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    lengths = ends - starts + 1
+    counts = np.diff(np.searchsorted(ends, offsets - 1, side="right"))
+    first = np.cumsum(counts) - counts
+    bounds = np.append(first, ends.size)
+    good &= ~_any(lengths > _MOST_CHARACTERS, bounds)
+    shifts = np.minimum(5 * (np.arange(values.size) - np.repeat(starts, lengths)), 40)
+    runs = np.add.reduceat((values & 31) << shifts, starts)
+    runs -= np.where(values[ends] & 16, np.int64(1) << np.minimum(5 * lengths, 40), 0)  # sign extension
+    runs = _undo_differences(runs, counts, first)
+    good &= ~_any(runs < 0, bounds)
+    good &= np.add.reduceat(runs, first) == cells
+    return runs, counts, good
+
+
+def _any(flags: NDArray[np.bool_], bounds: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return whether any flag is set in each non-empty stretch between bounds."""
+    return np.logical_or.reduceat(flags, bounds[:-1])
+
+
+def _undo_differences(
+    runs: NDArray[np.int64], counts: NDArray[np.int64], first: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Add to each run, from a mask's fourth on, the run two before: running sums over every second run."""
+    position = np.arange(runs.size) - np.repeat(first, counts)
+    out = runs.copy()
+    for parity, begin in ((1, 1), (0, 2)):  # runs 1, 3, 5, ... and 2, 4, 6, ...; run 0 stands for itself
+        chosen = np.flatnonzero((position % 2 == parity) & (position >= begin))
+        sums = np.cumsum(runs[chosen])
+        is_start = position[chosen] == begin
+        before = np.where(is_start, sums - runs[chosen], 0)
+        out[chosen] = sums - before[np.maximum.accumulate(np.where(is_start, np.arange(chosen.size), 0))]
+    return out
+
+
 def parse_counts(counts: str | bytes, cells: int) -> NDArray[np.int64]:
     """Return the run lengths, background first, of an RLE that must describe exactly `cells` cells.
 
@@ -36,26 +97,13 @@ def parse_counts(counts: str | bytes, cells: int) -> NDArray[np.int64]:
             runs do not add up to `cells`.
     """
     raw = counts.encode("latin-1", "replace") if isinstance(counts, str) else counts
-    values = np.frombuffer(raw, np.uint8).astype(np.int64) - 48
-    if not values.size or values.min() < 0 or values.max() > 63:
-        raise AnnotationError(f"RLE counts {_short(raw)}: empty, or a character outside the range '0' to 'o'")
-    ends = np.flatnonzero(values < 32)  # a character without the continuation bit ends its number
-    if not ends.size or ends[-1] != values.size - 1:
-        raise AnnotationError(f"RLE counts {_short(raw)}: the last number is cut off")
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    lengths = ends - starts + 1
-    if lengths.max() > _MOST_CHARACTERS:
-        raise AnnotationError(f"RLE counts {_short(raw)}: a number of {lengths.max()} characters, at most 6 are legal")
-    shifts = 5 * (np.arange(values.size) - np.repeat(starts, lengths))
-    runs: NDArray[np.int64] = np.add.reduceat((values & 31) << shifts, starts)
-    runs -= np.where(values[ends] & 16, np.int64(1) << 5 * lengths, 0)  # sign extension
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    if runs.min() < 0 or runs.sum() != cells:
-        raise AnnotationError(
-            f"RLE counts {_short(raw)}: runs sum to {runs.sum()} (least {runs.min()}), mask has {cells}"
-        )
-    return runs
+    offsets, expected = np.array([0, len(raw)]), np.array([cells])
+    if raw:
+        runs, _, good = parse_runs(np.frombuffer(raw, np.uint8), offsets, expected)
+        if good[0]:
+            return runs
+    shown = raw if len(raw) <= 24 else raw[:24] + b"..."
+    raise AnnotationError(f"RLE counts {shown!r}: no run lengths that add up to the mask's {cells} cells")
 
 
 def decode_mask(size: tuple[int, int], counts: str | bytes) -> NDArray[np.bool_]:
@@ -70,7 +118,3 @@ def decode_mask(size: tuple[int, int], counts: str | bytes) -> NDArray[np.bool_]
     runs = parse_counts(counts, height * width)
     flat = np.repeat((np.arange(runs.size) & 1).astype(np.bool_), runs)
     return flat.reshape(width, height).T
-
-
-def _short(raw: bytes) -> str:
-    return repr(raw if len(raw) <= 24 else raw[:24] + b"...")

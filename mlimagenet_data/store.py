@@ -1,34 +1,71 @@
-"""Opens a built dataset and gives its rows to the loader.
-
-The columns that training needs are read once into Arrow memory (reading rows through `datasets` costs 0.1 to 0.4 ms each).
-Everything a file says is checked before it is used: it may come from a stranger.
-"""
+"""Opens annotations, wherever they are, and gives their rows to the loader."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
-from mlimagenet_data.masks import decode_mask
+from mlimagenet_data.index import STATUS_NAMES, Index, id_hash, open_index
+from mlimagenet_data.schema import USABLE_STATUSES
 
-__all__ = ["AnnotationStore", "Record", "RegionRecord"]
+__all__ = ["UNANNOTATED", "AnnotationStore", "MaskStack", "Ranking", "Record", "RegionRecord", "Source"]
 
-_COLUMNS = ["image_id", "file_name", "label", "height", "width", "labels", "scores", "regions", "status"]
+Ranking = tuple[tuple[int, float], ...]
+Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
-@dataclass(frozen=True, slots=True)
-class RegionRecord:
+UNANNOTATED = (
+    "unannotated"  # status of a record made for an image without annotations: its original label is all there is
+)
+
+
+class MaskStack(NamedTuple):
+    """The masks of those regions of one image that lie on the same grid, as runs of cells.
+
+    Runs alternate between background and object, column by column, background first, an even number a region. Each is given by
+    its end, the cell after its last one.
+
+    Attributes:
+        regions: Positions of the R regions among the image's.
+        grid: (gh, gw).
+        columns: Columns of the runs' ends, gw for the mask's end.
+        rows: Their rows.
+        starts: (R,) where each region's runs begin.
+        cells: (R,) number of cells in each mask.
+    """
+
+    regions: list[int]
+    grid: tuple[int, int]
+    columns: NDArray[np.uint16]
+    rows: NDArray[np.uint16]
+    starts: NDArray[np.int64]
+    cells: NDArray[np.int32]
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """The decoded masks: (R, gh, gw) bool."""
+        (height, width), count = self.grid, len(self.regions)
+        runs = np.diff(np.append(self.starts, self.rows.size))
+        first = np.repeat(np.arange(count) * height * width, runs)
+        ends = first + self.columns.astype(np.int64) * height + self.rows
+        turns = np.zeros(count * height * width + 1, np.int8)
+        np.add.at(turns, ends[::2], 1)
+        np.add.at(turns, ends[1::2], -1)
+        flat = np.cumsum(turns[:-1], dtype=np.int8).astype(np.bool_)
+        return flat.reshape(count, width, height).transpose(0, 2, 1)
+
+
+class RegionRecord(NamedTuple):
     """One region of an image.
 
     Attributes:
@@ -41,159 +78,199 @@ class RegionRecord:
     mask: NDArray[np.bool_]
     label: int
     score: float
-    topk: tuple[tuple[int, float], ...]
+    topk: Ranking
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One image's annotations.
 
     Attributes:
-        image_id: Stable key, `<wnid>/<stem>`.
-        file_name: Path below the split folder, `/`-separated.
+        names: Returns image_id and file_name; they are seldom asked for.
         label: Original class, None where there was none.
         size: (height, width) in pixels after EXIF orientation; None where the file could not be read.
         labels: (class, score) pairs of the image, best first.
-        regions: The regions.
-        status: One of `mlimagenet_data.schema.STATUSES`.
+        best: The best (class, score) of each region.
+        topk: (class, score) pairs of each region, best first.
+        stacks: The regions' masks, by grid.
+        status: One of `mlimagenet_data.schema.STATUSES`, or UNANNOTATED.
     """
 
-    image_id: str
-    file_name: str
+    names: Callable[[], tuple[str, str]]
     label: int | None
     size: tuple[int, int] | None
-    labels: tuple[tuple[int, float], ...]
-    regions: tuple[RegionRecord, ...]
+    labels: Ranking
+    best: Ranking
+    topk: tuple[Ranking, ...]
+    stacks: tuple[MaskStack, ...]
     status: str
+
+    @property
+    def image_id(self) -> str:
+        """Stable key, `<wnid>/<stem>`."""
+        return self.names()[0]
+
+    @property
+    def file_name(self) -> str:
+        """Path below the split folder, `/`-separated."""
+        return self.names()[1]
+
+    @property
+    def regions(self) -> tuple[RegionRecord, ...]:
+        """The regions, with their masks decoded."""
+        masks = {k: mask for stack in self.stacks for k, mask in zip(stack.regions, stack.masks, strict=True)}
+        return tuple(RegionRecord(masks[k], *self.best[k], self.topk[k]) for k in range(len(self.topk)))
 
 
 class AnnotationStore:
-    """The annotations of one split, by position.
+    """The annotations of one split, by position and by image_id.
+
+    The first time, an index is built in the user's cache folder (`mlimagenet_data.index.cache_folder`); it is memory-mapped, so
+    that all processes of a machine share it. A store pickles as its source, not its content.
 
     Args:
-        folder: A dataset folder, as `python -m build.run` writes it (`data/{split}-*.parquet`).
-        split: Name of the split.
+        source: A dataset folder as `python -m build.run` writes it, the Hub id of one (`user/name`, or `user/name@revision`),
+            or a list of Parquet files.
+        split: Name of the split; with a list of files, only a name.
 
     Raises:
-        AnnotationsNotFoundError: If the folder or the split is not there.
+        AnnotationsNotFoundError: If the folder, the split or a file is not there.
         AnnotationError: If a shard is missing, cannot be read, or breaks the schema.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], split: str) -> None:
-        self.folder = Path(folder)
+    def __init__(self, source: Source, split: str) -> None:
+        self.source = source if isinstance(source, str | os.PathLike) else [os.fspath(file) for file in source]
         self.split = split
-        self._files = _find_shards(self.folder, split)
-        self._table = _read_table(self._files)
-        self.file_names: list[str] = self._table["file_name"].to_pylist()
-        self.statuses: list[str] = self._table["status"].to_pylist()
-        _check_file_names(self.folder, self.file_names)
+        self._index: Index = open_index(_find_files(source, split))
+        self._a = self._index.arrays
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.source, self.split)
 
     def __len__(self) -> int:
-        return len(self.file_names)
+        return len(self._index)
 
     def __repr__(self) -> str:
-        return (
-            f"AnnotationStore({str(self.folder)!r}, split={self.split!r}, rows={len(self)}, shards={len(self._files)})"
-        )
+        return f"AnnotationStore({str(self.source)!r}, split={self.split!r}, rows={len(self)})"
 
-    @property
-    def original_labels(self) -> list[int | None]:
-        """The original class of each row."""
-        labels: list[int | None] = self._table["label"].to_pylist()
-        return labels
+    def usable_rows(self) -> NDArray[np.int64]:
+        """Return the rows whose image could be read when it was annotated: sorted."""
+        usable = [number for number, name in enumerate(STATUS_NAMES) if name in USABLE_STATUSES]
+        return np.flatnonzero(np.isin(self._a["status"], usable))
 
-    def record(self, row: int) -> Record:
-        """Return one row.
+    def original_labels(self) -> NDArray[np.int16]:
+        """Return the original class of each row, -1 where there was none: (N,), read-only."""
+        return self._a["original"]
+
+    def file_name(self, row: int) -> str:
+        """Return a row's path below the split folder."""
+        return self._text("name", row)
+
+    def image_id(self, row: int) -> str:
+        """Return a row's image_id."""
+        return self._text("id", row)
+
+    def find(self, image_id: str) -> int:
+        """Return the row of an image_id.
 
         Raises:
-            AnnotationError: If the row breaks the schema; the message names file, row and field.
+            KeyError: If there is none.
         """
-        raw = self._table.slice(row, 1).to_pylist()[0]
-        try:
-            return _to_record(raw)
-        except (AnnotationError, TypeError, KeyError, ValueError) as error:
-            raise AnnotationError(
-                f"{self.folder}: split {self.split}, row {row} ({raw.get('image_id')!r}): {error}"
-            ) from error
+        key = np.uint64(id_hash(image_id))
+        place = int(np.searchsorted(self._a["id_hash"], key))
+        if place < len(self) and self._a["id_hash"][place] == key:
+            row = int(self._a["id_row"][place])
+            if self.image_id(row) == image_id:
+                return row
+        raise KeyError(image_id)
+
+    def size(self, row: int) -> tuple[int, int] | None:
+        """Return (height, width) of a row's image in pixels, None where it could not be read."""
+        height = int(self._a["height"][row])
+        return (height, int(self._a["width"][row])) if height else None
+
+    def record(self, row: int) -> Record:
+        """Return one row."""
+        a = self._a
+        row = range(len(self))[row]
+        first, last = int(a["region_start"][row]), int(a["region_start"][row + 1])
+        original = int(a["original"][row])
+        best = zip(a["region_class"][first:last].tolist(), a["region_score"][first:last].tolist(), strict=True)
+        starts = a["topk_start"][first : last + 1].tolist() if last > first else [0]
+        pairs = self._pairs("topk", starts[0], starts[-1])
+        topk = [pairs[start - starts[0] : stop - starts[0]] for start, stop in itertools.pairwise(starts)]
+        return Record(
+            names=lambda: (self.image_id(row), self.file_name(row)),
+            label=None if original < 0 else original,
+            size=self.size(row),
+            labels=self._pairs("label", int(a["label_start"][row]), int(a["label_start"][row + 1])),
+            best=tuple(best),
+            topk=tuple(topk),
+            stacks=self._stacks(first, last),
+            status=STATUS_NAMES[a["status"][row]],
+        )
+
+    def _stacks(self, first: int, last: int) -> tuple[MaskStack, ...]:
+        if first == last:
+            return ()
+        a = self._a
+        grids = a["grid"][first:last].tolist()
+        starts = a["run_start"][first : last + 1]
+        begin, end = int(starts[0]), int(starts[-1])
+        columns, rows = a["run_column"][begin:end], a["run_row"][begin:end]
+        cells, starts = a["cells"][first:last], starts - begin
+        if grids.count(grids[0]) == len(grids):
+            return (
+                MaskStack(list(range(last - first)), (grids[0][0], grids[0][1]), columns, rows, starts[:-1], cells),
+            )
+        parts = [slice(start, stop) for start, stop in itertools.pairwise(starts.tolist())]
+        return tuple(
+            MaskStack([k], (grid[0], grid[1]), columns[part], rows[part], starts[:1], cells[k : k + 1])
+            for k, (grid, part) in enumerate(zip(grids, parts, strict=True))
+        )
+
+    def _text(self, name: str, row: int) -> str:
+        starts = self._a[f"{name}_start"]
+        return self._a[name][int(starts[row]) : int(starts[row + 1])].tobytes().decode()
+
+    def _pairs(self, name: str, start: int, stop: int) -> Ranking:
+        classes, scores = self._a[f"{name}_class"][start:stop].tolist(), self._a[f"{name}_score"][start:stop].tolist()
+        return tuple(zip(classes, scores, strict=True))
+
+
+def _find_files(source: Source, split: str) -> list[Path]:
+    if not isinstance(source, str | os.PathLike):
+        files = [Path(file) for file in source]
+        if not files:
+            raise AnnotationsNotFoundError("an empty list of Parquet files")
+        for file in files:
+            if not file.is_file():
+                raise AnnotationsNotFoundError(f"{file}: no such file")
+        return files
+    folder = Path(source)
+    if not folder.is_dir() and _HUB_ID.fullmatch(os.fspath(source)):
+        folder = _from_hub(os.fspath(source), split)
+    return _find_shards(folder, split)
+
+
+def _from_hub(name: str, split: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    repo, _, revision = name.partition("@")
+    patterns = [f"data/{split}-*.parquet", "build_manifest.json", "README.md"]
+    return Path(snapshot_download(repo, repo_type="dataset", revision=revision or None, allow_patterns=patterns))
 
 
 def _find_shards(folder: Path, split: str) -> list[Path]:
+    if not folder.is_dir():
+        raise AnnotationsNotFoundError(f"{folder}: no such folder")
     files = sorted((folder / "data").glob(f"{split}-*.parquet"))
     if not files:
         others = sorted({f.name.split("-")[0] for f in (folder / "data").glob("*.parquet")})
         found = f"it has the splits {', '.join(others)}" if others else "no Parquet file lies in its data/"
         raise AnnotationsNotFoundError(f"{folder}: no annotations of split {split!r}; {found}")
-    counts = {match.group(2) for f in files if (match := _SHARD.search(f.name))}
-    if len(counts) != 1 or int(next(iter(counts))) != len(files):
+    counts = {match.group(2) if (match := _SHARD.search(f.name)) else "?" for f in files}
+    if counts != {f"{len(files):05d}"}:
         raise AnnotationError(
             f"{folder}: {len(files)} shards of split {split!r} lie there, their names say {sorted(counts)}"
         )
     return files
-
-
-def _read_table(files: list[Path]) -> pa.Table:
-    tables = []
-    for file in files:
-        try:
-            tables.append(pq.read_table(file, columns=_COLUMNS).replace_schema_metadata(None))
-        except (pa.ArrowException, OSError, KeyError) as error:
-            raise AnnotationError(f"{file}: not a readable shard of this dataset: {error}") from error
-        if missing := set(_COLUMNS) - set(tables[-1].column_names):
-            raise AnnotationError(f"{file}: columns {sorted(missing)} are missing")
-    try:
-        return pa.concat_tables(tables)
-    except pa.ArrowInvalid as error:
-        raise AnnotationError(f"{files[0].parent}: shards differ in their columns: {error}") from error
-
-
-def _check_file_names(folder: Path, names: list[str]) -> None:
-    for row, name in enumerate(names):
-        parts = name.split("/") if name else [""]
-        if name.startswith("/") or "\\" in name or "\0" in name or ":" in parts[0] or {"", ".", ".."} & set(parts):
-            raise AnnotationError(f"{folder}: row {row}, file_name {name!r}: not a plain path below the split folder")
-
-
-def _to_record(raw: dict[str, Any]) -> Record:
-    height, width = raw["height"], raw["width"]
-    if height is not None and (height <= 0 or width is None or width <= 0):
-        raise AnnotationError(f"height x width: {height} x {width}")
-    return Record(
-        image_id=raw["image_id"],
-        file_name=raw["file_name"],
-        label=None if raw["label"] is None else _class(raw["label"], "label"),
-        size=None if height is None else (height, width),
-        labels=_pairs(raw["labels"], raw["scores"], "labels"),
-        regions=tuple(_to_region(region, f"regions[{k}]") for k, region in enumerate(raw["regions"] or ())),
-        status=raw["status"],
-    )
-
-
-def _to_region(raw: dict[str, Any], field: str) -> RegionRecord:
-    size = raw["mask"]["size"]
-    if len(size) != 2:
-        raise AnnotationError(f"{field}.mask.size: {size}, two numbers expected")
-    return RegionRecord(
-        mask=decode_mask((size[0], size[1]), raw["mask"]["counts"]),
-        label=_class(raw["label"], f"{field}.label"),
-        score=_score(raw["score"], f"{field}.score"),
-        topk=_pairs(raw["topk_labels"], raw["topk_scores"], f"{field}.topk_labels"),
-    )
-
-
-def _pairs(labels: list[int] | None, scores: list[float] | None, field: str) -> tuple[tuple[int, float], ...]:
-    labels, scores = labels or [], scores or []
-    if len(labels) != len(scores):
-        raise AnnotationError(f"{field}: {len(labels)} classes, but {len(scores)} scores")
-    return tuple((_class(c, field), _score(s, field)) for c, s in zip(labels, scores, strict=True))
-
-
-def _class(value: int, field: str) -> int:
-    if not 0 <= value < NUM_CLASSES:
-        raise AnnotationError(f"{field}: class {value} is outside 0 to {NUM_CLASSES - 1}")
-    return value
-
-
-def _score(value: float, field: str) -> float:
-    if not 0.0 < value <= 1.0:  # false for NaN, too
-        raise AnnotationError(f"{field}: score {value} is outside (0, 1]")
-    return value

@@ -1,268 +1,284 @@
-"""Follows the geometry that a transform really applied, so that labels can be computed for what the output shows.
+"""Makes a transform of torchvision v2, torchvision v1 or timm, or one's own, say what its output shows.
 
-torchvision v2 lets a tv_tensor of one's own take part in every transform: its kernels are called with the very parameters that
-the image's kernels get (`torchvision.transforms.v2.functional.register_kernel`). `_Tracker` is such a tensor. It holds no
-pixels; its kernels update a `View`. So nothing is guessed or fitted, an earlier crop still hides what a later padding would
-uncover, and no KeyPoints (torchvision >= 0.24.1) are needed.
+`follow` turns a transform into a function of an image and a `Tracker`: torchvision v2's own classes take the tracker along;
+torchvision v1's geometric classes are replaced by their v2 equals; all others are called with a `TrackedImage` while the image
+is a PIL image. What can be followed neither way is an error: geometry is never guessed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+import threading
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
-from torchvision import tv_tensors
+from torchvision import transforms as v1
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from mlimagenet_data.errors import UntrackableTransformError
-from mlimagenet_data.geometry import Box
+from mlimagenet_data.tracking import Tracker
+from mlimagenet_data.tracking_pil import TrackedImage
+from mlimagenet_data.viewport import View
 
-__all__ = ["View", "check_trackable", "transform_with_view"]
+__all__ = ["Followed", "follow", "transform_with_view"]
 
-
-class View:
-    """What a (partly) transformed image shows of the original: an axis-aligned box, possibly flipped, scaled and padded.
-
-    Canvas coordinates are pixel edges, 0 to height and 0 to width. A canvas point (y, x) lies at the original's
-    (y_offset + y_scale * y, x_offset + x_scale * x); a scale is negative after a flip.
-
-    Attributes:
-        image_size: (height, width) of the original in pixels.
-        canvas_size: (height, width) of the current image in pixels.
-        visible_px: The part of the original that can be seen, in the original's pixels.
-    """
-
-    def __init__(self, image_size: tuple[int, int]) -> None:
-        self.image_size = image_size
-        self.canvas_size = image_size
-        self.visible_px = Box(0.0, 0.0, float(image_size[0]), float(image_size[1]))
-        self._y = (1.0, 0.0)  # scale, offset
-        self._x = (1.0, 0.0)
-
-    @property
-    def visible(self) -> Box:
-        """The visible part as fractions of the original's height and width."""
-        height, width = self.image_size
-        box = self.visible_px
-        return Box(box.top / height, box.left / width, box.bottom / height, box.right / width)
-
-    @property
-    def area(self) -> float:
-        """Area of the whole canvas, padding included, as a share of the original's area."""
-        scale = abs(self._y[0] * self._x[0])
-        return scale * self.canvas_size[0] * self.canvas_size[1] / (self.image_size[0] * self.image_size[1])
-
-    @property
-    def is_flipped(self) -> tuple[bool, bool]:
-        """Whether the canvas is mirrored (vertically, horizontally) against the original."""
-        return self._y[0] < 0, self._x[0] < 0
-
-    def crop(self, top: float, left: float, height: int, width: int) -> None:
-        """Cut a box out of the canvas; outside of the canvas there is padding."""
-        self._y = (self._y[0], self._y[1] + self._y[0] * top)
-        self._x = (self._x[0], self._x[1] + self._x[0] * left)
-        self.canvas_size = (height, width)
-        y0, y1 = sorted((self._y[1], self._y[1] + self._y[0] * height))
-        x0, x1 = sorted((self._x[1], self._x[1] + self._x[0] * width))
-        self.visible_px = self.visible_px.intersect(Box(y0, x0, y1, x1))
-
-    def pad(self, left: int, top: int, right: int, bottom: int) -> None:
-        """Add borders; negative ones crop. Mirrored or repeated content of a border does not count as visible."""
-        height, width = self.canvas_size
-        self.crop(-top, -left, height + top + bottom, width + left + right)
-
-    def resize(self, height: int, width: int) -> None:
-        """Scale the canvas to a new size."""
-        self._y = (self._y[0] * self.canvas_size[0] / height, self._y[1])
-        self._x = (self._x[0] * self.canvas_size[1] / width, self._x[1])
-        self.canvas_size = (height, width)
-
-    def flip_vertical(self) -> None:
-        """Mirror top and bottom."""
-        self._y = (-self._y[0], self._y[1] + self._y[0] * self.canvas_size[0])
-
-    def flip_horizontal(self) -> None:
-        """Mirror left and right."""
-        self._x = (-self._x[0], self._x[1] + self._x[0] * self.canvas_size[1])
-
-
-class _Tracker(tv_tensors.TVTensor):  # type: ignore[misc]
-    """An empty tensor that carries a View through torchvision v2. The View is changed in place and outlives the tensor."""
-
-    view: View
-
-    @classmethod
-    def of(cls, view: View) -> _Tracker:
-        tracker: _Tracker = torch.empty(0).as_subclass(cls)
-        tracker.view = view
-        return tracker
-
-
-# --- kernels: the signatures are those of torchvision.transforms.v2.functional ------------------------------------------
-
-
-def _resize(
-    inpt: _Tracker, size: int | Sequence[int] | None = None, *_: Any, max_size: int | None = None, **__: Any
-) -> _Tracker:
-    inpt.view.resize(*_resized_size(inpt.view.canvas_size, size, max_size))
-    return inpt
-
-
-def _resized_size(canvas: tuple[int, int], size: int | Sequence[int] | None, max_size: int | None) -> tuple[int, int]:
-    """Return the output size of `F.resize`: an int or a list of one is the length of the shorter edge."""
-    if isinstance(size, Sequence) and len(size) == 2:
-        return int(size[0]), int(size[1])
-    short, long = sorted(canvas)
-    if size is None:
-        if max_size is None:
-            raise UntrackableTransformError("Resize: size and max_size are both None")
-        new_short, new_long = int(max_size * short / long), max_size
-    else:
-        new_short = int(size[0] if isinstance(size, Sequence) else size)
-        new_long = int(new_short * long / short)
-        if max_size is not None and new_long > max_size:
-            new_short, new_long = int(max_size * new_short / new_long), max_size
-    return (new_short, new_long) if canvas[0] <= canvas[1] else (new_long, new_short)
-
-
-def _as_list(value: int | Sequence[int]) -> list[int]:
-    return [int(item) for item in value] if isinstance(value, Sequence) else [int(value)]
-
-
-def _crop(inpt: _Tracker, top: int, left: int, height: int, width: int) -> _Tracker:
-    inpt.view.crop(top, left, height, width)
-    return inpt
-
-
-def _resized_crop(
-    inpt: _Tracker, top: int, left: int, height: int, width: int, size: int | Sequence[int], *_: Any, **__: Any
-) -> _Tracker:
-    inpt.view.crop(top, left, height, width)
-    return _resize(inpt, size)
-
-
-def _center_crop(inpt: _Tracker, output_size: int | Sequence[int]) -> _Tracker:
-    sizes = _as_list(output_size)
-    height, width = sizes[0], sizes[-1]
-    have_h, have_w = inpt.view.canvas_size
-    if width > have_w or height > have_h:
-        left, top = max(0, (width - have_w) // 2), max(0, (height - have_h) // 2)
-        right, bottom = max(0, (width - have_w + 1) // 2), max(0, (height - have_h + 1) // 2)
-        inpt.view.pad(left, top, right, bottom)
-        have_h, have_w = inpt.view.canvas_size
-    inpt.view.crop(round((have_h - height) / 2.0), round((have_w - width) / 2.0), height, width)
-    return inpt
-
-
-def _pad(inpt: _Tracker, padding: int | Sequence[int], *_: Any, **__: Any) -> _Tracker:
-    sides = _as_list(padding)  # one for all, (x, y) or (left, top, right, bottom)
-    inpt.view.pad(*(sides[k % len(sides)] for k in range(4)))
-    return inpt
-
-
-def _horizontal_flip(inpt: _Tracker) -> _Tracker:
-    inpt.view.flip_horizontal()
-    return inpt
-
-
-def _vertical_flip(inpt: _Tracker) -> _Tracker:
-    inpt.view.flip_vertical()
-    return inpt
-
-
-def _refusal(name: str) -> Callable[..., _Tracker]:
-    def kernel(inpt: _Tracker, *args: Any, **kwargs: Any) -> _Tracker:
-        raise UntrackableTransformError(
-            f"F.{name}: crops, resizing, padding and flips are followed, this is not. {_WAY_OUT}"
-        )
-
-    return kernel
-
+Followed = Callable[[Any, Tracker], tuple[Any, Tracker]]
 
 _WAY_OUT = (
-    "Take it out of the transform, do it after the loader, or pass untrackable='whole' to MultiLabelImageNet to get the "
-    "whole image's labels whatever the transform shows"
+    "Take it out, or apply it after the dataset; or pass untrackable='whole' to MultiLabelImageNet to get the whole image's "
+    "labels whatever the transform shows"
 )
-for _functional, _kernel in {
-    F.resize: _resize,
-    F.crop: _crop,
-    F.resized_crop: _resized_crop,
-    F.center_crop: _center_crop,
-    F.pad: _pad,
-    F.horizontal_flip: _horizontal_flip,
-    F.vertical_flip: _vertical_flip,
-}.items():
-    F.register_kernel(_functional, _Tracker)(_kernel)
-for _name in ("rotate", "affine", "perspective", "elastic", "erase", "five_crop", "ten_crop"):
-    F.register_kernel(getattr(F, _name), _Tracker)(_refusal(_name))
+_OWN_WORD = (
+    "If it changes no geometry, or does so only by torchvision.transforms.v2.functional, give it a true attribute "
+    "`tracks_views`"
+)
+
+# v2 classes whose geometry has no kernel, or no single answer
+_REFUSED_V2 = {
+    v2.AugMix: "it blends three differently warped copies",
+    v2.Lambda: f"what it does is unknown. {_OWN_WORD}",
+    v2.RandomIoUCrop: "it needs bounding boxes",
+    v2.ElasticTransform: "it bends the image, so that no single map tells what is visible",
+    v2.FiveCrop: "it gives several views of one image",
+    v2.TenCrop: "it gives several views of one image",
+}
+_AUTO_V2 = (v2.AutoAugment, v2.RandAugment, v2.TrivialAugmentWide)
+_AUTO_GEOMETRIC = {"ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"}
+_AUTO_PHOTOMETRIC = {"Identity", "Brightness", "Color", "Contrast", "Sharpness", "Posterize", "Solarize", "AutoContrast",
+                     "Equalize", "Invert"}  # fmt: skip
+
+# v1 classes with a v2 equal: the arguments to copy. Same distribution, and the same pixels for the same torch seed.
+_V1_TO_V2: dict[type, tuple[type, tuple[str, ...]]] = {
+    v1.Resize: (v2.Resize, ("size", "interpolation", "max_size", "antialias")),
+    v1.CenterCrop: (v2.CenterCrop, ("size",)),
+    v1.Pad: (v2.Pad, ("padding", "fill", "padding_mode")),
+    v1.RandomCrop: (v2.RandomCrop, ("size", "padding", "pad_if_needed", "fill", "padding_mode")),
+    v1.RandomResizedCrop: (v2.RandomResizedCrop, ("size", "scale", "ratio", "interpolation", "antialias")),
+    v1.RandomHorizontalFlip: (v2.RandomHorizontalFlip, ("p",)),
+    v1.RandomVerticalFlip: (v2.RandomVerticalFlip, ("p",)),
+    v1.RandomRotation: (v2.RandomRotation, ("degrees", "interpolation", "expand", "center", "fill")),
+    v1.RandomAffine: (v2.RandomAffine, ("degrees", "translate", "scale", "shear", "interpolation", "fill", "center")),
+    v1.RandomPerspective: (v2.RandomPerspective, ("distortion_scale", "p", "interpolation", "fill")),
+    v1.RandomErasing: (v2.RandomErasing, ("p", "scale", "ratio", "value", "inplace")),
+    v1.AutoAugment: (v2.AutoAugment, ("policy", "interpolation", "fill")),
+    v1.RandAugment: (v2.RandAugment, ("num_ops", "magnitude", "num_magnitude_bins", "interpolation", "fill")),
+    v1.TrivialAugmentWide: (v2.TrivialAugmentWide, ("num_magnitude_bins", "interpolation", "fill")),
+}
+_V1_PHOTOMETRIC = (
+    v1.ColorJitter, v1.Grayscale, v1.RandomGrayscale, v1.GaussianBlur, v1.RandomInvert, v1.RandomPosterize, v1.RandomSolarize,
+    v1.RandomAdjustSharpness, v1.RandomAutocontrast, v1.RandomEqualize, v1.Normalize, v1.ToTensor, v1.PILToTensor,
+    v1.ConvertImageDtype, v1.ToPILImage,
+)  # fmt: skip
+_TIMM_CONVERSIONS = {"ToNumpy", "ToTensor", "MaybeToTensor", "MaybePILToTensor"}
 
 
-# --- which transforms can be followed --------------------------------------------------------------------------------------
-
-_CONTAINERS = (v2.Compose, v2.RandomApply, v2.RandomChoice, v2.RandomOrder)
-# v2 transforms that change geometry without a functional of their own for our tensor, or whose effect is unknown
-_UNTRACKED = (v2.AutoAugment, v2.RandAugment, v2.TrivialAugmentWide, v2.AugMix, v2.Lambda, v2.RandomIoUCrop)
-
-
-def _leaves(transform: Any) -> Iterator[Any]:
-    if isinstance(transform, _CONTAINERS):
-        for child in transform.transforms:
-            yield from _leaves(child)
-    else:
-        yield transform
-
-
-def check_trackable(transform: Callable[..., Any]) -> None:
-    """Check that every part of a transform can be followed.
-
-    A subclass of `v2.Transform` from elsewhere is accepted if it says, by a true attribute `tracks_views`, that it changes
-    geometry through `torchvision.transforms.v2.functional` only.
+def follow(transform: Callable[..., Any]) -> Followed:  # noqa: PLR0911 - one line a kind is easiest to read
+    """Return a function that applies a transform to an image and updates the tracker's view.
 
     Raises:
-        UntrackableTransformError: Naming the first part that cannot be followed, and the way out.
+        UntrackableTransformError: Naming the first part that cannot be followed, and the way out. Parts about which that is
+            only known when they are applied raise it then.
     """
-    for leaf in _leaves(transform):
-        name = type(leaf).__name__ if not hasattr(leaf, "__name__") else leaf.__name__
-        if not isinstance(leaf, v2.Transform):
-            raise UntrackableTransformError(f"{name}: not a transform of torchvision.transforms.v2. {_WAY_OUT}")
-        if isinstance(leaf, _UNTRACKED):
-            raise UntrackableTransformError(f"{name}: its geometry cannot be followed. {_WAY_OUT}")
-        if not type(leaf).__module__.startswith("torchvision.") and not getattr(leaf, "tracks_views", False):
+    if not callable(transform):
+        raise TypeError(
+            f"transform must be callable, got a {type(transform).__name__} (timm's separate=True gives three of them)"
+        )
+    name = getattr(transform, "__name__", type(transform).__name__)
+    kind = type(transform)
+    if getattr(transform, "tracks_views", False):
+        return transform if isinstance(transform, v2.Transform) else _photometric(transform)
+    if isinstance(transform, v2.Transform):
+        return _follow_v2(transform, name)
+    if kind in (v1.Compose, torch.nn.Sequential, torch.nn.ModuleList):
+        parts: Any = transform.transforms if kind is v1.Compose else transform  # type: ignore[attr-defined]
+        return v2.Compose([follow(part) for part in parts])  # type: ignore[no-any-return]
+    if kind in (v1.RandomApply, v1.RandomChoice, v1.RandomOrder):
+        return _container(
+            transform, {v1.RandomApply: v2.RandomApply, v1.RandomChoice: v2.RandomChoice}.get(kind, v2.RandomOrder)
+        )
+    if kind in _V1_TO_V2:
+        target, names = _V1_TO_V2[kind]
+        return follow(target(**{argument: getattr(transform, argument) for argument in names}))
+    if kind in _V1_PHOTOMETRIC:
+        return _photometric(transform)
+    if kind.__module__.startswith("timm.data"):
+        return _follow_timm(transform, name)
+    return _by_pillow(transform, name)
+
+
+def _follow_v2(transform: Any, name: str) -> Followed:
+    if isinstance(transform, v2.Compose | v2.RandomApply | v2.RandomChoice | v2.RandomOrder):
+        return _container(transform, type(transform))
+    for refused, why in _REFUSED_V2.items():
+        if isinstance(transform, refused):
+            raise UntrackableTransformError(f"{name}: {why}. {_WAY_OUT}")
+    if not type(transform).__module__.startswith("torchvision."):
+        raise UntrackableTransformError(
+            f"{name}: not torchvision's own; what it does is unknown. {_OWN_WORD}. {_WAY_OUT}"
+        )
+    return _auto_augment(transform) if isinstance(transform, _AUTO_V2) else transform
+
+
+def _container(transform: Any, target: type) -> Followed:
+    """Rebuild a container around its followed parts; torchvision's containers hand on several inputs, as they are needed here."""
+    parts = [follow(part) for part in transform.transforms]
+    options = {"p": transform.p} if target in (v2.RandomApply, v2.RandomChoice) else {}
+    rebuilt: Followed = target(parts, **options)
+    return rebuilt
+
+
+def _photometric(transform: Callable[[Any], Any]) -> Followed:
+    """Follow a transform that is known to leave every pixel where it is."""
+    return lambda image, tracker: (transform(image), tracker)
+
+
+def _auto_augment(transform: Any) -> Followed:
+    """Follow AutoAugment and its kin: each geometric operation that they apply to the image is applied to the tracker, too."""
+
+    def apply(image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
+        def one(inpt: Any, transform_id: str, *args: Any, **kwargs: Any) -> Any:
+            if transform_id in _AUTO_GEOMETRIC:
+                transform._apply_image_or_video_transform(tracker, transform_id, *args, **kwargs)
+            elif transform_id not in _AUTO_PHOTOMETRIC:
+                raise UntrackableTransformError(
+                    f"{type(transform).__name__}: operation {transform_id!r} is unknown. {_WAY_OUT}"
+                )
+            return transform._apply_image_or_video_transform(inpt, transform_id, *args, **kwargs)
+
+        tracked = copy.copy(transform)
+        tracked._apply_image_or_video_transform = one
+        return tracked(image), tracker
+
+    return apply
+
+
+def _by_pillow(transform: Callable[[Any], Any], name: str) -> Followed:
+    """Follow any function of a PIL image that keeps to Pillow's methods."""
+
+    def apply(image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
+        if not isinstance(image, Image.Image):
             raise UntrackableTransformError(
-                f"{name}: unknown whether it changes geometry. If it does so only by torchvision.transforms.v2.functional, "
-                f"set `tracks_views = True` on the class. {_WAY_OUT}"
+                f"{name}: what it does to a {type(image).__name__} is unknown. {_OWN_WORD}. {_WAY_OUT}"
             )
+        output = transform(TrackedImage.of(image, tracker.view))
+        if not isinstance(output, TrackedImage):
+            raise UntrackableTransformError(
+                f"{name}: it returned a {type(output).__name__} that was not made by Pillow's own methods from its input, so its "
+                f"geometry is unknown. {_OWN_WORD}. {_WAY_OUT}"
+            )
+        tracker.view = output.view
+        return output.plain(), tracker
+
+    return apply
 
 
-def transform_with_view(transform: Callable[..., Any] | None, image: Image.Image) -> tuple[Any, View]:
+# --- timm, which is never imported here: its classes are known by module and name -------------------------------------------
+
+
+def _follow_timm(transform: Any, name: str) -> Followed:
+    if name in _TIMM_CONVERSIONS:
+        return _photometric(transform)
+    if name == "RandomErasing":
+        return _erasing(transform)
+    if name == "CenterCropOrPad":
+        return lambda image, tracker: (transform(image), F.center_crop(tracker, list(transform.size)))
+    if name == "RandomCropOrPad":
+        return _crop_or_pad(transform)
+    if name == "AugMixAugment":
+        raise UntrackableTransformError(f"{name}: it blends differently warped copies. {_WAY_OUT}")
+    if name in ("RandAugment", "AutoAugment"):
+        tracked = copy.copy(transform)
+        if name == "RandAugment":
+            tracked.ops = [_TimmOperation(op) for op in transform.ops]
+        else:
+            tracked.policy = [[_TimmOperation(op) for op in sub] for sub in transform.policy]
+        return _by_pillow(tracked, name)
+    return _by_pillow(transform, name)
+
+
+def _crop_or_pad(transform: Any) -> Followed:
+    def apply(image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
+        def get_params(inpt: Any, size: Any) -> tuple[int, int]:
+            top, left = transform.get_params(inpt, size)
+            tracker.view = tracker.view.crop(top, left, size[0], size[1])
+            return top, left
+
+        tracked = copy.copy(transform)
+        tracked.get_params = get_params
+        return tracked(image), tracker
+
+    return apply
+
+
+class _TimmOperation:
+    """One operation of timm's RandAugment. The photometric ones may return a plain image, of unchanged geometry."""
+
+    geometric = frozenset({"Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY", "TranslateXRel", "TranslateYRel"})
+
+    def __init__(self, operation: Any) -> None:
+        self.operation = operation
+
+    def __call__(self, image: TrackedImage) -> Image.Image:
+        output: Image.Image = self.operation(image)
+        if isinstance(output, TrackedImage) or self.operation.name in self.geometric:
+            return output
+        return TrackedImage.of(output, image.view)
+
+
+class _ErasureRecorder(torch.Tensor):
+    """A (C, H, W) tensor that notes the boxes assigned to, in this thread's list."""
+
+    notes = threading.local()
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        _, rows, columns = index
+        self.notes.boxes.append((rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start))
+        self.as_subclass(torch.Tensor)[index] = value
+
+
+def _erasing(transform: Callable[[Any], Any]) -> Followed:
+    def apply(image: torch.Tensor, tracker: Tracker) -> tuple[Any, Tracker]:
+        boxes: list[tuple[int, int, int, int]] = []
+        _ErasureRecorder.notes.boxes = boxes
+        output = transform(image.as_subclass(_ErasureRecorder)).as_subclass(torch.Tensor)
+        for box in boxes:
+            tracker.view = tracker.view.erase(*box)
+        return output, tracker
+
+    return apply
+
+
+def transform_with_view(transform: Followed | None, image: Image.Image) -> tuple[Any, View]:
     """Return the transformed image and what it shows.
 
     Args:
-        transform: A torchvision v2 transform that `check_trackable` accepts, or None.
+        transform: What `follow` returned, or None.
         image: The original.
 
     Raises:
-        UntrackableTransformError: If a geometric operation cannot be followed, or the output's size is not the followed one.
+        UntrackableTransformError: If an operation cannot be followed, or the output's size is not the followed one.
     """
-    view = View((image.height, image.width))
+    view = View.of(image.height, image.width)
     if transform is None:
         return image, view
-    output, _ = transform(image, _Tracker.of(view))
+    output, tracker = transform(image, tracker := Tracker.of(view))
     size = _size_of(output)
-    if size is not None and size != view.canvas_size:
+    if size is not None and size != tracker.view.canvas_size:
+        expected = tracker.view.canvas_size
         raise UntrackableTransformError(
-            f"the output is {size[0]} x {size[1]} pixels, but the operations followed lead to "
-            f"{view.canvas_size[0]} x {view.canvas_size[1]}: some part of {transform} resizes or crops untracked. {_WAY_OUT}"
+            f"the output is {size[0]} x {size[1]} pixels, but the operations followed lead to {expected[0]} x {expected[1]}: "
+            f"some part of the transform resizes or crops in a way that cannot be followed. {_WAY_OUT}"
         )
-    return output, view
+    return output, tracker.view
 
 
 def _size_of(output: Any) -> tuple[int, int] | None:
     if isinstance(output, Image.Image):
         return output.height, output.width
-    if isinstance(output, torch.Tensor) and output.ndim >= 2:
+    if isinstance(output, torch.Tensor | np.ndarray) and output.ndim >= 2:
         return int(output.shape[-2]), int(output.shape[-1])
     return None
