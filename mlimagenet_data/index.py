@@ -302,10 +302,10 @@ def _add_masks(writer: _Writer, masks: pa.StructArray, row_of: NDArray[Any], pla
     grid = _numbers(sizes.flatten(), 0).reshape(-1, 2)
     cells = grid[:, 0] * grid[:, 1]
     place.check(
-        (grid > 0).all(axis=1) & (cells <= MAX_CELLS),
+        ((grid > 0) & (grid < _MOST_SIDE)).all(axis=1) & (cells <= MAX_CELLS),
         row_of,
         "regions.mask.size",
-        f"must be positive, at most {MAX_CELLS} cells",
+        f"must be positive and below {_MOST_SIDE}, with at most {MAX_CELLS} cells",
         grid,
     )
     strings = masks.field("counts")

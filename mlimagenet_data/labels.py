@@ -117,12 +117,13 @@ def _cells_in_box(stack: MaskStack, box: Box) -> NDArray[np.float64]:
     height, width = stack.grid
     top, bottom = box.top * height, max(box.top, box.bottom) * height
     left, right = box.left * width, max(box.left, box.right) * width
-    before = np.minimum(np.maximum(stack.columns, left), right)
-    here = np.minimum(np.maximum(stack.columns + 1.0, left), right) - before
+    before = np.minimum(np.maximum(stack.columns, left), right) - left
+    here = np.minimum(np.maximum(stack.columns + 1.0, left), right) - left - before
     above = np.minimum(np.maximum(stack.rows, top), bottom) - top
-    sums = before * (bottom - top) + here * above  # S, but for a constant
+    sums = before * (bottom - top) + here * above
     shown = np.add.reduceat(sums[1::2] - sums[::2], stack.starts // 2)
-    return np.where(shown < _ROUNDING, 0.0, shown)  # what is out of view leaves a rounding error
+    least = 1e-12 * (right - left) * (bottom - top)  # what is out of view leaves a rounding error
+    return np.where(shown < least, 0.0, shown)
 
 
 class ViewLabels(NamedTuple):
