@@ -74,8 +74,8 @@ def with_labels(
         policy: As for `MultiLabelImageNet`.
         target: As for `MultiLabelImageNet`.
         image_column: The column of images.
-        key: How a row is known: None, by the image's own file name; a name, by that string column; a function from a row (with the
-            image undecoded, `{"bytes", "path"}`) to an image_id.
+        key: How a row is known. None: by the image's own file name. A name: by that string column. A function: of a row (with
+            the image undecoded, `{"bytes", "path"}`) and returns an image_id.
         untrackable: As for `MultiLabelImageNet`.
 
     Returns:

@@ -1,0 +1,200 @@
+import hashlib
+import json
+import shutil
+
+import datasets
+import numpy as np
+import pyarrow.parquet as pq
+import pycocotools.mask as coco_mask
+import pytest
+import torch
+from huggingface_hub import DatasetCard
+from PIL import Image
+
+from build.config import BuildConfig
+from build.demo import PHOTOGRAPHS
+from build.models.embedded import EmbeddedBackbone
+from build.ops.maskcut import maskcut
+from build.run import main
+from mlimagenet_data.classes import imagenet_classes
+from mlimagenet_data.images import load_image
+from mlimagenet_data.store import AnnotationStore
+
+
+def shard(out, split="train"):
+    (file,) = (out / "data").glob(f"{split}-*.parquet")
+    return file
+
+
+def rows_of(out):
+    return pq.read_table(shard(out)).to_pylist()
+
+
+def test_every_photograph_has_a_row_with_regions_and_labels(demo):
+    rows = rows_of(demo)
+    assert len(rows) == len(PHOTOGRAPHS)
+    wnids = {name.rpartition("/")[2]: wnid for _, name, wnid, _ in PHOTOGRAPHS}
+    for row in rows:
+        folder, _, name = row["file_name"].partition("/")
+        assert wnids[name] == folder
+        assert row["image_id"] == f"{folder}/{name.rpartition('.')[0]}"
+        assert imagenet_classes().wnids[row["label"]] == folder
+        assert row["status"] == "ok"
+        assert row["labels"]
+        assert row["scores"] == sorted(row["scores"], reverse=True)
+        assert row["label"] in row["labels"]  # --original keep
+
+
+def test_demo_classes_bear_the_names_they_are_given():
+    table = imagenet_classes()
+    for _, _, wnid, name in PHOTOGRAPHS:
+        assert table.names[table.wnid_to_index[wnid]] == name
+
+
+def test_load_dataset_reads_it(demo, monkeypatch):
+    monkeypatch.chdir(demo.parent)
+    loaded = datasets.load_dataset("mlimagenet", split="train")
+    assert loaded.to_list() == rows_of(demo)
+    assert loaded.features["label"].names == list(imagenet_classes().names)
+    assert isinstance(loaded.features["regions"], datasets.List)
+    streamed = datasets.load_dataset("mlimagenet", split="train", streaming=True)
+    assert [row["image_id"] for row in streamed] == loaded["image_id"][:]
+
+
+def test_stored_masks_are_the_masks_that_maskcut_produced(demo):
+    config = BuildConfig()
+    backbone = EmbeddedBackbone(config.image_size, torch.device("cpu"))
+    store = AnnotationStore(demo, "train")
+    for number, row in enumerate(rows_of(demo)):
+        image = load_image(demo / ".build" / "demo" / "train" / row["file_name"])
+        patches = backbone(backbone.prepare(image)[None]).patches[0].numpy()
+        masks = maskcut(
+            patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou
+        )
+        assert len(masks) == len(row["regions"])
+        for mask, stored, region in zip(masks, row["regions"], store.record(number).regions, strict=True):
+            np.testing.assert_array_equal(coco_mask.decode(stored["mask"]).astype(bool), mask)
+            np.testing.assert_array_equal(region.mask, mask)
+            assert stored["area"] == pytest.approx(mask.mean())
+            x, y, width, height = (round(24 * value) for value in stored["bbox"])
+            assert mask[y : y + height, x : x + width].sum() == mask.sum()
+            assert mask[y].any()
+            assert mask[:, x].any()
+
+
+def test_the_card_has_metadata_and_no_gaps(demo):
+    card = DatasetCard.load(demo / "README.md")
+    assert card.data.license == "apache-2.0"
+    assert card.data.configs == [
+        {"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}
+    ]
+    label = next(feature for feature in card.data.dataset_info["features"] if feature["name"] == "label")
+    assert len(label["dtype"]["class_label"]["names"]) == 1000
+    assert "$" not in card.text
+    assert "| train | 8 | 8 |" in card.text
+
+
+def test_the_manifest_tells_how_it_was_made(demo):
+    split = json.loads((demo / "build_manifest.json").read_text())["splits"]["train"]
+    assert split["config"]["regions"]["tau"] == 0.3
+    assert split["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert split["statuses"] == {"ok": 8}
+    assert split["labeler"]["path"] == "backbone_head"
+    assert set(split["seconds"]) == {"regions", "labeler", "labels", "publish"}
+    (name, facts), *others = split["files"].items()
+    assert not others
+    assert facts["sha256"] == hashlib.sha256(shard(demo).read_bytes()).hexdigest()
+    assert name == shard(demo).name
+    assert str(demo) not in (demo / "build_manifest.json").read_text()
+
+
+def test_nothing_but_the_sheet_holds_pixels(demo):
+    published = [path for path in demo.rglob("*") if path.is_file() and ".build" not in path.parts]
+    assert {path.suffix for path in published} == {".parquet", ".md", ".json"}
+    assert "image" not in pq.read_schema(shard(demo)).names
+    with Image.open(f"{demo}-sheet.png") as sheet:
+        assert sheet.size == (1600, 4 * 324)
+
+
+def copy_of(demo, tmp_path):
+    return shutil.copytree(demo, tmp_path / "mlimagenet")
+
+
+def test_a_second_run_computes_nothing(demo, tmp_path, capsys):
+    out = copy_of(demo, tmp_path)
+    before = shard(out).read_bytes()
+    assert main(["--demo", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.count("nothing to do") == 4
+    assert shard(out).read_bytes() == before
+
+
+def test_the_bytes_do_not_depend_on_workers_or_time(demo, tmp_path):
+    assert main(["--demo", "--out", str(tmp_path / "mlimagenet"), "--workers", "1"]) == 0
+    assert shard(tmp_path / "mlimagenet").read_bytes() == shard(demo).read_bytes()
+
+
+def test_another_batch_size_changes_no_more_than_rounding(demo, tmp_path):
+    assert main(["--demo", "--out", str(tmp_path / "mlimagenet"), "--batch-size", "3"]) == 0
+    for row, other in zip(rows_of(demo), rows_of(tmp_path / "mlimagenet"), strict=True):
+        assert len(row["regions"]) == len(other["regions"])
+        for region, again in zip(row["regions"], other["regions"], strict=True):
+            a, b = (coco_mask.decode(r["mask"]) for r in (region, again))
+            assert (a != b).mean() <= 0.01
+            assert region["score"] == pytest.approx(again["score"], abs=0.02)
+
+
+def test_other_settings_redo_what_depends_on_them_and_say_why(demo, tmp_path, capsys):
+    out = copy_of(demo, tmp_path)
+    assert main(["--demo", "--out", str(out), "--label-threshold", "0.5"]) == 0
+    text = capsys.readouterr().out
+    assert "regions: nothing to do" in text
+    assert "labels: 1 of 1 units to do (1 changed: label_threshold was 0.25, is 0.5)" in text
+    assert all(
+        score >= 0.5 or label == row["label"]
+        for row in rows_of(out)
+        for label, score in zip(row["labels"], row["scores"], strict=True)
+    )
+    assert rows_of(out) != rows_of(demo)
+
+
+def test_settings_of_stages_that_are_not_run_are_not_believed(demo, tmp_path, capsys):
+    out = copy_of(demo, tmp_path)
+    assert main(["--out", str(out), "--stage", "publish", "--tau", "0.9"]) == 0
+    assert "regions is not run again and keeps its settings (tau was 0.3, is 0.9)" in capsys.readouterr().out
+    split = json.loads((out / "build_manifest.json").read_text())["splits"]["train"]
+    assert split["config"]["regions"]["tau"] == 0.3
+
+
+def test_enough_aligned_regions_train_the_labeler(demo, tmp_path, capsys):
+    out = copy_of(demo, tmp_path)
+    options = ["--labeler-min-regions", "1", "--labeler-min-classes", "0", "--alignment", "0.05", "--epochs", "2"]
+    assert main(["--demo", "--out", str(out), *options]) == 0
+    assert "training the head on them" in capsys.readouterr().out
+    manifest = json.loads((out / "build_manifest.json").read_text())
+    assert manifest["splits"]["train"]["labeler"]["path"] == "trained"
+    assert rows_of(out) != rows_of(demo)
+
+
+def test_images_can_be_embedded_and_splits_stand_side_by_side(demo, tmp_path, monkeypatch):
+    out = copy_of(demo, tmp_path)
+    images = demo / ".build" / "demo" / "train"
+    arguments = [
+        "--images",
+        str(images),
+        "--split",
+        "val",
+        "--limit",
+        "2",
+        "--embed-images",
+        "--out",
+        str(tmp_path / "embedded"),
+    ]
+    assert main(arguments) == 0
+    monkeypatch.chdir(tmp_path)
+    loaded = datasets.load_dataset("embedded", split="val")
+    assert len(loaded) == 2
+    for row in loaded:
+        assert row["image"].size == (row["width"], row["height"])
+    assert main(["--images", str(images), "--split", "val", "--limit", "2", "--out", str(out)]) == 0
+    both = datasets.load_dataset("mlimagenet")
+    assert {name: len(split) for name, split in both.items()} == {"train": 8, "val": 2}

@@ -1,0 +1,66 @@
+import hashlib
+
+import pytest
+
+from build.run import main
+from build.stages.regions import RegionsStage
+
+OPTIONS = ["--shard-size", "3"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    assert main(["--demo", "--out", str(out), *OPTIONS]) == 0
+    return published(out)
+
+
+def published(out):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (out / "data").iterdir()}
+
+
+def test_a_stopped_run_goes_on_where_it_was(tmp_path, undisturbed, monkeypatch):
+    out = tmp_path / "out"
+    compute, done = RegionsStage.compute, []
+
+    def stop_at_the_second(self, unit, advance):
+        if len(done) == 1:
+            raise KeyboardInterrupt
+        done.append(unit.file)
+        return compute(self, unit, advance)
+
+    monkeypatch.setattr(RegionsStage, "compute", stop_at_the_second)
+    assert main(["--demo", "--out", str(out), *OPTIONS]) == 130
+    assert not (out / "data").exists()
+
+    def note(self, unit, advance):
+        done.append(unit.file)
+        return compute(self, unit, advance)
+
+    monkeypatch.setattr(RegionsStage, "compute", note)
+    assert main(["--demo", "--out", str(out), *OPTIONS]) == 0
+    assert done == ["00000.parquet", "00001.parquet", "00002.parquet"]
+    assert published(out) == undisturbed
+
+
+def test_stages_one_by_one_make_the_same(tmp_path, undisturbed):
+    out = str(tmp_path / "out")
+    assert main(["--demo", "--out", out, *OPTIONS, "--stage", "regions"]) == 0
+    for stage in ("labeler", "labels", "publish"):
+        assert main(["--out", out, *OPTIONS, "--stage", stage]) == 0
+    assert published(tmp_path / "out") == undisturbed
+
+
+def test_a_stage_without_the_one_before_it_is_an_error(tmp_path, capsys):
+    assert main(["--demo", "--out", str(tmp_path / "out"), "--stage", "labels"]) == 1
+    assert "stage regions has not done 00000.parquet" in capsys.readouterr().out
+
+
+def test_a_damaged_shard_is_done_again(tmp_path, undisturbed, capsys):
+    out = tmp_path / "out"
+    assert main(["--demo", "--out", str(out), *OPTIONS]) == 0
+    shard = out / ".build" / "train" / "regions" / "00001.parquet"
+    shard.write_bytes(shard.read_bytes()[:-10])
+    assert main(["--demo", "--out", str(out), *OPTIONS]) == 0
+    assert "regions: 1 of 3 units to do" in capsys.readouterr().out
+    assert published(out) == undisturbed
