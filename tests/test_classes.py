@@ -1,0 +1,19 @@
+import re
+
+from timm.data import ImageNetInfo
+
+from mlimagenet_data.classes import class_of_folder, imagenet_classes
+
+
+def test_the_table_is_that_of_ilsvrc():
+    table, info = imagenet_classes(), ImageNetInfo("imagenet-1k")
+    assert list(table.wnids) == list(info.label_names())
+    assert list(table.wnids) == sorted(set(table.wnids))
+    assert len(set(table.names)) == len(table) == 1000
+    for index, name in enumerate(table.names):
+        assert re.sub(r" \(.*\)$", "", name) == info.index_to_description(index).split(",")[0].strip()
+
+
+def test_folders_name_classes_by_wnid_or_index():
+    assert [class_of_folder(name) for name in ("n01440764", "0", "999")] == [0, 0, 999]
+    assert [class_of_folder(name) for name in ("1000", "00", "-1", "", "n0144076", "²", "cats")] == [None] * 7

@@ -1,0 +1,236 @@
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from timm.data import create_transform
+from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
+from torchvision import transforms as v1
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from mlimagenet_data import LabelPolicy, MultiLabelImageNet
+from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError, ImageError, UntrackableTransformError
+from tests.annotated import random_rows, region, row, write_images, write_rows
+
+LEFT = np.zeros((4, 8), bool)
+LEFT[1:3, 1:3] = True
+RIGHT = LEFT[:, ::-1].copy()
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two images of 40 x 80 with class 3 on the left and class 7 on the right."""
+    rows = [
+        row(name, (40, 80), [region(LEFT, 3), region(RIGHT, 7)], label=label) for name, label in (("a", 3), ("b", 7))
+    ]
+    write_rows(tmp_path / "mlimagenet", rows)
+    return write_images(tmp_path, rows)
+
+
+def classes(target):
+    return target.nonzero().ravel().tolist()
+
+
+def test_an_image_and_its_multi_hot_target(root):
+    image, target = MultiLabelImageNet(root, v2.PILToTensor())[0]
+    assert image.shape == (3, 40, 80)
+    assert (target.shape, target.dtype) == ((1000,), torch.float32)
+    assert classes(target) == [3, 7]
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [v2.Pad([0, 0, -40, 0]), v1.Compose([lambda image: image.crop((0, 0, 40, 40))])],
+    ids=["torchvision v2", "Pillow"],
+)
+def test_a_crop_around_one_region_has_its_label_alone(root, transform):
+    assert classes(MultiLabelImageNet(root, transform)[0][1]) == [3]
+
+
+def test_random_crops_show_one_region_or_both(root):
+    dataset = MultiLabelImageNet(root, v2.Compose([v2.RandomCrop((40, 50)), v2.Resize(20)]))
+    torch.manual_seed(0)
+    assert {tuple(classes(dataset[0][1])) for _ in range(60)} == {(3,), (3, 7), (7,)}
+
+
+def test_labels_move_with_a_flip(root):
+    dataset = MultiLabelImageNet(root, v2.Compose([v2.RandomHorizontalFlip(p=1), v2.Pad([0, 0, -40, 0])]))
+    assert classes(dataset[0][1]) == [7]
+
+
+def test_labels_for_a_box_need_no_image(root):
+    dataset = MultiLabelImageNet(root)
+    (root / "train" / dataset.store.file_name(0)).unlink()
+    assert classes(dataset.labels_for(0, (0, 0, 40, 40))) == [3]
+    box = v1.RandomResizedCrop.get_params(Image.new("RGB", (80, 40)), [1.0, 1.0], [2.0, 2.0])
+    assert classes(dataset.labels_for(0, box)) == [3, 7]
+    with pytest.raises(ImageError, match="no such file"):
+        dataset[0]
+
+
+def test_all_stacks_give_the_same_target_for_the_same_crop(root):
+    box = (0, 0, 40, 40)
+    of_v2 = MultiLabelImageNet(root, v2.Compose([v2.ToImage(), v2.Pad([0, 0, -40, 0])]))[0][1]
+    of_v1 = MultiLabelImageNet(root, v1.Compose([v1.Lambda(lambda i: i.crop((0, 0, 40, 40)))]))[0][1]
+    timm = create_transform(40, is_training=True, scale=(0.5, 0.5), ratio=(1.0, 1.0), hflip=0, color_jitter=0)
+    crop = timm.transforms[0]
+    crop.get_params = lambda image, scale, ratio: box
+    of_timm = MultiLabelImageNet(root, timm)[0][1]
+    alone = MultiLabelImageNet(root).labels_for(0, box)
+    for target in (of_v2, of_v1, of_timm):
+        assert torch.equal(target, alone)
+
+
+def test_where_annotations_are_looked_for(root, tmp_path, monkeypatch):
+    elsewhere = write_rows(tmp_path / "elsewhere", random_rows(3))
+    monkeypatch.setenv("MLIMAGENET_ANNOTATIONS", str(elsewhere))
+    assert len(MultiLabelImageNet(root)) == 3
+    assert len(MultiLabelImageNet(root, annotations=root / "mlimagenet")) == 2
+    monkeypatch.delenv("MLIMAGENET_ANNOTATIONS")
+    assert len(MultiLabelImageNet(root)) == 2
+    monkeypatch.chdir(root)
+    assert len(MultiLabelImageNet(root / "train")) == 2  # ./mlimagenet, and the split folder as root
+    assert MultiLabelImageNet(root / "train")[0][1].sum() == 2
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(AnnotationsNotFoundError, match=r"python -m build\.run"):
+        MultiLabelImageNet(root / "train")
+
+
+def test_it_looks_like_torchvisions(tmp_path):
+    rows = random_rows(12)
+    write_rows(tmp_path / "mlimagenet", sorted(rows, key=lambda item: item["file_name"]))
+    write_images(tmp_path, rows)
+    ours, theirs = MultiLabelImageNet(tmp_path, target="single"), ImageFolder(tmp_path / "train")
+    assert [path for path, _ in ours.samples] == [path for path, _ in theirs.samples]
+    names = [theirs.classes[label] for label in theirs.targets]
+    assert [ours.wnids[label] for label in ours.targets] == names
+    assert [ours.class_to_idx[name] for name in names] == ours.targets
+    assert len(ours.classes) == 1000
+    assert ours[3][1] == ours.targets[3]
+    assert np.array_equal(np.asarray(ours[3][0]), np.asarray(theirs[3][0]))
+    assert "Number of datapoints: 12" in repr(ours)
+
+
+def test_unreadable_rows_are_left_out_and_counted(tmp_path):
+    rows = random_rows(4)
+    rows[1].update(status="unreadable", height=None, width=None, regions=[], labels=[], scores=[])
+    write_rows(tmp_path / "mlimagenet", rows)
+    dataset = MultiLabelImageNet(tmp_path)
+    assert len(dataset) == 3
+    assert dataset.record(1).image_id == rows[2]["image_id"]
+    assert "Left out, no readable image: 1" in repr(dataset)
+    with pytest.raises(IndexError):
+        dataset[3]
+
+
+def test_missing_files_and_annotations(tmp_path):
+    rows = random_rows(4)
+    write_rows(tmp_path / "mlimagenet", rows[:3])
+    write_images(tmp_path, rows)
+    (tmp_path / "train" / rows[0]["file_name"]).unlink()
+    assert len(MultiLabelImageNet(tmp_path)) == 3
+    assert len(MultiLabelImageNet(tmp_path, missing="skip")) == 2
+    dataset = MultiLabelImageNet(tmp_path, v2.RandomCrop(10, pad_if_needed=True), missing="original")
+    assert len(dataset) == 4
+    assert classes(dataset[3][1]) == [rows[3]["label"]] == dataset.targets[3:]
+    assert dataset.path(3).endswith(rows[3]["file_name"])
+    with pytest.raises(ValueError, match="missing"):
+        MultiLabelImageNet(tmp_path, missing="ignore")
+
+
+def test_another_size_than_annotated_is_an_error_that_names_the_file(root):
+    dataset = MultiLabelImageNet(root)
+    Image.new("RGB", (40, 80)).save(dataset.path(0))
+    with pytest.raises(AnnotationError, match=r"a\.png: 80 x 40 pixels.*\(40, 80\)"):
+        dataset[0]
+
+
+def test_turned_gray_and_cmyk_images(tmp_path):
+    rows = [row(name, (40, 80), [region(LEFT, 3)]) for name in ("turned", "gray", "cmyk")]
+    for item in rows:
+        item["file_name"] = item["file_name"].replace(".png", ".jpg")
+    write_rows(tmp_path / "mlimagenet", rows)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    folder = tmp_path / "train" / "n01440764"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (40, 80)).save(folder / "turned.jpg", exif=exif)
+    Image.new("L", (80, 40)).save(folder / "gray.jpg")
+    Image.new("CMYK", (80, 40)).save(folder / "cmyk.jpg")
+    dataset = MultiLabelImageNet(tmp_path, v2.Compose([v2.PILToTensor()]))
+    for image, target in (dataset[k] for k in range(3)):
+        assert image.shape == (3, 40, 80)
+        assert classes(target) == [3]
+
+
+def test_a_transform_that_cannot_be_followed(root):
+    with pytest.raises(UntrackableTransformError, match="ElasticTransform"):
+        MultiLabelImageNet(root, v2.ElasticTransform())
+    with pytest.warns(UserWarning, match="ElasticTransform"):
+        dataset = MultiLabelImageNet(root, v2.Compose([v2.CenterCrop(64), v2.ElasticTransform()]), untrackable="whole")
+    image, target = dataset[0]
+    assert image.size == (64, 64)
+    assert classes(target) == [3, 7]
+    assert classes(pickle.loads(pickle.dumps(dataset))[0][1]) == [3, 7]
+    with pytest.raises(ValueError, match="untrackable"):
+        MultiLabelImageNet(root, untrackable="ignore")
+    with pytest.raises(ValueError, match="target must be one of"):
+        MultiLabelImageNet(root, target="onehot")
+
+
+def test_the_transform_can_be_exchanged(root):
+    dataset = MultiLabelImageNet(root)
+    dataset.transform = v2.Pad([0, 0, -40, 0])
+    assert classes(dataset[0][1]) == [3]
+
+
+def test_target_transform_and_joint_transforms(root):
+    assert MultiLabelImageNet(root, target_transform=torch.sum)[0][1] == 2
+    image, target = MultiLabelImageNet(root, transforms=lambda image, target: (image.size, target.sum()))[0]
+    assert (image, target) == ((80, 40), 2)
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_workers(root, context):
+    dataset = MultiLabelImageNet(root, v2.Compose([v2.RandomResizedCrop(16), v2.ToImage()]))
+    loader = DataLoader(dataset, 1, num_workers=2, multiprocessing_context=context)
+    assert [targets.shape for _, targets in loader] == [(1, 1000)] * 2
+
+
+def test_distributed_sampling_covers_the_images(tmp_path):
+    rows = random_rows(10)
+    write_rows(tmp_path / "mlimagenet", rows)
+    write_images(tmp_path, rows)
+    dataset = MultiLabelImageNet(tmp_path, v2.Compose([v2.CenterCrop(8), v2.ToImage()]), target="single")
+    seen = []
+    for rank in range(2):
+        sampler = DistributedSampler(dataset, num_replicas=2, rank=rank, shuffle=False)
+        seen += [int(label) for _, labels in DataLoader(dataset, 2, sampler=sampler) for label in labels]
+    assert sorted(seen) == sorted(dataset.targets)
+
+
+def test_policies_reach_the_targets(root):
+    dataset = MultiLabelImageNet(root, policy=LabelPolicy(visibility=1.0, coverage=1.0))
+    assert classes(dataset.labels_for(0, (0, 0, 40, 79))) == [3, 7]
+    assert classes(dataset.labels_for(0, (0, 11, 40, 69))) == [7]
+
+
+def test_importing_the_package_is_light():
+    heavy = {"torch", "datasets", "pyarrow", "numpy"}
+    code = f"import sys, mlimagenet_data; print({heavy} & set(sys.modules), dir(mlimagenet_data))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("set()")
+    assert "MultiLabelImageNet" in result.stdout
+
+
+def test_unknown_names_are_attribute_errors():
+    import mlimagenet_data
+
+    assert set(mlimagenet_data.__all__) <= set(dir(mlimagenet_data))
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = mlimagenet_data.nothing
