@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mlimagenet_data.checked import HEADER, LAYOUT, STATUS_NAMES, id_hash
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
-from mlimagenet_data.index import STATUS_NAMES, Index, id_hash, open_index
+from mlimagenet_data.index import Index, open_index
 from mlimagenet_data.schema import USABLE_STATUSES
 
 __all__ = ["UNANNOTATED", "AnnotationStore", "MaskStack", "Ranking", "Record", "RegionRecord", "Source"]
@@ -21,6 +23,9 @@ __all__ = ["UNANNOTATED", "AnnotationStore", "MaskStack", "Ranking", "Record", "
 Ranking = tuple[tuple[int, float], ...]
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
+_HEADER = struct.Struct("<" + "".join(HEADER[name].char for name in HEADER.names or ()))
+_HEADER_FIELDS = HEADER.names or ()
+_LAYOUT = tuple((name, np.dtype(kind), np.dtype(kind).itemsize, field) for name, kind, field in LAYOUT)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
@@ -141,7 +146,6 @@ class AnnotationStore:
         self.source = source if isinstance(source, str | os.PathLike) else [os.fspath(file) for file in source]
         self.split = split
         self._index: Index = open_index(_find_files(source, split))
-        self._a = self._index.arrays
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.source, self.split)
@@ -155,19 +159,19 @@ class AnnotationStore:
     def usable_rows(self) -> NDArray[np.int64]:
         """Return the rows whose image could be read when it was annotated: sorted."""
         usable = [number for number, name in enumerate(STATUS_NAMES) if name in USABLE_STATUSES]
-        return np.flatnonzero(np.isin(self._a["status"], usable))
+        return np.flatnonzero(np.isin(self._index.status, usable))
 
     def original_labels(self) -> NDArray[np.int16]:
         """Return the original class of each row, -1 where there was none: (N,), read-only."""
-        return self._a["original"]
+        return self._index.original
 
     def file_name(self, row: int) -> str:
         """Return a row's path below the split folder."""
-        return self._text("name", row)
+        return self.record(row).file_name
 
     def image_id(self, row: int) -> str:
         """Return a row's image_id."""
-        return self._text("id", row)
+        return self.record(row).image_id
 
     def find(self, image_id: str) -> int:
         """Return the row of an image_id.
@@ -176,65 +180,55 @@ class AnnotationStore:
             KeyError: If there is none.
         """
         key = np.uint64(id_hash(image_id))
-        place = int(np.searchsorted(self._a["id_hash"], key))
-        if place < len(self) and self._a["id_hash"][place] == key:
-            row = int(self._a["id_row"][place])
+        place = int(np.searchsorted(self._index.id_hash, key))
+        if place < len(self) and self._index.id_hash[place] == key:
+            row = int(self._index.id_row[place])
             if self.image_id(row) == image_id:
                 return row
         raise KeyError(image_id)
 
-    def size(self, row: int) -> tuple[int, int] | None:
-        """Return (height, width) of a row's image in pixels, None where it could not be read."""
-        height = int(self._a["height"][row])
-        return (height, int(self._a["width"][row])) if height else None
-
     def record(self, row: int) -> Record:
-        """Return one row."""
-        a = self._a
-        row = range(len(self))[row]
-        first, last = int(a["region_start"][row]), int(a["region_start"][row + 1])
-        original = int(a["original"][row])
-        best = zip(a["region_class"][first:last].tolist(), a["region_score"][first:last].tolist(), strict=True)
-        starts = a["topk_start"][first : last + 1].tolist() if last > first else [0]
-        pairs = self._pairs("topk", starts[0], starts[-1])
-        topk = [pairs[start - starts[0] : stop - starts[0]] for start, stop in itertools.pairwise(starts)]
+        """Return one row.
+
+        Raises:
+            IndexError: If there is no such row.
+        """
+        raw = self._index.read(range(len(self))[row])
+        header = _HEADER.unpack_from(raw)
+        fields = dict(zip(_HEADER_FIELDS, header, strict=True))
+        a, offset = {}, _HEADER.size
+        for name, kind, itemsize, field in _LAYOUT:
+            a[name] = np.frombuffer(raw, kind, fields[field], offset)
+            offset += fields[field] * itemsize
+        pairs = _pairs(a["topk_class"], a["topk_score"])
+        ends = list(itertools.accumulate(a["topk_of"].tolist(), initial=0))
         return Record(
-            names=lambda: (self.image_id(row), self.file_name(row)),
-            label=None if original < 0 else original,
-            size=self.size(row),
-            labels=self._pairs("label", int(a["label_start"][row]), int(a["label_start"][row + 1])),
-            best=tuple(best),
-            topk=tuple(topk),
-            stacks=self._stacks(first, last),
-            status=STATUS_NAMES[a["status"][row]],
+            names=lambda: (a["id"].tobytes().decode(), a["name"].tobytes().decode()),
+            label=None if fields["original"] < 0 else fields["original"],
+            size=(fields["height"], fields["width"]) if fields["height"] else None,
+            labels=_pairs(a["label_class"], a["label_score"]),
+            best=_pairs(a["best_class"], a["best_score"]),
+            topk=tuple(pairs[start:stop] for start, stop in itertools.pairwise(ends)),
+            stacks=_stacks(a) if fields["regions"] else (),
+            status=STATUS_NAMES[fields["status"]],
         )
 
-    def _stacks(self, first: int, last: int) -> tuple[MaskStack, ...]:
-        if first == last:
-            return ()
-        a = self._a
-        grids = a["grid"][first:last].tolist()
-        starts = a["run_start"][first : last + 1]
-        begin, end = int(starts[0]), int(starts[-1])
-        columns, rows = a["run_column"][begin:end], a["run_row"][begin:end]
-        cells, starts = a["cells"][first:last], starts - begin
-        if grids.count(grids[0]) == len(grids):
-            return (
-                MaskStack(list(range(last - first)), (grids[0][0], grids[0][1]), columns, rows, starts[:-1], cells),
-            )
-        parts = [slice(start, stop) for start, stop in itertools.pairwise(starts.tolist())]
-        return tuple(
-            MaskStack([k], (grid[0], grid[1]), columns[part], rows[part], starts[:1], cells[k : k + 1])
-            for k, (grid, part) in enumerate(zip(grids, parts, strict=True))
-        )
 
-    def _text(self, name: str, row: int) -> str:
-        starts = self._a[f"{name}_start"]
-        return self._a[name][int(starts[row]) : int(starts[row + 1])].tobytes().decode()
+def _pairs(classes: NDArray[np.int16], scores: NDArray[np.float32]) -> Ranking:
+    return tuple(zip(classes.tolist(), scores.tolist(), strict=True))
 
-    def _pairs(self, name: str, start: int, stop: int) -> Ranking:
-        classes, scores = self._a[f"{name}_class"][start:stop].tolist(), self._a[f"{name}_score"][start:stop].tolist()
-        return tuple(zip(classes, scores, strict=True))
+
+def _stacks(a: dict[str, NDArray[Any]]) -> tuple[MaskStack, ...]:
+    grids = list(zip(a["grid_height"].tolist(), a["grid_width"].tolist(), strict=True))
+    ends = np.cumsum(a["runs_of"], dtype=np.int64)
+    starts = ends - a["runs_of"]
+    if grids.count(grids[0]) == len(grids):
+        return (MaskStack(list(range(len(grids))), grids[0], a["run_column"], a["run_row"], starts, a["cells"]),)
+    parts = [slice(start, stop) for start, stop in zip(starts.tolist(), ends.tolist(), strict=True)]
+    return tuple(
+        MaskStack([k], grid, a["run_column"][part], a["run_row"][part], starts[:1], a["cells"][k : k + 1])
+        for k, (grid, part) in enumerate(zip(grids, parts, strict=True))
+    )
 
 
 def _find_files(source: Source, split: str) -> list[Path]:

@@ -36,7 +36,7 @@ def test_any_shape_fits_a_card(tmp_path, size):
 
 def test_a_sheet_has_a_card_an_image(tmp_path):
     store = AnnotationStore(write_rows(tmp_path / "set", random_rows(3)), "train")
-    items = [(Image.new("RGB", store.size(k)[::-1]), store.record(k)) for k in range(3)]
+    items = [(Image.new("RGB", store.record(k).size[::-1]), store.record(k)) for k in range(3)]
     write_sheet(tmp_path / "sheet.png", items)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (1600, 648)
