@@ -26,9 +26,8 @@ from rich.progress import track
 from rich.table import Table
 from torch.utils.data import DataLoader
 
-from benchmarks.contenders import contenders, dense_vectors
-from benchmarks.scale import label_microseconds, measure, private_megabytes, write_rows
-from mlimagenet_data import AnnotationStore
+from benchmarks.contenders import contenders
+from benchmarks.scale import label_microseconds, measure, memory_of_dense_vectors, write_rows
 
 console = Console()
 
@@ -77,20 +76,10 @@ def interval(times: dict[str, list[float]], base: str, name: str) -> tuple[float
     return float(np.median(values)), float(low), float(high)
 
 
-def memory_of_dense_vectors(folder: Path, rows: int) -> dict:
-    """Return what a dict of dense vectors takes at 20,000 rows, and extrapolated to `rows`."""
-    store = AnnotationStore(folder, "train")
-    before = private_megabytes()
-    vectors = dense_vectors(store)
-    taken = private_megabytes() - before
-    return {"rows": len(vectors), "mb": taken, "extrapolated_mb": taken * rows / len(vectors)}
-
-
 def machine() -> dict:
     """Return what the figures were measured on."""
-    model = next(
-        (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "unknown"
-    )
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
     return {
         "cpu": model,
         "cores": os.cpu_count(),

@@ -40,6 +40,17 @@ for part in range(4):
 print(json.dumps({"rows": len(store), "open_s": opened, "opened_mb": after - before, "touched_mb": steps}))
 """
 
+_DENSE_PROBE = """
+import json, sys
+from benchmarks.contenders import dense_vectors
+from benchmarks.scale import private_megabytes
+from mlimagenet_data import AnnotationStore
+store = AnnotationStore(sys.argv[1], "train")
+before = private_megabytes()
+vectors = dense_vectors(store)
+print(json.dumps({"rows": len(vectors), "mb": private_megabytes() - before}))
+"""
+
 
 def private_megabytes() -> float:
     """Return the memory that only this process has (USS), in MB, as Linux accounts for it."""
@@ -99,12 +110,22 @@ def measure(folder: Path, cache: Path, touch: int) -> dict:
     start = time.perf_counter()
     AnnotationStore(folder, "train")
     built = time.perf_counter() - start
-    code = [sys.executable, "-c", _PROBE, str(folder), str(touch)]
-    result = subprocess.run(code, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent)
-    figures = json.loads(result.stdout)
+    figures = _in_fresh_process(_PROBE, str(folder), str(touch))
     size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
     parquet = sum(path.stat().st_size for path in (folder / "data").iterdir())
     return {**figures, "build_s": built, "index_mb": size / 2**20, "parquet_mb": parquet / 2**20}
+
+
+def memory_of_dense_vectors(folder: Path, rows: int) -> dict:
+    """Return what a dict of dense vectors takes at a folder's rows, and extrapolated to `rows`."""
+    figures = _in_fresh_process(_DENSE_PROBE, str(folder))
+    return {**figures, "extrapolated_mb": figures["mb"] * rows / figures["rows"]}
+
+
+def _in_fresh_process(code: str, *arguments: str) -> dict:
+    command = [sys.executable, "-c", code, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent)
+    return json.loads(result.stdout)
 
 
 def label_microseconds(folder: Path, repeats: int = 7, samples: int = 3000) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -101,15 +101,21 @@ def view_shares(stacks: Sequence[MaskStack], view: View) -> dict[int, tuple[floa
     box, area = view.box, view.area
     out: dict[int, tuple[float, float]] = {}
     for stack in stacks:
-        shown = (stack.masks * view.cells(stack.grid)).sum(axis=(1, 2)) if box is None else _cells_in_box(stack, box)
+        shown = _cells_in_box(stack, box) if box is not None else _cells_in_view(stack, view)
         view_cells = stack.grid[0] * stack.grid[1] * area
-        for k, seen, total in zip(stack.regions, shown.tolist(), stack.cells.tolist(), strict=True):
+        for k, seen, total in zip(stack.regions, shown, stack.cells, strict=True):
             out[k] = (seen / total if total else 0.0, seen / view_cells if view_cells > 0 else 0.0)
     return out
 
 
-def _cells_in_box(stack: MaskStack, box: Box) -> NDArray[np.float64]:
-    """Return the area, in cells, of each mask in a box of fractions: (R,). Exact, and without decoding the masks.
+def _cells_in_view(stack: MaskStack, view: View) -> list[float]:
+    """Return the visible area, in cells, of each mask."""
+    shown: list[float] = (stack.masks * view.cells(stack.grid)).sum(axis=(1, 2)).tolist()
+    return shown
+
+
+def _cells_in_box(stack: MaskStack, box: Box) -> list[float]:
+    """Return the area, in cells, of each mask in a box of fractions. Exact, and without decoding the masks.
 
     Let S(p) be the part of the box's area that lies in the first p cells, column by column. A run of cells from p to q then has
     S(q) - S(p) of it, and S has a closed form: whole columns, and the rows of the column that p lies in.
@@ -117,13 +123,25 @@ def _cells_in_box(stack: MaskStack, box: Box) -> NDArray[np.float64]:
     height, width = stack.grid
     top, bottom = box.top * height, max(box.top, box.bottom) * height
     left, right = box.left * width, max(box.left, box.right) * width
-    before = np.minimum(np.maximum(stack.columns, left), right) - left
-    here = np.minimum(np.maximum(stack.columns + 1.0, left), right) - left - before
-    above = np.minimum(np.maximum(stack.rows, top), bottom) - top
-    sums = before * (bottom - top) + here * above
-    shown = np.add.reduceat(sums[1::2] - sums[::2], stack.starts // 2)
+    columns, rows = stack.ends.astype(np.float64)
+    above = _clipped(rows, top, bottom)
+    here = _clipped(columns + 1.0, left, right)
+    before = _clipped(columns, left, right)
+    here -= before
+    above *= here
+    before *= bottom - top
+    before += above  # S at each run's end
     least = 1e-12 * (right - left) * (bottom - top)  # what is out of view leaves a rounding error
-    return np.where(shown < least, 0.0, shown)
+    shown: list[float] = np.add.reduceat(before[1::2] - before[::2], stack.pairs).tolist()
+    return [seen if seen > least else 0.0 for seen in shown]
+
+
+def _clipped(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """Clip to [low, high] and count from low, in place."""
+    np.maximum(values, low, out=values)
+    np.minimum(values, high, out=values)
+    values -= low
+    return values
 
 
 class ViewLabels(NamedTuple):
@@ -158,7 +176,7 @@ def label_view(record: Record, policy: LabelPolicy, view: View | None = None) ->
         return ViewLabels({record.label: PRESENT}, {}, {}, {}, record)
     shares = view_shares(record.stacks, view)
     region_states = {k: policy.state(*share) for k, share in shares.items()}
-    seen_in = regions_by_class(record)
+    seen_in = regions_by_class(record, {index for index, _ in record.labels})
     states: dict[int, int] = {}
     located: dict[int, dict[int, float]] = {}
     for index, _ in record.labels:
@@ -174,12 +192,13 @@ def label_view(record: Record, policy: LabelPolicy, view: View | None = None) ->
     return ViewLabels(states, located, region_states, shares, record)
 
 
-def regions_by_class(record: Record) -> dict[int, dict[int, float]]:
-    """Return for each class the regions whose top-k names it, with its score there."""
+def regions_by_class(record: Record, wanted: Container[int] | None = None) -> dict[int, dict[int, float]]:
+    """Return for each class (or each wanted one) the regions whose top-k names it, with its score there."""
     out: dict[int, dict[int, float]] = {}
     for k, ranking in enumerate(record.topk):
         for index, score in ranking:
-            out.setdefault(index, {})[k] = score
+            if wanted is None or index in wanted:
+                out.setdefault(index, {})[k] = score
     return out
 
 

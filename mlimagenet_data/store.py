@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import re
@@ -24,8 +25,10 @@ Ranking = tuple[tuple[int, float], ...]
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
 _HEADER = struct.Struct("<" + "".join(HEADER[name].char for name in HEADER.names or ()))
-_HEADER_FIELDS = HEADER.names or ()
-_LAYOUT = tuple((name, np.dtype(kind), np.dtype(kind).itemsize, field) for name, kind, field in LAYOUT)
+# the arrays before the runs, as struct reads them: name, type, the header's field that says how many
+_SMALL = tuple(
+    (name, np.dtype(kind).char, field) for name, kind, field in LAYOUT if field in ("labels", "regions", "topk")
+)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
@@ -43,26 +46,25 @@ class MaskStack(NamedTuple):
     Attributes:
         regions: Positions of the R regions among the image's.
         grid: (gh, gw).
-        columns: Columns of the runs' ends, gw for the mask's end.
-        rows: Their rows.
-        starts: (R,) where each region's runs begin.
-        cells: (R,) number of cells in each mask.
+        ends: (2, n) columns (gw for the mask's end) and rows of the runs' ends.
+        pairs: Where each region's pairs of a background and an object run begin.
+        cells: Number of cells in each mask.
     """
 
     regions: list[int]
     grid: tuple[int, int]
-    columns: NDArray[np.uint16]
-    rows: NDArray[np.uint16]
-    starts: NDArray[np.int64]
-    cells: NDArray[np.int32]
+    ends: NDArray[np.uint16]
+    pairs: list[int]
+    cells: tuple[int, ...]
 
     @property
     def masks(self) -> NDArray[np.bool_]:
         """The decoded masks: (R, gh, gw) bool."""
         (height, width), count = self.grid, len(self.regions)
-        runs = np.diff(np.append(self.starts, self.rows.size))
+        columns, rows = self.ends.astype(np.int64)
+        runs = 2 * np.diff(np.append(self.pairs, rows.size // 2))
         first = np.repeat(np.arange(count) * height * width, runs)
-        ends = first + self.columns.astype(np.int64) * height + self.rows
+        ends = first + columns * height + rows
         turns = np.zeros(count * height * width + 1, np.int8)
         np.add.at(turns, ends[::2], 1)
         np.add.at(turns, ends[1::2], -1)
@@ -194,39 +196,49 @@ class AnnotationStore:
             IndexError: If there is no such row.
         """
         raw = self._index.read(range(len(self))[row])
-        header = _HEADER.unpack_from(raw)
-        fields = dict(zip(_HEADER_FIELDS, header, strict=True))
-        a, offset = {}, _HEADER.size
-        for name, kind, itemsize, field in _LAYOUT:
-            a[name] = np.frombuffer(raw, kind, fields[field], offset)
-            offset += fields[field] * itemsize
-        pairs = _pairs(a["topk_class"], a["topk_score"])
-        ends = list(itertools.accumulate(a["topk_of"].tolist(), initial=0))
+        height, width, original, status, labels, regions, name, image_id, topk, runs = _HEADER.unpack_from(raw)
+        small, places = _small_arrays(labels, regions, topk)
+        values = small.unpack_from(raw, _HEADER.size)
+        a = {column: values[place] for column, place in places}
+        offset = _HEADER.size + small.size
+        run_ends = np.frombuffer(raw, "<u2", 2 * runs, offset).reshape(2, runs)
+        offset += 4 * runs
+
+        def names() -> tuple[str, str]:
+            return raw[offset + name : offset + name + image_id].decode(), raw[offset : offset + name].decode()
+
+        pairs = tuple(zip(a["topk_class"], a["topk_score"], strict=True))
+        ends = itertools.accumulate(a["topk_of"], initial=0)
         return Record(
-            names=lambda: (a["id"].tobytes().decode(), a["name"].tobytes().decode()),
-            label=None if fields["original"] < 0 else fields["original"],
-            size=(fields["height"], fields["width"]) if fields["height"] else None,
-            labels=_pairs(a["label_class"], a["label_score"]),
-            best=_pairs(a["best_class"], a["best_score"]),
+            names=names,
+            label=None if original < 0 else original,
+            size=(height, width) if height else None,
+            labels=tuple(zip(a["label_class"], a["label_score"], strict=True)),
+            best=tuple(zip(a["best_class"], a["best_score"], strict=True)),
             topk=tuple(pairs[start:stop] for start, stop in itertools.pairwise(ends)),
-            stacks=_stacks(a) if fields["regions"] else (),
-            status=STATUS_NAMES[fields["status"]],
+            stacks=_stacks(a, run_ends) if regions else (),
+            status=STATUS_NAMES[status],
         )
 
 
-def _pairs(classes: NDArray[np.int16], scores: NDArray[np.float32]) -> Ranking:
-    return tuple(zip(classes.tolist(), scores.tolist(), strict=True))
+@functools.lru_cache(maxsize=4096)
+def _small_arrays(labels: int, regions: int, topk: int) -> tuple[struct.Struct, list[tuple[str, slice]]]:
+    """Return how the arrays before the runs are read, and where each of them lies among the values."""
+    counts = {"labels": labels, "regions": regions, "topk": topk}
+    lengths = [counts[field] for _, _, field in _SMALL]
+    ends = list(itertools.accumulate(lengths, initial=0))
+    places = [(name, slice(*edges)) for (name, _, _), edges in zip(_SMALL, itertools.pairwise(ends), strict=True)]
+    return struct.Struct("<" + "".join(f"{n}{char}" for n, (_, char, _) in zip(lengths, _SMALL, strict=True))), places
 
 
-def _stacks(a: dict[str, NDArray[Any]]) -> tuple[MaskStack, ...]:
-    grids = list(zip(a["grid_height"].tolist(), a["grid_width"].tolist(), strict=True))
-    ends = np.cumsum(a["runs_of"], dtype=np.int64)
-    starts = ends - a["runs_of"]
+def _stacks(a: dict[str, tuple[Any, ...]], run_ends: NDArray[np.uint16]) -> tuple[MaskStack, ...]:
+    grids = list(zip(a["grid_height"], a["grid_width"], strict=True))
+    begins = list(itertools.accumulate(a["runs_of"], initial=0))
     if grids.count(grids[0]) == len(grids):
-        return (MaskStack(list(range(len(grids))), grids[0], a["run_column"], a["run_row"], starts, a["cells"]),)
-    parts = [slice(start, stop) for start, stop in zip(starts.tolist(), ends.tolist(), strict=True)]
+        return (MaskStack(list(range(len(grids))), grids[0], run_ends, [b // 2 for b in begins[:-1]], a["cells"]),)
+    parts = [slice(start, stop) for start, stop in itertools.pairwise(begins)]
     return tuple(
-        MaskStack([k], grid, a["run_column"][part], a["run_row"][part], starts[:1], a["cells"][k : k + 1])
+        MaskStack([k], grid, run_ends[:, part], [0], a["cells"][k : k + 1])
         for k, (grid, part) in enumerate(zip(grids, parts, strict=True))
     )
 
