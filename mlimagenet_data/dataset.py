@@ -203,11 +203,12 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         if self.transform is not self._labeller.transform:  # the user gave the dataset another one
             self._labeller.use(self.transform)
         record = self.record(index)
-        image = self.loader(self.path(index))
+        path = os.path.join(self.image_folder, record.file_name)
+        image = self.loader(path)
         try:
             output, target = self._labeller(record, image)
         except AnnotationError as error:
-            raise AnnotationError(f"{self.path(index)}: {error}") from error
+            raise AnnotationError(f"{path}: {error}") from error
         if self.target_transform is not None:
             target = self.target_transform(target)
         elif self.transform is None and self.transforms is not None:

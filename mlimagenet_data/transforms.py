@@ -46,6 +46,7 @@ _REFUSED_V2 = {
     v2.FiveCrop: "it gives several views of one image",
     v2.TenCrop: "it gives several views of one image",
 }
+_PHOTOMETRIC_V2 = {"_color", "_misc", "_type_conversion"}  # modules of torchvision.transforms.v2 without geometry
 _AUTO_V2 = (v2.AutoAugment, v2.RandAugment, v2.TrivialAugmentWide)
 _AUTO_GEOMETRIC = {"ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"}
 _AUTO_PHOTOMETRIC = {"Identity", "Brightness", "Color", "Contrast", "Sharpness", "Posterize", "Solarize", "AutoContrast",
@@ -116,11 +117,38 @@ def _follow_v2(transform: Any, name: str) -> Followed:
     for refused, why in _REFUSED_V2.items():
         if isinstance(transform, refused):
             raise UntrackableTransformError(f"{name}: {why}. {_WAY_OUT}")
-    if not type(transform).__module__.startswith("torchvision."):
+    module = type(transform).__module__
+    if not module.startswith("torchvision."):
         raise UntrackableTransformError(
             f"{name}: not torchvision's own; what it does is unknown. {_OWN_WORD}. {_WAY_OUT}"
         )
-    return _auto_augment(transform) if isinstance(transform, _AUTO_V2) else transform
+    if isinstance(transform, _AUTO_V2):
+        return _auto_augment(transform)
+    if module.rpartition(".")[2] in _PHOTOMETRIC_V2:
+        return _photometric(transform)
+    return _directly(transform)
+
+
+def _directly(transform: Any) -> Followed:
+    """Draw a v2 transform's parameters once and apply them to image and tracker, as its `forward` does.
+
+    Only `forward`'s flattening of nested inputs is left out, which takes longer than following the geometry. Transforms with a
+    forward of their own, and releases of torchvision with other names for these steps, are called as they are.
+    """
+    kind = type(transform)
+    by_chance = kind.forward is v2.RandomHorizontalFlip.forward
+    if not hasattr(kind, "make_params") or not (by_chance or kind.forward is v2.Transform.forward):
+        followed: Followed = transform
+        return followed
+
+    def apply(image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
+        transform.check_inputs([image])
+        if by_chance and torch.rand(1) >= transform.p:
+            return image, tracker
+        params = transform.make_params([image])
+        return transform.transform(image, params), transform.transform(tracker, params)
+
+    return apply
 
 
 def _container(transform: Any, target: type) -> Followed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,7 @@ Matrix = tuple[float, float, float, float, float, float, float, float, float]
 IDENTITY: Matrix = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """A canvas, and the parts of the original that can be seen on it.
 
     As long as only crops, scalings, flips, paddings, erasures and quarter turns are applied, all visible parts are boxes and
@@ -122,35 +121,37 @@ class View:
     def resize(self, height: int, width: int) -> View:
         """Return the view scaled to a new size."""
         scale_y, scale_x = self.canvas_size[0] / height, self.canvas_size[1] / width
-        return replace(
-            self,
+        return self._replace(
             canvas_size=(height, width),
             to_image=_multiply(self.to_image, (scale_x, 0, 0, 0, scale_y, 0, 0, 0, 1)),
         )
 
     def flip_vertical(self) -> View:
         """Return the view with top and bottom exchanged."""
-        return replace(self, to_image=_multiply(self.to_image, (1, 0, 0, 0, -1, float(self.canvas_size[0]), 0, 0, 1)))
+        return self._replace(to_image=_multiply(self.to_image, (1, 0, 0, 0, -1, float(self.canvas_size[0]), 0, 0, 1)))
 
     def flip_horizontal(self) -> View:
         """Return the view with left and right exchanged."""
-        return replace(self, to_image=_multiply(self.to_image, (-1, 0, float(self.canvas_size[1]), 0, 1, 0, 0, 0, 1)))
+        return self._replace(to_image=_multiply(self.to_image, (-1, 0, float(self.canvas_size[1]), 0, 1, 0, 0, 0, 1)))
 
     def erase(self, top: float, left: float, height: float, width: float) -> View:
         """Return the view without a box of the canvas, whose pixels were painted over."""
         hole = self._in_image(top, left, top + height, left + width)
-        return replace(self, pieces=tuple(part for piece in self.pieces for part in _subtract(piece, hole)))
+        return self._replace(pieces=tuple(part for piece in self.pieces for part in _subtract(piece, hole)))
 
     def keep(self, top: float, left: float, height: float, width: float) -> View:
         """Return the view with only a box of the canvas visible; the canvas keeps its size."""
         window = self._in_image(top, left, top + height, left + width)
-        return replace(self, pieces=tuple(part for piece in self.pieces if _area(part := _clip(piece, window)) > 0.0))
+        return self._replace(pieces=tuple(part for piece in self.pieces if _area(part := _clip(piece, window)) > 0.0))
 
     def _in_image(self, top: float, left: float, bottom: float, right: float) -> Box | Polygon:
         """Return a box of the canvas, mapped to the original."""
+        a, b, c, d, e, f, g, h, i = self.to_image
+        if b == d == g == h == 0:  # crops, scalings, flips: nearly always
+            x0, x1, y0, y1 = (a * left + c) / i, (a * right + c) / i, (e * top + f) / i, (e * bottom + f) / i
+            return Box(min(y0, y1), min(x0, x1), max(y0, y1), max(x0, x1))
         corners = [_apply(self.to_image, x, y) for x, y in ((left, top), (right, top), (right, bottom), (left, bottom))]
-        a, b, _, d, e, _, g, h, _ = self.to_image
-        if g == h == 0 and ((b == d == 0) or (a == e == 0)):  # no shear: a box stays a box
+        if a == e == g == h == 0:  # a quarter turn: a box stays a box
             xs, ys = [x for x, _ in corners], [y for _, y in corners]
             return Box(min(ys), min(xs), max(ys), max(xs))
         return tuple(corners)
@@ -164,10 +165,14 @@ def view_of_box(image_size: tuple[int, int], top: float, left: float, height: fl
     return View(image_size, (height, width), matrix, (part,) if part.area > 0 else ())  # type: ignore[arg-type]
 
 
-def _multiply(a: Matrix, b: Matrix) -> Matrix:
-    rows = (a[0:3], a[3:6], a[6:9])
-    columns = (b[0::3], b[1::3], b[2::3])
-    return tuple(r[0] * c[0] + r[1] * c[1] + r[2] * c[2] for r in rows for c in columns)  # type: ignore[return-value]
+def _multiply(p: Matrix, q: Matrix) -> Matrix:
+    a, b, c, d, e, f, g, h, i = p
+    j, k, m, n, o, r, s, t, u = q
+    return (
+        a * j + b * n + c * s, a * k + b * o + c * t, a * m + b * r + c * u,
+        d * j + e * n + f * s, d * k + e * o + f * t, d * m + e * r + f * u,
+        g * j + h * n + i * s, g * k + h * o + i * t, g * m + h * r + i * u,
+    )  # fmt: skip
 
 
 def _apply(m: Matrix, x: float, y: float) -> tuple[float, float]:
