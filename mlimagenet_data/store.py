@@ -169,11 +169,11 @@ class AnnotationStore:
 
     def file_name(self, row: int) -> str:
         """Return a row's path below the split folder."""
-        return self.record(row).file_name
+        return _names(self._index.read(row))[1]
 
     def image_id(self, row: int) -> str:
         """Return a row's image_id."""
-        return self.record(row).image_id
+        return _names(self._index.read(row))[0]
 
     def find(self, image_id: str) -> int:
         """Return the row of an image_id.
@@ -196,21 +196,15 @@ class AnnotationStore:
             IndexError: If there is no such row.
         """
         raw = self._index.read(range(len(self))[row])
-        height, width, original, status, labels, regions, name, image_id, topk, runs = _HEADER.unpack_from(raw)
+        height, width, original, status, labels, regions, _, _, topk, runs = _HEADER.unpack_from(raw)
         small, places = _small_arrays(labels, regions, topk)
         values = small.unpack_from(raw, _HEADER.size)
         a = {column: values[place] for column, place in places}
-        offset = _HEADER.size + small.size
-        run_ends = np.frombuffer(raw, "<u2", 2 * runs, offset).reshape(2, runs)
-        offset += 4 * runs
-
-        def names() -> tuple[str, str]:
-            return raw[offset + name : offset + name + image_id].decode(), raw[offset : offset + name].decode()
-
+        run_ends = np.frombuffer(raw, "<u2", 2 * runs, _HEADER.size + small.size).reshape(2, runs)
         pairs = tuple(zip(a["topk_class"], a["topk_score"], strict=True))
         ends = itertools.accumulate(a["topk_of"], initial=0)
         return Record(
-            names=names,
+            names=lambda: _names(raw),
             label=None if original < 0 else original,
             size=(height, width) if height else None,
             labels=tuple(zip(a["label_class"], a["label_score"], strict=True)),
@@ -219,6 +213,13 @@ class AnnotationStore:
             stacks=_stacks(a, run_ends) if regions else (),
             status=STATUS_NAMES[status],
         )
+
+
+def _names(raw: bytes) -> tuple[str, str]:
+    """Return image_id and file name of a record."""
+    *_, labels, regions, name, image_id, topk, runs = _HEADER.unpack_from(raw)
+    middle = _HEADER.size + _small_arrays(labels, regions, topk)[0].size + 4 * runs + name
+    return raw[middle : middle + image_id].decode(), raw[middle - name : middle].decode()
 
 
 @functools.lru_cache(maxsize=4096)

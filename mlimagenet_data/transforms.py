@@ -96,7 +96,7 @@ def follow(transform: Callable[..., Any]) -> Followed:  # noqa: PLR0911 - one li
         return _follow_v2(transform, name)
     if kind in (v1.Compose, torch.nn.Sequential, torch.nn.ModuleList):
         parts: Any = transform.transforms if kind is v1.Compose else transform  # type: ignore[attr-defined]
-        return v2.Compose([follow(part) for part in parts])  # type: ignore[no-any-return]
+        return _sequence([follow(part) for part in parts])
     if kind in (v1.RandomApply, v1.RandomChoice, v1.RandomOrder):
         return _container(
             transform, {v1.RandomApply: v2.RandomApply, v1.RandomChoice: v2.RandomChoice}.get(kind, v2.RandomOrder)
@@ -124,29 +124,40 @@ def _follow_v2(transform: Any, name: str) -> Followed:
         )
     if isinstance(transform, _AUTO_V2):
         return _auto_augment(transform)
-    if module.rpartition(".")[2] in _PHOTOMETRIC_V2:
-        return _photometric(transform)
-    return _directly(transform)
+    return _directly(transform, geometric=module.rpartition(".")[2] not in _PHOTOMETRIC_V2)
 
 
-def _directly(transform: Any) -> Followed:
-    """Draw a v2 transform's parameters once and apply them to image and tracker, as its `forward` does.
+def _directly(transform: Any, *, geometric: bool) -> Followed:
+    """Draw a v2 transform's parameters once and apply them to the image and, if it is geometric, to the tracker.
 
-    Only `forward`'s flattening of nested inputs is left out, which takes longer than following the geometry. Transforms with a
-    forward of their own, and releases of torchvision with other names for these steps, are called as they are.
+    That is what its `forward` does; only the flattening of nested inputs is left out, which takes longer than following the
+    geometry. Transforms with a `forward` of their own, and releases of torchvision with other names for these steps, are
+    called as they are.
     """
     kind = type(transform)
     by_chance = kind.forward is v2.RandomHorizontalFlip.forward
     if not hasattr(kind, "make_params") or not (by_chance or kind.forward is v2.Transform.forward):
-        followed: Followed = transform
+        followed: Followed = transform if geometric else _photometric(transform)
         return followed
 
     def apply(image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
         transform.check_inputs([image])
         if by_chance and torch.rand(1) >= transform.p:
             return image, tracker
+        if not transform._needs_transform_list([image])[0]:  # PIL images pass ToDtype, and the like
+            return image, tracker
         params = transform.make_params([image])
-        return transform.transform(image, params), transform.transform(tracker, params)
+        output = transform.transform(image, params)
+        return output, transform.transform(tracker, params) if geometric else tracker
+
+    return apply
+
+
+def _sequence(parts: list[Followed]) -> Followed:
+    def apply(image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
+        for part in parts:
+            image, tracker = part(image, tracker)
+        return image, tracker
 
     return apply
 
@@ -154,6 +165,8 @@ def _directly(transform: Any) -> Followed:
 def _container(transform: Any, target: type) -> Followed:
     """Rebuild a container around its followed parts; torchvision's containers hand on several inputs, as they are needed here."""
     parts = [follow(part) for part in transform.transforms]
+    if target is v2.Compose:
+        return _sequence(parts)
     options = {"p": transform.p} if target in (v2.RandomApply, v2.RandomChoice) else {}
     rebuilt: Followed = target(parts, **options)
     return rebuilt
