@@ -39,7 +39,7 @@ class _Flat:
             self.unlocated.append(not where)
         for index, where in seen_in.items():
             self.evidence += [(image, index, self.regions + k, s) for k, s in where.items()]
-        self.regions += len(record.topk)
+        self.regions += len(record.best)
 
 
 def batch_targets(
@@ -100,7 +100,7 @@ def _shares(records: list[Record], count: int, visible: torch.Tensor, area: torc
             positions += [begin + k for k in stack.regions]
             images += [image] * len(stack.regions)
             masks.append(stack.masks)
-        begin += len(record.topk)
+        begin += len(record.best)
     for (height, width), (positions, images, masks) in groups.items():
         stacked = torch.from_numpy(np.concatenate(masks)).to(visible.device).double()
         box, view_area = visible[images], area[images]

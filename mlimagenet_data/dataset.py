@@ -191,7 +191,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
             return self.store.record(int(self._rows[index]))
         name, label = self._others[index - len(self._rows)]
         image_id = f"{imagenet_classes().wnids[label]}/{os.path.splitext(name)[0].partition('/')[2]}"
-        return Record(lambda: (image_id, name), label, None, ((label, 1.0),), (), (), (), UNANNOTATED)
+        return Record(lambda: (image_id, name), label, None, ((label, 1.0),), (), (), (), (), (), UNANNOTATED)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """Return the transformed image and the target of what it shows.

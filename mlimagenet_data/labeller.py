@@ -145,7 +145,7 @@ class Labeller:
 def _regions(record: Record, labels: ViewLabels, view: View) -> dict[str, Any]:
     shares = labels.shares
     height, width = view.canvas_size
-    count = len(record.topk)
+    count = len(record.best)
     masks = np.zeros((count, height, width), np.bool_)
     for stack in record.stacks:
         masks[stack.regions] = view.sample(stack.masks)

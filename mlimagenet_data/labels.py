@@ -195,10 +195,13 @@ def label_view(record: Record, policy: LabelPolicy, view: View | None = None) ->
 def regions_by_class(record: Record, wanted: Container[int] | None = None) -> dict[int, dict[int, float]]:
     """Return for each class (or each wanted one) the regions whose top-k names it, with its score there."""
     out: dict[int, dict[int, float]] = {}
-    for k, ranking in enumerate(record.topk):
-        for index, score in ranking:
+    position = 0
+    for k, count in enumerate(record.topk_of):
+        for place in range(position, position + count):
+            index = record.topk_class[place]
             if wanted is None or index in wanted:
-                out.setdefault(index, {})[k] = score
+                out.setdefault(index, {})[k] = record.topk_score[place]
+        position += count
     return out
 
 

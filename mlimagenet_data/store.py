@@ -97,7 +97,9 @@ class Record(NamedTuple):
         size: (height, width) in pixels after EXIF orientation; None where the file could not be read.
         labels: (class, score) pairs of the image, best first.
         best: The best (class, score) of each region.
-        topk: (class, score) pairs of each region, best first.
+        topk_of: Number of classes in each region's top-k.
+        topk_class: These classes, region by region, best first.
+        topk_score: Their scores.
         stacks: The regions' masks, by grid.
         status: One of `mlimagenet_data.schema.STATUSES`, or UNANNOTATED.
     """
@@ -107,7 +109,9 @@ class Record(NamedTuple):
     size: tuple[int, int] | None
     labels: Ranking
     best: Ranking
-    topk: tuple[Ranking, ...]
+    topk_of: tuple[int, ...]
+    topk_class: tuple[int, ...]
+    topk_score: tuple[float, ...]
     stacks: tuple[MaskStack, ...]
     status: str
 
@@ -122,10 +126,17 @@ class Record(NamedTuple):
         return self.names()[1]
 
     @property
+    def topk(self) -> tuple[Ranking, ...]:
+        """(class, score) pairs of each region, best first."""
+        pairs = tuple(zip(self.topk_class, self.topk_score, strict=True))
+        ends = itertools.accumulate(self.topk_of, initial=0)
+        return tuple(pairs[start:stop] for start, stop in itertools.pairwise(ends))
+
+    @property
     def regions(self) -> tuple[RegionRecord, ...]:
         """The regions, with their masks decoded."""
         masks = {k: mask for stack in self.stacks for k, mask in zip(stack.regions, stack.masks, strict=True)}
-        return tuple(RegionRecord(masks[k], *self.best[k], self.topk[k]) for k in range(len(self.topk)))
+        return tuple(RegionRecord(masks[k], *self.best[k], topk) for k, topk in enumerate(self.topk))
 
 
 class AnnotationStore:
@@ -201,15 +212,15 @@ class AnnotationStore:
         values = small.unpack_from(raw, _HEADER.size)
         a = {column: values[place] for column, place in places}
         run_ends = np.frombuffer(raw, "<u2", 2 * runs, _HEADER.size + small.size).reshape(2, runs)
-        pairs = tuple(zip(a["topk_class"], a["topk_score"], strict=True))
-        ends = itertools.accumulate(a["topk_of"], initial=0)
         return Record(
             names=lambda: _names(raw),
             label=None if original < 0 else original,
             size=(height, width) if height else None,
             labels=tuple(zip(a["label_class"], a["label_score"], strict=True)),
             best=tuple(zip(a["best_class"], a["best_score"], strict=True)),
-            topk=tuple(pairs[start:stop] for start, stop in itertools.pairwise(ends)),
+            topk_of=a["topk_of"],
+            topk_class=a["topk_class"],
+            topk_score=a["topk_score"],
             stacks=_stacks(a, run_ends) if regions else (),
             status=STATUS_NAMES[status],
         )
