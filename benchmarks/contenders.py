@@ -46,7 +46,7 @@ def dense_vectors(store: AnnotationStore) -> dict[str, torch.Tensor]:
     out = {}
     for row in range(len(store)):
         record = store.record(row)
-        vector = torch.full((CLASSES,), 0.0)  # written, so that it takes its memory
+        vector = torch.zeros(CLASSES)
         for index, score in record.labels:
             vector[index] = score
         out[Path(record.file_name).stem] = vector

@@ -40,17 +40,6 @@ for part in range(4):
 print(json.dumps({"rows": len(store), "open_s": opened, "opened_mb": after - before, "touched_mb": steps}))
 """
 
-_DENSE_PROBE = """
-import json, sys
-from benchmarks.contenders import dense_vectors
-from benchmarks.scale import private_megabytes
-from mlimagenet_data import AnnotationStore
-store = AnnotationStore(sys.argv[1], "train")
-before = private_megabytes()
-vectors = dense_vectors(store)
-print(json.dumps({"rows": len(vectors), "mb": private_megabytes() - before}))
-"""
-
 
 def private_megabytes() -> float:
     """Return the memory that only this process has (USS), in MB, as Linux accounts for it."""
@@ -117,9 +106,13 @@ def measure(folder: Path, cache: Path, touch: int) -> dict:
 
 
 def memory_of_dense_vectors(folder: Path, rows: int) -> dict:
-    """Return what a dict of dense vectors takes at a folder's rows, and extrapolated to `rows`."""
-    figures = _in_fresh_process(_DENSE_PROBE, str(folder))
-    return {**figures, "extrapolated_mb": figures["mb"] * rows / figures["rows"]}
+    """Return what the vectors of a dict of dense vectors take at a folder's rows, and extrapolated to `rows`."""
+    from benchmarks.contenders import dense_vectors
+    from mlimagenet_data import AnnotationStore
+
+    vectors = dense_vectors(AnnotationStore(folder, "train"))
+    megabytes = sum(vector.nbytes for vector in vectors.values()) / 2**20
+    return {"rows": len(vectors), "mb": megabytes, "extrapolated_mb": megabytes * rows / len(vectors)}
 
 
 def _in_fresh_process(code: str, *arguments: str) -> dict:
