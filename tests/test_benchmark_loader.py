@@ -1,0 +1,25 @@
+import json
+
+import numpy as np
+
+from benchmarks.loader import main
+from tests.annotated import region, row, write_images, write_rows
+
+
+def test_the_benchmark_runs_and_reports_its_figures(tmp_path):
+    mask = np.zeros((8, 8), bool)
+    mask[2:6, 2:6] = True
+    rows = [row(f"image{k}", (50, 60), [region(mask, k % 3)], label=k % 3) for k in range(60)]
+    write_rows(tmp_path / "annotations", rows)
+    write_images(tmp_path / "images", rows)
+    out = tmp_path / "loader.json"
+    arguments = ["--images", str(tmp_path / "images"), "--annotations", str(tmp_path / "annotations"), "--workers", "0"]
+    main([*arguments, "--rounds", "1", "--rows", "300", "--touch", "40", "--json", str(out)])
+    figures = json.loads(out.read_text())
+    approaches = {"ImageFolder", "ImageFolder again", "dense vectors", "label maps", "full masks", "ours"}
+    assert set(figures["throughput"]["0"]) == approaches | {"settled"}
+    assert all(figures["throughput"]["0"][name]["ratio"] > 0 for name in approaches - {"ImageFolder"})
+    assert figures["store"]["rows"] == 300
+    assert len(figures["store"]["touched_mb"]) == 4
+    assert figures["dense_vectors"]["extrapolated_mb"] > 1
+    assert figures["label_us"] > 0
