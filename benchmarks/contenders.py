@@ -1,122 +1,207 @@
 """The ways to feed crops with labels that benchmarks/loader.py compares, as datasets of one interface.
 
-Rivals are written from their descriptions: the published multi-label loader keeps a dense vector for every file; ReLabel
-(arXiv 2101.05022) reads a label map per sample and pools it over the crop; torchvision's own means would be full-size masks.
+All but ours are subclasses of torchvision's ImageFolder, and apply the same random crop, flip and conversion with the same
+draws. Rivals are written from their descriptions, favourably to them where those leave a choice.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
+import pyarrow.parquet as pq
 import torch
+from pycocotools import mask as coco_mask
+from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.datasets import ImageFolder
 from torchvision.ops import roi_align
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from mlimagenet_data import AnnotationStore, MultiLabelImageNet
-from mlimagenet_data.view import stretch_mask
+from mlimagenet_data import MultiLabelImageNet
+from mlimagenet_data.classes import NUM_CLASSES
+
+__all__ = ["APPROACHES", "BASE", "CONTROL", "OURS", "DenseVectors", "FullMasks", "Inputs", "LabelMaps", "make"]
 
 SIZE = 224
-CLASSES = 1000
+Crop = tuple[int, int, int, int]  # top, left, height, width in pixels, as RandomResizedCrop draws it
+
+
+class Inputs(NamedTuple):
+    """Where everything lies that the approaches read.
+
+    Attributes:
+        images: The ImageNet folder, or the split folder itself.
+        annotations: The dataset built for it.
+        table: The same labels in the paper's text format.
+        label_maps: The folder of ReLabel's files.
+    """
+
+    images: Path
+    annotations: Path
+    table: Path
+    label_maps: Path
+
+    @property
+    def split_folder(self) -> Path:
+        """The folder with the class folders."""
+        return self.images / "train" if (self.images / "train").is_dir() else self.images
 
 
 def transform() -> v2.Compose:
-    """Return the transform that all contenders use."""
+    """Return the transform that all approaches apply."""
     return v2.Compose([v2.RandomResizedCrop(SIZE), v2.RandomHorizontalFlip(), v2.PILToTensor()])
 
 
-class DenseVectors(ImageFolder):
-    """A dict from file to a dense vector of the image's scores: the crop does not matter."""
+class DenseVectors:
+    """The labels of the published loader: a dict from file name to a dense vector of 1000 scores.
 
-    def __init__(self, root: str, store: AnnotationStore) -> None:
-        super().__init__(root, transform())
-        self.vectors = dense_vectors(store)
+    Args:
+        table: Text file of `write_table`'s format.
+    """
 
-    def __getitem__(self, index: int):
+    def __init__(self, table: Path) -> None:
+        self.vectors: dict[str, torch.Tensor] = {}
+        with table.open(encoding="utf-8") as lines:
+            for line in lines:
+                name, _, classes, scores = line.rstrip("\n").split("\t")
+                vector = torch.zeros(NUM_CLASSES)
+                if classes:
+                    vector[list(map(int, classes.split(",")))] = torch.tensor(list(map(float, scores.split(","))))
+                self.vectors[name] = vector
+
+    def of(self, name: str) -> torch.Tensor:
+        """Return (1000,) scores of the whole image, whatever the crop."""
+        return self.vectors[name]
+
+
+class LabelMaps:
+    """ReLabel's labels (Yun et al., arXiv 2101.05022, section 3): a file per image, pooled over the crop by RoIAlign.
+
+    A file is [2, 5, 15, 15]: the top-5 logits and classes at 15 x 15 places. It is spread out to (1000, 15, 15) with zeros for
+    all other classes, pooled to one place, and goes through a softmax.
+
+    Args:
+        folder: Holds `<wnid>/<stem>.pt`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = os.fspath(folder)
+
+    def of(self, image_id: str, crop: Crop, height: int, width: int) -> torch.Tensor:
+        """Return (1000,), a distribution."""
+        logits, classes = torch.load(f"{self.folder}/{image_id}.pt", weights_only=True)
+        dense = torch.zeros(1, NUM_CLASSES, 15, 15)
+        dense[0].scatter_(0, classes.long(), logits)
+        top, left, crop_height, crop_width = crop
+        y, x = 15 / height, 15 / width
+        box = torch.tensor([[0.0, left * x, top * y, (left + crop_width) * x, (top + crop_height) * y]])
+        return roi_align(dense, box, output_size=1).flatten().softmax(0)
+
+
+class FullMasks:
+    """Labels by torchvision's own means: a mask of the image's size for each region goes through the transform.
+
+    Args:
+        annotations: A built dataset's folder; its run-length codes are kept in memory.
+    """
+
+    least = 0.05  # a class is present if one of its masks covers this share of the output
+
+    def __init__(self, annotations: Path) -> None:
+        self.regions: dict[str, list[tuple[dict[str, Any], int]]] = {}
+        for shard in sorted((annotations / "data").glob("train-*.parquet")):
+            for row in pq.read_table(shard, columns=["image_id", "regions"]).to_pylist():
+                self.regions[row["image_id"]] = [(region["mask"], region["label"]) for region in row["regions"]]
+
+    def of(self, image_id: str, height: int, width: int) -> tv_tensors.Mask | None:
+        """Return (R, height, width) uint8 masks, stretched by nearest neighbour; None without regions."""
+        decoded = [torch.from_numpy(coco_mask.decode(mask))[None] for mask, _ in self.regions[image_id]]
+        if not decoded:
+            return None
+        full = [F.resize(tv_tensors.Mask(mask), [height, width]) for mask in decoded]
+        return tv_tensors.Mask(torch.cat(full))
+
+    def target(self, image_id: str, shown: torch.Tensor | None) -> torch.Tensor:
+        """Return the (1000,) multi-hot target from what is left of the masks."""
+        target = torch.zeros(NUM_CLASSES)
+        if shown is not None:
+            covered = shown.flatten(1).float().mean(1) >= self.least
+            labels = torch.tensor([label for _, label in self.regions[image_id]])
+            target[labels[covered]] = 1.0
+        return target
+
+
+class DenseVectorImages(ImageFolder):
+    """Images with `DenseVectors`."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(os.fspath(inputs.split_folder), transform())
+        self.labels = DenseVectors(inputs.table)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         path, _ = self.samples[index]
-        image = self.transform(self.loader(path))
-        return image, (self.vectors[Path(path).stem] > 0.25).float()
+        return self.transform(self.loader(path)), self.labels.of(os.path.basename(path))
 
 
-def dense_vectors(store: AnnotationStore) -> dict[str, torch.Tensor]:
-    """Return a vector of 1000 scores for each file's stem."""
-    out = {}
-    for row in range(len(store)):
-        record = store.record(row)
-        vector = torch.zeros(CLASSES)
-        for index, score in record.labels:
-            vector[index] = score
-        out[Path(record.file_name).stem] = vector
-    return out
+class LabelMapImages(ImageFolder):
+    """Images with `LabelMaps`: crop and flip are drawn here, since the labels need the crop."""
 
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(os.fspath(inputs.split_folder))
+        self.labels = LabelMaps(inputs.label_maps)
+        self.crop = v2.RandomResizedCrop(SIZE)
+        self.rest = v2.Compose([v2.RandomHorizontalFlip(), v2.PILToTensor()])
 
-class LabelMaps(ImageFolder):
-    """ReLabel: a file with the top-5 logits and classes of 15 x 15 places, pooled over the crop by RoIAlign."""
-
-    def __init__(self, root: str, folder: Path) -> None:
-        super().__init__(root)
-        self.folder = folder
-        for path, _ in self.samples:
-            torch.save(
-                torch.stack([torch.randn(5, 15, 15), torch.randint(0, CLASSES, (5, 15, 15)).float()]),
-                self.map_file(path),
-            )
-
-    def map_file(self, path: str) -> Path:
-        """Return where an image's label map lies."""
-        return self.folder / f"{Path(path).stem}.pt"
-
-    def __getitem__(self, index: int):
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         path, _ = self.samples[index]
         image = self.loader(path)
-        top, left, height, width = v2.RandomResizedCrop(SIZE).make_params([image]).values()
-        crop = F.resized_crop(image, top, left, height, width, [SIZE, SIZE])
-        logits, classes = torch.load(self.map_file(path), weights_only=True)
-        dense = torch.zeros(CLASSES, 15, 15).scatter_(0, classes.long(), logits)
-        flip = bool(torch.rand(1) < 0.5)
-        box = torch.tensor([[0, left, top, left + width, top + height]]) * torch.tensor(
-            [1, 15 / image.width, 15 / image.height, 15 / image.width, 15 / image.height]
-        )
-        pooled = roi_align(dense[None], box, 1).flatten().softmax(0)
-        return F.pil_to_tensor(F.horizontal_flip(crop) if flip else crop), pooled
+        drawn = self.crop.make_params([image])
+        crop = (drawn["top"], drawn["left"], drawn["height"], drawn["width"])
+        output = self.rest(F.resized_crop(image, *crop, [SIZE, SIZE]))
+        return output, self.labels.of(image_id_of(path), crop, image.height, image.width)
 
 
-class FullMasks(ImageFolder):
-    """torchvision v2 with a full-size mask for each region, sent through the transform; labels by what is left of them."""
+class FullMaskImages(ImageFolder):
+    """Images with `FullMasks`."""
 
-    def __init__(self, root: str, store: AnnotationStore) -> None:
-        super().__init__(root)
-        self.records = {Path(store.file_name(row)).stem: store.record(row) for row in range(len(store))}
+    def __init__(self, inputs: Inputs) -> None:
+        super().__init__(os.fspath(inputs.split_folder))
+        self.labels = FullMasks(inputs.annotations)
         self.both = transform()
 
-    def __getitem__(self, index: int):
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         path, _ = self.samples[index]
-        record = self.records[Path(path).stem]
-        image = self.loader(path)
-        regions = record.regions
-        if not regions:
-            return self.both(image), torch.zeros(CLASSES)
-        masks = np.stack([stretch_mask(region.mask, image.height, image.width) for region in regions])
-        output, shown = self.both(image, tv_tensors.Mask(torch.from_numpy(masks)))
-        target = torch.zeros(CLASSES)
-        coverage = shown.float().mean(dim=(1, 2))
-        for region, share in zip(regions, coverage, strict=True):
-            target[region.label] = max(float(target[region.label]), float(share >= 0.05))
-        return output, target
+        image_id, image = image_id_of(path), self.loader(path)
+        masks = self.labels.of(image_id, image.height, image.width)
+        output, shown = self.both(image, masks)
+        return output, self.labels.target(image_id, shown)
 
 
-def contenders(root: Path, annotations: Path, scratch: Path) -> dict[str, torch.utils.data.Dataset]:
-    """Return the datasets by name; the first is what all are compared with, the second the same once more."""
-    folder = str(root / "train" if (root / "train").is_dir() else root)
-    store = AnnotationStore(annotations, "train")
-    return {
-        "ImageFolder": ImageFolder(folder, transform()),
-        "ImageFolder again": ImageFolder(folder, transform()),
-        "dense vectors": DenseVectors(folder, store),
-        "label maps": LabelMaps(folder, scratch),
-        "full masks": FullMasks(folder, store),
-        "ours": MultiLabelImageNet(root, transform(), annotations=annotations),
-    }
+def image_id_of(path: str) -> str:
+    """Return the last folder and the stem of a path."""
+    folder, name = path.split(os.sep)[-2:]
+    return f"{folder}/{os.path.splitext(name)[0]}"
+
+
+BASE, CONTROL, OURS = "ImageFolder", "ImageFolder again", "ours"
+APPROACHES = {
+    BASE: "torchvision, single label: what all others are measured against",
+    "dense vectors": "published loader: dict of dense vectors, labels of the whole image",
+    "label maps": "ReLabel: a label map file per sample, RoIAlign on the crop",
+    "full masks": "torchvision v2 with full-size masks",
+    OURS: "MultiLabelImageNet(target='multi_hot')",
+    CONTROL: "a second instance: how far apart the same thing measures",
+}
+
+
+def make(name: str, inputs: Inputs) -> Dataset:
+    """Return the dataset of an approach."""
+    rivals = {"dense vectors": DenseVectorImages, "label maps": LabelMapImages, "full masks": FullMaskImages}
+    if name in rivals:
+        return rivals[name](inputs)
+    if name == OURS:
+        return MultiLabelImageNet(inputs.images, transform(), annotations=inputs.annotations, target="multi_hot")
+    return ImageFolder(os.fspath(inputs.split_folder), transform())

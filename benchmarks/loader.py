@@ -2,8 +2,9 @@
 
     python -m benchmarks.loader --images path/to/imagenet --annotations mlimagenet --json loader.json
 
-Prints samples/s as ratios against torchvision's ImageFolder with the same transform, measured in interleaved rounds, beside a
-same-against-same control; the time of the label computation alone; and time and memory at 1,281,167 synthetic rows.
+Prints samples/s as ratios to torchvision's ImageFolder with the same transform, measured in interleaved repeats beside a
+same-against-same control; the time of the labels alone; start-up time and private memory; and time and memory at 1,281,167
+synthetic rows. Without --images and --annotations, 300 textured images and annotations for them are made up.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import datetime
 import json
 import os
 import platform
+import shlex
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,145 +24,162 @@ import torch
 import torchvision
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
-from torch.utils.data import DataLoader
+from torch.utils.data import Dataset
 
-from benchmarks.contenders import contenders
-from benchmarks.scale import label_microseconds, measure, memory_of_dense_vectors, write_rows
+from benchmarks.contenders import APPROACHES, BASE, CONTROL, Inputs, image_id_of, make
+from benchmarks.labelcost import label_costs
+from benchmarks.probes import build_index, in_own_process, load_dense, measure_start, touch_in_workers, touch_store
+from benchmarks.synthetic import image_ids, write_annotations, write_label_maps, write_photographs, write_table
+from benchmarks.tables import judge, print_figures
+from benchmarks.throughput import compare, differing_views, files_of
 
 console = Console()
 
 
-def epoch_seconds(dataset: torch.utils.data.Dataset, workers: int, seed: int) -> float:
-    """Return the time of one pass over a dataset, worker start-up left out."""
-    torch.manual_seed(seed)
-    loader = DataLoader(dataset, 25, num_workers=workers, shuffle=True, prefetch_factor=2 if workers else None)
-    batches = iter(loader)
-    next(batches)
-    start = time.perf_counter()
-    for _ in batches:
-        pass
-    return time.perf_counter() - start
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, help="ImageNet-like folder; without it images are made up")
+    parser.add_argument("--annotations", type=Path, help="the dataset built for --images")
+    parser.add_argument("--count", type=int, default=300, help="number of made-up images (default: 300)")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="default: 0 2")
+    parser.add_argument("--repeats", type=int, default=60, help="most interleaved repeats (default: 60)")
+    parser.add_argument("--passes", type=int, default=2, help="times that a repeat reads all images (default: 2)")
+    parser.add_argument("--precision", type=float, default=0.01, help="stop when the control is within 1 +- this")
+    parser.add_argument("--rows", type=int, default=1_281_167, help="synthetic rows for the store")
+    parser.add_argument("--dense-rows", type=int, default=20_000, help="rows from which (b) is extrapolated")
+    parser.add_argument("--touch", type=int, default=100_000, help="samples read at random for the memory figures")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    args = parser.parse_args(arguments)
+    if (args.images is None) != (args.annotations is None):
+        parser.error("--images and --annotations belong together")
+    if min(args.repeats, args.passes, args.rows, args.dense_rows, args.count) < 1:
+        parser.error("--repeats, --passes, --rows, --dense-rows and --count must be at least 1")
+    return args
 
 
-def ratios(datasets: dict, workers: int, rounds: int, target: float) -> tuple[dict, bool]:
-    """Return, for each dataset, samples/s against the first: median and 95% bootstrap interval over interleaved rounds.
-
-    Stops early when the control's interval lies within +- target of 1; the second value says whether it did.
-    """
-    names = list(datasets)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    settled = False
-    for k in track(range(rounds), f"{workers} workers", console=console):
-        order = names[k % len(names) :] + names[: k % len(names)]
-        for name in order:
-            times[name].append(epoch_seconds(datasets[name], workers, seed=k))
-        low, high = interval(times, names[0], names[1])[1:]
-        if k >= 9 and 1 - target <= low and high <= 1 + target:
-            settled = True
-            break
-    base = len(datasets[names[0]]) / np.median(times[names[0]])
-    out = {
-        name: dict(zip(("ratio", "low", "high"), interval(times, names[0], name), strict=True)) for name in names[1:]
-    }
-    out[names[0]] = {"samples_per_s": float(base), "rounds": len(times[names[0]])}
-    return out, settled
+def main(arguments: list[str] | None = None) -> dict:
+    """Run the benchmark and return its figures."""
+    given = sys.argv[1:] if arguments is None else arguments
+    args = parse(given)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in DataLoader's workers
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            figures = _about(given, args) | _measure(args, Path(scratch))
+    finally:
+        torch.set_num_threads(threads)
+    figures["targets"] = judge(figures)
+    print_figures(figures, console)
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return figures
 
 
-def interval(times: dict[str, list[float]], base: str, name: str) -> tuple[float, float, float]:
-    """Return the median over rounds of base time / time, and its 95% bootstrap interval."""
-    values = np.array(times[base]) / np.array(times[name])
-    picks = np.random.default_rng(0).integers(0, len(values), (2000, len(values)))
-    low, high = np.quantile(np.median(values[picks], axis=1), (0.025, 0.975))
-    return float(np.median(values)), float(low), float(high)
-
-
-def machine() -> dict:
-    """Return what the figures were measured on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
-    return {
-        "cpu": model,
+def _about(given: list[str], args: argparse.Namespace) -> dict:
+    """Return what was run, where and when."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    machine = {
+        "cpu": model or platform.processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "numpy": np.__version__,
-        "date": datetime.date.today().isoformat(),
+        "worker_start_method": torch.multiprocessing.get_start_method(),
+    }
+    options = {name: os.fspath(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    command = shlex.join(["python", "-m", "benchmarks.loader", *given])
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"machine": machine, "date": date, "command": command, "options": options}
+
+
+def _measure(args: argparse.Namespace, scratch: Path) -> dict:
+    before = os.environ.get("MLIMAGENET_CACHE")
+    os.environ["MLIMAGENET_CACHE"] = os.fspath(scratch / "cache")
+    try:
+        inputs = _inputs(args, scratch)
+        seen, throughput = _throughput(args, inputs)
+        return {
+            "images": {"origin": "made up" if args.images is None else "given", **seen},
+            "throughput": throughput,
+            "labels_us": label_costs(scratch / "labels", min(1000, args.rows), args.repeats, args.seed, console),
+            "start": _start(inputs, seen["count"], scratch / "cache", args),
+            "store": _store(args, scratch),
+        }
+    finally:
+        os.environ.pop("MLIMAGENET_CACHE")
+        if before is not None:
+            os.environ["MLIMAGENET_CACHE"] = before
+
+
+def _inputs(args: argparse.Namespace, scratch: Path) -> Inputs:
+    """Return where the images and all approaches' labels of them are, after making those that are not there."""
+    images, annotations = args.images, args.annotations
+    if images is None:
+        images, annotations = scratch / "images", scratch / "annotations"
+        write_photographs(images / "train", image_ids(args.count)[0], args.seed)
+        write_annotations(annotations, args.count, 3, args.seed)
+    inputs = Inputs(images, annotations, scratch / "labels.tsv", scratch / "maps")
+    write_table(inputs.table, annotations)
+    ids = [image_id_of(path) for path, _ in make(BASE, inputs).samples]
+    write_label_maps(inputs.label_maps, ids, args.seed)
+    return inputs
+
+
+def _throughput(args: argparse.Namespace, inputs: Inputs) -> tuple[dict, dict]:
+    datasets = {name: make(name, inputs) for name in APPROACHES}
+    files = _common_files(datasets)
+    different = differing_views(datasets, files)
+    seen = {
+        "count": len(files),
+        "files": {name: len(files_of(d)) for name, d in datasets.items()},
+        "different": different,
+    }
+    options = {"repeats": args.repeats, "precision": args.precision, "seed": args.seed, "console": console}
+    return seen, {
+        str(workers): compare(datasets, files * args.passes, workers=workers, **options) for workers in args.workers
     }
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True, help="ImageNet-like folder")
-    parser.add_argument("--annotations", type=Path, required=True, help="dataset built for it")
-    parser.add_argument("--workers", type=int, nargs="*", default=[0, 2])
-    parser.add_argument("--rounds", type=int, default=30, help="most interleaved rounds (default: 30)")
-    parser.add_argument("--precision", type=float, default=0.01, help="stop when the control lies within 1 +- this")
-    parser.add_argument("--only", nargs="*", help="measure only these beside ImageFolder, e.g. --only ours")
-    parser.add_argument("--rows", type=int, default=1_281_167, help="synthetic rows for the store")
-    parser.add_argument("--touch", type=int, default=100_000, help="rows read at random for the memory figures")
-    parser.add_argument("--json", type=Path, help="write all figures here")
-    return parser.parse_args(arguments)
+def _common_files(datasets: dict[str, Dataset]) -> list[str]:
+    """Return the files that all approaches have."""
+    common = set.intersection(*(set(files_of(dataset)) for dataset in datasets.values()))
+    if not common:
+        raise SystemExit("the annotations name none of the images")
+    return sorted(common)
 
 
-def main(arguments: list[str] | None = None) -> dict:
-    """Run the benchmark and return its figures."""
-    args = parse(arguments)
-    figures: dict = {"machine": machine(), "command": "python -m benchmarks.loader", "throughput": {}}
-    with tempfile.TemporaryDirectory() as scratch_name:
-        scratch = Path(scratch_name)
-        os.environ["MLIMAGENET_CACHE"] = str(scratch / "cache")
-        (scratch / "maps").mkdir()
-        datasets = contenders(args.images, args.annotations, scratch / "maps")
-        if args.only is not None:
-            datasets = {name: d for name, d in datasets.items() if name.startswith("ImageFolder") or name in args.only}
-        for workers in args.workers:
-            found, settled = ratios(datasets, workers, args.rounds, args.precision)
-            figures["throughput"][str(workers)] = {"settled": settled, **found}
-            _print_throughput(workers, found, settled)
-        write_rows(scratch / "labels", 1000, regions=4)
-        figures["label_us"] = label_microseconds(scratch / "labels")
-        console.print(f"label computation, 4 regions of 64 x 64: {figures['label_us']:.1f} us a sample")
-        write_rows(scratch / "many", args.rows, regions=3)
-        figures["store"] = measure(scratch / "many", scratch / "index", args.touch)
-        write_rows(scratch / "some", min(20_000, args.rows), regions=3)
-        figures["dense_vectors"] = memory_of_dense_vectors(scratch / "some", args.rows)
-        _print_scale(figures)
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
-    return figures
+def _start(inputs: Inputs, count: int, cache: Path, args: argparse.Namespace) -> dict:
+    """Return start-up and memory of each approach: the median of up to three processes each."""
+    names = [name for name in APPROACHES if name != CONTROL]
+    found: dict[str, list[dict]] = {name: [] for name in names}
+    for _ in track(range(min(3, args.repeats)), "start-up", console=console, transient=True):
+        for name in names:
+            found[name].append(in_own_process(measure_start, name, inputs, cache))
+    medians = {
+        name: {key: float(np.median([row[key] for row in rows])) for key in rows[0]} for name, rows in found.items()
+    }
+    return {"images": count, "approaches": medians}
 
 
-def _print_throughput(workers: int, found: dict, settled: bool) -> None:
-    base = found["ImageFolder"]
-    note = "" if settled else "; the control did not settle: a ratio inside its interval cannot be told from 1"
-    table = Table(
-        title=f"{workers} workers, {base['rounds']} rounds, ImageFolder {base['samples_per_s']:.0f} samples/s{note}"
-    )
-    for column in ("approach", "samples/s against ImageFolder", "95% interval"):
-        table.add_column(column)
-    for name, row in found.items():
-        if "ratio" in row:
-            table.add_row(name, f"{row['ratio']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}")
-    console.print(table)
-
-
-def _print_scale(figures: dict) -> None:
-    store, dense = figures["store"], figures["dense_vectors"]
-    table = Table(title=f"{store['rows']} rows, 3 regions of 64 x 64 each", show_header=False)
-    table.add_row("Parquet", f"{store['parquet_mb']:.0f} MB")
-    table.add_row("index", f"{store['index_mb']:.0f} MB, built in {store['build_s']:.1f} s")
-    table.add_row("opening a built index", f"{store['open_s']:.3f} s")
-    table.add_row("private memory after opening", f"{store['opened_mb']:.1f} MB")
-    steps = ", ".join(f"{step:.1f}" for step in store["touched_mb"])
-    table.add_row("... while labels of random rows are computed", f"{steps} MB (after each quarter)")
-    table.add_row(
-        "a dict of dense vectors", f"{dense['extrapolated_mb']:.0f} MB, extrapolated from {dense['rows']} rows"
-    )
-    console.print(table)
+def _store(args: argparse.Namespace, scratch: Path) -> dict:
+    """Return the figures at many rows."""
+    with console.status(f"{args.rows} rows"):
+        many, cache = write_annotations(scratch / "many", args.rows, 3, args.seed), scratch / "many-cache"
+        built = in_own_process(build_index, many, cache)
+        touched = in_own_process(touch_store, many, cache, args.touch, args.seed)
+        workers = in_own_process(touch_in_workers, many, cache, args.touch, args.seed)
+        some = write_annotations(scratch / "some", min(args.dense_rows, args.rows), 3, args.seed)
+        write_table(scratch / "some.tsv", some)
+        dense = in_own_process(load_dense, scratch / "some.tsv")
+    dense |= {
+        f"extrapolated_{unit}": dense[key] * args.rows / dense["rows"] for unit, key in (("s", "seconds"), ("mb", "mb"))
+    }
+    return {"build": built, "touch": touched, "workers": workers, "dense": dense}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

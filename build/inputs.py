@@ -72,9 +72,8 @@ def _split_root(folder: Path, split: str) -> Path:
     if not folder.is_dir():
         raise ConfigError(f"images: {folder} is not a folder")
     inner = folder / split
-    if inner.is_dir() and class_of_folder(split) is None:
-        return inner
-    return folder
+    has_classes = any(class_of_folder(entry.name) is not None and entry.is_dir() for entry in folder.iterdir())
+    return inner if inner.is_dir() and not has_classes else folder
 
 
 def _walk(root: Path, ignored: Counter[str]) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -88,13 +87,20 @@ def _walk(root: Path, ignored: Counter[str]) -> Iterator[tuple[str, tuple[int, i
             continue
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.is_dir():
+                if _is_folder(entry):
                     if not entry.name.startswith("."):
                         pending.append((entry.path, f"{prefix}{entry.name}/", above | {key}))
                 elif entry.name.lower().endswith(IMAGE_EXTENSIONS):
                     yield prefix + entry.name, _stamp(entry)
                 else:
                     ignored[os.path.splitext(entry.name)[1].lower() or entry.name] += 1
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _stamp(entry: os.DirEntry[str]) -> tuple[int, int]:

@@ -97,8 +97,8 @@ class Stage(ABC):
         return {"schema": SCHEMA_VERSION, **self.plan.config.stage_settings(self.name)}
 
     @abstractmethod
-    def fingerprint(self, unit: Unit) -> str:
-        """Return the hash of everything that the unit's output depends on."""
+    def fingerprint(self, unit: Unit, settings: dict[str, Any]) -> str:
+        """Return the hash of everything that the unit's output depends on, made with `settings`."""
 
     @abstractmethod
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:

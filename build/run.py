@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.markup import escape
 from rich.table import Table
 
 from build.config import STAGES, BuildConfig, ConfigError, from_mapping
@@ -83,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
             arguments["metavar"] = (
                 "{" + ",".join(meta["choices"]) + "}" if meta["choices"] else _metavar(option.default)
             )
-        default = "" if option.default in (None, False) else f" (default: {_shown(option.default)})"
+        default = "" if option.default is None or option.default is False else f" (default: {_shown(option.default)})"
         groups[meta["group"]].add_argument(f"--{option.name.replace('_', '-')}", help=text + default, **arguments)
     return parser
 
@@ -127,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = parse(arguments)
         return _run(config)
     except (ConfigError, MLImageNetError, FileNotFoundError, PermissionError) as error:
-        console.print(f"[bold red]error:[/] {error}", markup=True)
+        console.print(f"[bold red]error:[/] {escape(str(error))}")
         return 1
     except KeyboardInterrupt:
         console.print("stopped; run the same command to go on")
@@ -141,7 +142,7 @@ def _run(config: BuildConfig) -> int:
     _greet(plan)
     runs: dict[str, StageRun] = {}
     names = STAGES if config.stage == "all" else (config.stage,)
-    _note_other_settings(plan, names[0])
+    _check_earlier_stages(plan, names[0])
     for name in names:
         runs[name] = run_stage(_STAGES[name](plan))
     if "publish" not in runs:
@@ -159,12 +160,23 @@ def _run(config: BuildConfig) -> int:
     return 0
 
 
-def _note_other_settings(plan: Plan, first: str) -> None:
-    """Say which options of this run are not applied, because the stages they belong to are not run."""
+def _check_earlier_stages(plan: Plan, first: str) -> None:
+    """Say which options of this run are not applied, because the stages they belong to are not run.
+
+    Raises:
+        ConfigError: If a unit of these stages is not done, or was made from other inputs than those there now.
+    """
     for name in STAGES[: STAGES.index(first)]:
         stage = _STAGES[name](plan)
-        entry = plan.entry(name, stage.units()[0].file)
-        if changes := changed_settings(entry.settings, stage.settings()):
+        for unit in stage.units():
+            entry = plan.entry(name, unit.file)
+            changes = changed_settings(entry.settings, stage.settings())
+            if stage.fingerprint(unit, entry.settings) != entry.fingerprint:
+                raise ConfigError(
+                    f"stage {name} made {unit.file} from other images, or from other results of the stages before it, than "
+                    f"those there now ({changes or 'same settings'}); run `--stage {name}` first, or `--stage all`"
+                )
+        if changes:
             console.print(f"[bold]{name}[/] is not run again and keeps its settings ({changes})")
 
 
@@ -172,7 +184,8 @@ def _greet(plan: Plan) -> None:
     images, ignored = plan.listing.images, plan.listing.ignored
     labelled = sum(image.label is not None for image in images)
     console.print(
-        f"{len(images)} images in {plan.listing.root}, {labelled} with an original label; {len(plan.shards)} shards"
+        f"{len(images)} images in {plan.listing.root}, {labelled} with an original label; {len(plan.shards)} shards",
+        markup=False,
     )
     if ignored:
         kinds = ", ".join(f"{count} {kind}" for kind, count in ignored.most_common(5))

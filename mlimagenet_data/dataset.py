@@ -20,6 +20,7 @@ from mlimagenet_data.images import IMAGE_EXTENSIONS, load_image
 from mlimagenet_data.labeller import Labeller, Target, Untrackable
 from mlimagenet_data.labels import LabelPolicy
 from mlimagenet_data.store import UNANNOTATED, AnnotationStore, Record, Source
+from mlimagenet_data.viewport import View
 
 __all__ = ["MultiLabelImageNet", "find_annotations"]
 
@@ -200,20 +201,39 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
             ImageError: If the file is not there or cannot be read.
             AnnotationError: If the image does not have the annotations' size.
         """
-        if self.transform is not self._labeller.transform:  # the user gave the dataset another one
-            self._labeller.use(self.transform)
         record = self.record(index)
-        path = os.path.join(self.image_folder, record.file_name)
-        image = self.loader(path)
-        try:
-            output, target = self._labeller(record, image)
-        except AnnotationError as error:
-            raise AnnotationError(f"{path}: {error}") from error
+        output, view = self._see(record)
+        target = self._labeller.target_of(record, view)
         if self.target_transform is not None:
             target = self.target_transform(target)
         elif self.transform is None and self.transforms is not None:
             output, target = self.transforms(output, target)
         return output, target
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
+        """Return several samples, as DataLoader asks for a batch of them: the same as one by one.
+
+        All annotations are read first and all targets computed last. Between the images, each would find the processor's
+        caches full of pixels, and take twice as long.
+        """
+        changed = type(self).__getitem__ is not MultiLabelImageNet.__getitem__
+        if changed or self.target_transform is not None or (self.transform is None and self.transforms is not None):
+            return [self[index] for index in indices]  # which may draw random numbers between the images
+        records = [self.record(index) for index in indices]
+        seen = [self._see(record) for record in records]
+        target_of = self._labeller.target_of
+        return [(output, target_of(record, view)) for record, (output, view) in zip(records, seen, strict=True)]
+
+    def _see(self, record: Record) -> tuple[Any, View]:
+        """Return an image, transformed, and what it shows."""
+        if self.transform is not self._labeller.transform:  # the user gave the dataset another one
+            self._labeller.use(self.transform)
+        path = os.path.join(self.image_folder, record.file_name)
+        image = self.loader(path)
+        try:
+            return self._labeller.see(record, image)
+        except AnnotationError as error:
+            raise AnnotationError(f"{path}: {error}") from error
 
     def labels_for(self, index: int, box: tuple[float, float, float, float]) -> Any:
         """Return the target of a crop, without reading the image.

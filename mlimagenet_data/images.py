@@ -19,6 +19,8 @@ IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".t
 # `Exception`, so that our own mistakes do not pass for damaged images.
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError,
                   ZeroDivisionError, struct.error)  # fmt: skip
+# where Pillow finds an orientation, but for TIFF's own tags
+_ORIENTED = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})
 
 
 def load_image(path: str | os.PathLike[str] | BinaryIO) -> Image.Image:
@@ -34,7 +36,8 @@ def load_image(path: str | os.PathLike[str] | BinaryIO) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)  # in place: without an orientation nothing is copied
+            if not _ORIENTED.isdisjoint(image.info) or image.format == "TIFF":
+                ImageOps.exif_transpose(image, in_place=True)  # in place: without an orientation nothing is copied
             return _to_rgb(image)
     except FileNotFoundError as error:
         reason = (

@@ -99,8 +99,8 @@ class Labeller:
             warnings.warn(f"every view gets the whole image's labels: {error}", stacklevel=4)
         self._gives_up = True
 
-    def __call__(self, record: Record, image: Image.Image) -> tuple[Any, Any]:
-        """Return the transformed image and its target.
+    def see(self, record: Record, image: Image.Image) -> tuple[Any, View]:
+        """Return the transformed image and what it shows.
 
         Raises:
             AnnotationError: If the image does not have the annotations' size.
@@ -113,13 +113,16 @@ class Labeller:
             )
         if not self._gives_up:
             try:
-                output, view = transform_with_view(self._followed, image)
+                return transform_with_view(self._followed, image)
             except UntrackableTransformError as error:
                 self._give_up(error)
-            else:
-                return output, self.target_of(record, view)
         assert self.transform is not None
-        return self.transform(image), self.target_of(record, View.of(image.height, image.width))
+        return self.transform(image), View.of(image.height, image.width)
+
+    def __call__(self, record: Record, image: Image.Image) -> tuple[Any, Any]:
+        """Return the transformed image and its target; raises what `see` does."""
+        output, view = self.see(record, image)
+        return output, self.target_of(record, view)
 
     def target_of_box(self, record: Record, box: tuple[float, float, float, float]) -> Any:
         """Return the target of a crop (top, left, height, width) of the original, in pixels."""

@@ -1,34 +1,51 @@
-"""Writes image-level targets beside a user's own images, in the form that other people's training scripts read.
+"""Writes whole-image targets beside a user's own images, in the form that other people's training scripts read.
 
     python -m mlimagenet_data.materialize path/to/imagenet materialized --annotations mlimagenet
+    python -m mlimagenet_data.materialize path/to/imagenet materialized --annotations mlimagenet --split val
 
-The result is a local Hugging Face dataset with the columns `image`, `labels` (class indices) and `target` (1000 numbers). timm's
-own train.py reads it as it is: `--dataset hfds/materialized --task multilabel --target-key labels`, or, for soft targets,
-`--target-key target --target-format multihot`. By default it holds the images' paths, not their bytes.
+The result is a local Hugging Face dataset, one row an image:
+
+    image    the file: its absolute path, or with --embed the file's own bytes
+    labels   indices of the image's classes, ascending
+    target   1000 values: true or false (multi_hot), or each class's score and 0 (soft)
+
+timm's own train.py reads it unmodified, if it knows --task multilabel (September 2026 and later):
+
+    python train.py --dataset hfds/materialized --val-split val --task multilabel --num-classes 1000 --target-key labels
+    python train.py ... --target-key target --target-format multihot        for the column target, so for soft targets
+
+A target is that of the whole image, whatever the script crops. `MultiLabelImageNet` gives each crop its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlimagenet_data.classes import NUM_CLASSES, imagenet_classes
-from mlimagenet_data.dataset import MultiLabelImageNet
-from mlimagenet_data.errors import ImageError
+from mlimagenet_data.dataset import Missing, MultiLabelImageNet
+from mlimagenet_data.errors import ImageError, MLImageNetError
 from mlimagenet_data.labels import LabelPolicy, label_view, multi_hot, soft
 from mlimagenet_data.schema import shard_name
 from mlimagenet_data.store import Source
 
 __all__ = ["materialize"]
 
+WholeTarget = Literal["multi_hot", "soft"]
+_VECTORS = {"multi_hot": multi_hot, "soft": soft}
+_TYPES = {"multi_hot": "bool", "soft": "float32"}  # of a value: 125 and 4000 bytes a row in the readers' Arrow cache
+_SHARD = re.compile(r"(?P<split>.+)-\d{5,}-of-\d{5,}\.parquet")
 _GROUP_ROWS = 500
-_FILE_ROWS = 50_000
+_FILE_ROWS = {False: 50_000, True: 5_000}  # without and with the images' bytes
 
 
 def materialize(
@@ -37,8 +54,9 @@ def materialize(
     *,
     annotations: Source | None = None,
     split: str = "train",
-    target: Literal["multi_hot", "soft"] = "multi_hot",
+    target: WholeTarget = "multi_hot",
     policy: LabelPolicy | None = None,
+    missing: Missing = "error",
     embed: bool = False,
     progress: bool = False,
 ) -> int:
@@ -46,49 +64,109 @@ def materialize(
 
     Args:
         root: As for `MultiLabelImageNet`.
-        out: The folder to write; `data/{split}-*.parquet` in it. Existing shards of the split are replaced.
+        out: The folder to write; `data/{split}-*.parquet` in it. Shards of the split that an earlier call wrote are replaced,
+            other splits stay.
         annotations: As for `MultiLabelImageNet`.
         split: Name of the split.
-        target: What `target` holds: 1, or the class's score, for each class of the image, else 0.
+        target: What `target` holds: whether the image shows the class, or the class's score (float32, else 0).
         policy: As for `MultiLabelImageNet`; for a whole image only its rules for unlocated and original labels matter.
+        missing: As for `MultiLabelImageNet`.
         embed: Copy the image files' bytes into the dataset instead of their absolute paths.
-        progress: Show a progress bar.
+        progress: Show a progress bar, where standard error is a terminal.
 
     Raises:
-        ImageError: If an image file is not there.
+        ImageError: If an image file is not there, is empty or cannot be opened. It names the file, its position in the dataset
+            and the image_id; nothing is written.
         AnnotationsNotFoundError: If there are no annotations.
-        ValueError: If `target` is neither.
+        ImportError: If the package `datasets` is not installed.
+        ValueError: If `target` is neither, if there are no images, if a shard in `out` was not written by this function (the
+            annotations' own, say), or if another split there has the other kind of target.
     """
-    if target not in ("multi_hot", "soft"):
-        raise ValueError(f"target must be multi_hot or soft, got {target!r}")
-    dataset = MultiLabelImageNet(root, split=split, annotations=annotations, policy=policy)
+    if target not in get_args(WholeTarget):
+        raise ValueError(f"target must be {' or '.join(get_args(WholeTarget))}, got {target!r}")
+    schema = _features(target).arrow_schema
     folder = Path(out) / "data"
+    _check_shards(folder, split, schema)
+    dataset = MultiLabelImageNet(root, split=split, annotations=annotations, policy=policy, missing=missing)
+    if not len(dataset):
+        raise ValueError(
+            f"{dataset.image_folder}: none of the {len(dataset.store)} annotated images of split {split} is there"
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    shards = max(1, -(-len(dataset) // _FILE_ROWS))
-    schema = _features().arrow_schema
-    with _bar(len(dataset), progress) as bar:
-        temporaries = []
-        for shard in range(shards):
-            temporary = folder / f".{shard_name(split, shard, shards)}.tmp"
-            rows = range(shard * _FILE_ROWS, min((shard + 1) * _FILE_ROWS, len(dataset)))
-            with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-                for group in _groups(rows):
-                    items = [_row(dataset, index, target, embed) for index in group]
-                    writer.write_table(pa.Table.from_pylist(items, schema=schema))
-                    bar.update(len(items))
-            temporaries.append(temporary)
-    for old in folder.glob(f"{split}-*.parquet"):
-        old.unlink()
-    for shard, temporary in enumerate(temporaries):
-        os.replace(temporary, folder / shard_name(split, shard, shards))
+    size = _FILE_ROWS[embed]
+    count = -(-len(dataset) // size)
+    files = [folder / shard_name(split, shard, count) for shard in range(count)]
+    with _temporary(files) as temporaries, _bar(len(dataset), progress) as bar:
+        for shard, temporary in enumerate(temporaries):
+            rows = range(shard * size, min((shard + 1) * size, len(dataset)))
+            groups = ([_row(dataset, index, target, embed) for index in group] for group in _groups(rows))
+            _write(temporary, schema, groups, bar)
+        for old in _shards(folder, split):
+            old.unlink()
+        for temporary, file in zip(temporaries, files, strict=True):
+            os.replace(temporary, file)
     return len(dataset)
 
 
-def _features() -> Any:
-    from datasets import ClassLabel, Features, Image, List, Value
+def _features(target: WholeTarget) -> Any:
+    try:
+        from datasets import ClassLabel, Features, Image, List, Value
+    except ImportError as error:
+        raise ImportError(
+            f"materialize needs the package datasets, from 4.0 on (pip install datasets): {error}"
+        ) from error
 
     label = ClassLabel(names=list(imagenet_classes().names))
-    return Features({"image": Image(), "labels": List(label), "target": List(Value("float32"), length=NUM_CLASSES)})
+    return Features(
+        {"image": Image(), "labels": List(label), "target": List(Value(_TYPES[target]), length=NUM_CLASSES)}
+    )
+
+
+def _shards(folder: Path, split: str | None = None) -> list[Path]:
+    """Return the shards of a split, or of all."""
+    found = [(file, _SHARD.fullmatch(file.name)) for file in sorted(folder.glob("*.parquet"))]
+    return [file for file, match in found if split is None or (match and match["split"] == split)]
+
+
+def _check_shards(folder: Path, split: str, schema: pa.Schema) -> None:
+    """Refuse a folder with other people's files, or whose splits would differ in their columns."""
+    own = _shards(folder, split)
+    for file in _shards(folder):
+        try:
+            there = pq.read_schema(file)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{file}: {error}") from error
+        if there.names != schema.names:
+            raise ValueError(
+                f"{file}: its columns ({', '.join(there.names)}) are not those that materialize writes; name another folder "
+                "as out"
+            )
+        if file not in own and there.types != schema.types:
+            raise ValueError(
+                f"{file}: the targets of this split are of the other kind ({there.field('target').type}), but all splits of a "
+                "dataset have the same columns; choose the same target, or another folder as out"
+            )
+
+
+@contextmanager
+def _temporary(paths: list[Path]) -> Iterator[list[Path]]:
+    """Give a temporary path for each path; what is left of them at the end is removed."""
+    temporaries = [path.with_name(f".{path.name}.tmp") for path in paths]
+    try:
+        yield temporaries
+    finally:
+        for path in temporaries:
+            path.unlink(missing_ok=True)
+
+
+def _write(path: Path, schema: pa.Schema, groups: Iterable[list[dict[str, Any]]], bar: Any) -> None:
+    with path.open("wb") as stream:
+        with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+            for items in groups:
+                writer.write_table(pa.Table.from_pylist(items, schema=schema))
+                bar.update(len(items))
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _groups(rows: range) -> Iterator[range]:
@@ -96,54 +174,91 @@ def _groups(rows: range) -> Iterator[range]:
         yield rows[start : start + _GROUP_ROWS]
 
 
-def _row(dataset: MultiLabelImageNet, index: int, target: str, embed: bool) -> dict[str, Any]:
+def _row(dataset: MultiLabelImageNet, index: int, target: WholeTarget, embed: bool) -> dict[str, Any]:
+    record = dataset.record(index)
     path = os.path.abspath(dataset.path(index))
-    if not os.path.isfile(path):
-        raise ImageError(f"{path}: no such file", status="missing")
-    labels = label_view(dataset.record(index), dataset.policy)
-    vector = soft(labels) if target == "soft" else multi_hot(labels)
-    image = (
-        {"bytes": Path(path).read_bytes(), "path": os.path.basename(path)} if embed else {"bytes": None, "path": path}
-    )
-    return {"image": image, "labels": vector.nonzero()[0].tolist(), "target": vector}
+    try:
+        content = _content(path, embed)
+    except OSError as error:
+        gone = isinstance(error, FileNotFoundError)
+        hint = "; missing='skip' leaves out images without a file" if gone else ""
+        raise ImageError(
+            f"{path}: {error.strerror or error} (row {index} of split {dataset.split}, image {record.image_id}){hint}",
+            status="missing" if gone else "unreadable",
+        ) from error
+    vector = _VECTORS[target](label_view(record, dataset.policy))
+    return {
+        "image": {"bytes": content, "path": os.path.basename(path) if embed else path},
+        "labels": vector.nonzero()[0].tolist(),
+        "target": vector.astype(_TYPES[target]),
+    }
+
+
+def _content(path: str, wanted: bool) -> bytes | None:
+    with open(path, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            raise OSError("the file is empty")
+        return file.read() if wanted else None
 
 
 def _bar(total: int, shown: bool) -> Any:
-    from tqdm.auto import tqdm
+    from tqdm.auto import tqdm  # comes with huggingface-hub
 
-    return tqdm(total=total, unit="image", disable=not shown)
+    return tqdm(total=total, unit="image", disable=None if shown else True)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m mlimagenet_data.materialize",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("root", help="the ImageNet folder (with train/, val/), or the split folder itself")
-    parser.add_argument("out", help="the folder to write")
-    parser.add_argument("--annotations", help="dataset folder or Hub id (default: as MultiLabelImageNet finds it)")
-    parser.add_argument("--split", default="train", help="name of the split (default: train)")
-    parser.add_argument(
-        "--target", choices=["multi_hot", "soft"], default="multi_hot", help="what the column target holds"
+    policy = LabelPolicy()
+    add = parser.add_argument
+    add("root", help="the ImageNet folder (with train/, val/), or the split folder itself")
+    add("out", help="the folder to write; run again with another --split to add that split")
+    add("--annotations", help="""the built dataset's folder or Hub id (default: $MLIMAGENET_ANNOTATIONS, else
+        ROOT/mlimagenet, else ./mlimagenet)""")  # fmt: skip
+    add("--split", default="train", help="""the split's name, in the annotations and as a folder below ROOT (default:
+        %(default)s)""")  # fmt: skip
+    add("--target", choices=get_args(WholeTarget), default="multi_hot", help="""what the column target holds: whether the class
+        is there, or its score (soft). Once a script has read the dataset into its cache, a soft row takes 4 kB there, a
+        multi_hot one 0.2 kB (default: %(default)s)""")  # fmt: skip
+    add("--missing", choices=get_args(Missing), default="error", help="""an annotated image without a file: stop with an error,
+        or skip it; original: take in images without annotations, too, with their class folder as the only label (default:
+        %(default)s)""")  # fmt: skip
+    add("--original", default=policy.original, metavar="RULE", help="""the original label is as_others, is there always, or
+        only if_located, where a region shows it (default: %(default)s)""")  # fmt: skip
+    add("--unlocated", default=policy.unlocated, metavar="RULE", help="""labels that no region shows: spread or keep, which are
+        one for whole images, or drop (default: %(default)s)""")  # fmt: skip
+    add("--embed", action="store_true", help="""copy the image files into the dataset, so that it can be moved. Otherwise it
+        holds absolute paths, and is written anew when the images move""")  # fmt: skip
+    return parser
+
+
+def _timm_command(out: str, target: WholeTarget) -> str:
+    """Return how timm's train.py reads a dataset, with the splits that lie there."""
+    splits = {match["split"] for file in _shards(Path(out) / "data") if (match := _SHARD.fullmatch(file.name))}
+    train = "train" if "train" in splits else min(splits)
+    other = min(splits - {train}, default="''")
+    column = "labels" if target == "multi_hot" else "target --target-format multihot"
+    return (
+        f"python train.py --dataset {shlex.quote(f'hfds/{out}')} --train-split {train} --val-split {other} --task multilabel "
+        f"--num-classes {NUM_CLASSES} --target-key {column}"
     )
-    parser.add_argument(
-        "--embed", action="store_true", help="copy the image files into the dataset instead of their paths"
-    )
-    options = parser.parse_args(arguments)
-    rows = materialize(
-        options.root,
-        options.out,
-        annotations=options.annotations,
-        split=options.split,
-        target=options.target,
-        embed=options.embed,
-        progress=True,
-    )
-    print(
-        f"{rows} images in {options.out}; timm reads it with --dataset hfds/{options.out} --target-key labels --task multilabel"
-    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command."""
+    parser = _parser()
+    options = vars(parser.parse_args(arguments))
+    split, out, target = options["split"], options["out"], options["target"]
+    try:
+        policy = LabelPolicy(original=options.pop("original"), unlocated=options.pop("unlocated"))
+        rows = materialize(**options, policy=policy, progress=True)
+    except (MLImageNetError, ValueError, ImportError) as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    print(f"{rows} images of split {split} in {out}. timm reads them with\n  {_timm_command(out, target)}")
 
 
 if __name__ == "__main__":

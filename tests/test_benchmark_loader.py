@@ -14,12 +14,16 @@ def test_the_benchmark_runs_and_reports_its_figures(tmp_path):
     write_images(tmp_path / "images", rows)
     out = tmp_path / "loader.json"
     arguments = ["--images", str(tmp_path / "images"), "--annotations", str(tmp_path / "annotations"), "--workers", "0"]
-    main([*arguments, "--rounds", "1", "--rows", "300", "--touch", "40", "--json", str(out)])
+    main([*arguments, "--repeats", "2", "--passes", "1", "--rows", "300", "--touch", "40", "--json", str(out)])
     figures = json.loads(out.read_text())
-    approaches = {"ImageFolder", "ImageFolder again", "dense vectors", "label maps", "full masks", "ours"}
-    assert set(figures["throughput"]["0"]) == approaches | {"settled"}
-    assert all(figures["throughput"]["0"][name]["ratio"] > 0 for name in approaches - {"ImageFolder"})
-    assert figures["store"]["rows"] == 300
-    assert len(figures["store"]["touched_mb"]) == 4
-    assert figures["dense_vectors"]["extrapolated_mb"] > 1
-    assert figures["label_us"] > 0
+    names = {"ImageFolder", "ImageFolder again", "dense vectors", "label maps", "full masks", "ours"}
+    assert set(figures["throughput"]["0"]["approaches"]) == names
+    assert all(row["ratio"]["value"] > 0 for row in figures["throughput"]["0"]["approaches"].values())
+    assert figures["images"]["count"] == 60
+    assert not any(figures["images"]["different"].values())  # all show the same crops
+    assert set(figures["start"]["approaches"]) == names - {"ImageFolder again"}
+    assert figures["labels_us"]["ours"]["value"] > 0
+    assert figures["store"]["build"]["rows"] == 300
+    assert len(figures["store"]["touch"]["touched_mb"]) == 4
+    assert figures["store"]["dense"]["extrapolated_mb"] > 1
+    assert len(figures["targets"]) == 6

@@ -195,6 +195,34 @@ def test_target_transform_and_joint_transforms(root):
     assert (image, target) == ((80, 40), 2)
 
 
+def test_a_batch_is_what_its_samples_are(root):
+    transform = v2.Compose([v2.RandomResizedCrop(16), v2.RandomHorizontalFlip(), v2.PILToTensor()])
+    dataset = MultiLabelImageNet(root, transform)
+    indices = [0, 1, -1, 0, 0, 1]
+    torch.manual_seed(0)
+    expected = [dataset[index] for index in indices]
+    torch.manual_seed(0)
+    for a, b in zip(dataset.__getitems__(indices), expected, strict=True):
+        assert torch.equal(a[0], b[0])
+        assert torch.equal(a[1], b[1])
+    with pytest.raises(IndexError):
+        dataset.__getitems__([0, 2])
+
+
+def test_batches_go_through_what_a_subclass_or_a_target_transform_does(root):
+    class Numbered(MultiLabelImageNet):
+        def __getitem__(self, index):
+            return index, super().__getitem__(index)[1]
+
+    (numbers, targets), *_ = DataLoader(Numbered(root), 2)
+    assert numbers.tolist() == [0, 1]
+    assert targets.shape == (2, 1000)
+    dataset = MultiLabelImageNet(root, v2.PILToTensor(), target_transform=torch.sum)
+    assert next(iter(DataLoader(dataset, 2)))[1].tolist() == [2, 2]
+    jointly = MultiLabelImageNet(root, transforms=lambda image, target: (image.size[0], target.sum()))
+    assert next(iter(DataLoader(jointly, 2)))[0].tolist() == [80, 80]
+
+
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_workers(root, context):
     dataset = MultiLabelImageNet(root, v2.Compose([v2.RandomResizedCrop(16), v2.ToImage()]))

@@ -9,30 +9,7 @@ from mlimagenet_data.labels import PRESENT, LabelPolicy, label_view, view_shares
 from mlimagenet_data.store import AnnotationStore
 from mlimagenet_data.viewport import View, view_of_box
 from tests.annotated import random_rows, region, row, write_images, write_rows
-
-
-def slow_shares(mask, box):
-    """Visibility and coverage of a mask in a box of cells (top, left, bottom, right), cell by cell."""
-    shown = 0.0
-    for r, c in zip(*np.nonzero(mask), strict=True):
-        high = max(0.0, min(r + 1, box[2]) - max(r, box[0]))
-        wide = max(0.0, min(c + 1, box[3]) - max(c, box[1]))
-        shown += high * wide
-    area = (box[2] - box[0]) * (box[3] - box[1])
-    return shown / mask.sum() if mask.any() else 0.0, shown / area
-
-
-def slow_target(record, policy, shares):
-    """The classes present, by the words of LabelPolicy."""
-    present = set()
-    for index, _ in record.labels:
-        scores = {k: dict(r.topk)[index] for k, r in enumerate(record.regions) if index in dict(r.topk)}
-        if not scores:
-            continue
-        chosen = [k for k, s in scores.items() if s >= policy.min_score] or [max(scores, key=scores.get)]
-        if any(shares[k][0] >= policy.visibility or shares[k][1] >= policy.coverage for k in chosen):
-            present.add(index)
-    return present
+from tests.reference import slow_box_shares, slow_target
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +41,7 @@ def test_shares_agree_with_the_reference_on_10000_masks_and_boxes(store):
         record = store.record(int(generator.integers(0, len(store))))
         box = random_box(generator, np.array(record.size))
         shares = view_shares(record.stacks, view_of_box(record.size, *box))
-        for k, item in enumerate(record.regions):
-            scale = np.array(item.mask.shape) / record.size
-            top, left = np.array(box[:2]) * scale
-            bottom, right = (np.array(box[:2]) + box[2:]) * scale
-            expected = slow_shares(item.mask, (top, left, bottom, right))
+        for k, expected in enumerate(slow_box_shares(record, box)):
             worst = max(worst, *np.abs(np.subtract(shares[k], expected)))
             compared += 1
     assert worst < 1e-6
@@ -81,11 +54,7 @@ def test_hard_targets_equal_the_reference_on_10000_random_crops(store):
     for _ in range(10_000):
         record = store.record(int(generator.integers(0, len(store))))
         box = random_box(generator, np.array(record.size))
-        shares = []
-        for item in record.regions:
-            scale = np.array(item.mask.shape) / record.size
-            edges = np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]]) * np.tile(scale, 2)
-            shares.append(slow_shares(item.mask, edges))
+        shares = slow_box_shares(record, box)
         states = label_view(record, policy, view_of_box(record.size, *box)).states
         found = {index for index, state in states.items() if state == PRESENT}
         if any(abs(v - policy.visibility) < 1e-6 or abs(c - policy.coverage) < 1e-6 for v, c in shares):

@@ -46,8 +46,15 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
     stored = IMAGE if orientation == 1 else IMAGE.transpose({6: 2, 8: 4}.get(orientation, turns[orientation]))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    stored.save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(np.asarray(load_image(tmp_path / "a.png")), PIXELS)
+    for name in ("a.png", "a.tif", "a.webp"):
+        stored.save(tmp_path / name, exif=exif, lossless=True)
+        np.testing.assert_array_equal(np.asarray(load_image(tmp_path / name)), PIXELS)
+
+
+def test_an_orientation_in_xmp_is_applied(tmp_path):
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
+    IMAGE.transpose(Image.Transpose.ROTATE_180).save(tmp_path / "a.webp", xmp=packet, lossless=True)
+    np.testing.assert_array_equal(np.asarray(load_image(tmp_path / "a.webp")), PIXELS)
 
 
 def test_open_files_work():

@@ -1,11 +1,17 @@
+import re
+import shlex
+from pathlib import Path
+
 import datasets
 import pytest
 import torch
 
 from mlimagenet_data.dataset import MultiLabelImageNet
 from mlimagenet_data.errors import ImageError
+from mlimagenet_data.labels import LabelPolicy
 from mlimagenet_data.materialize import main, materialize
-from tests.annotated import random_rows, write_images, write_rows
+from mlimagenet_data.store import AnnotationStore
+from tests.annotated import random_rows, row, write_images, write_rows
 
 
 @pytest.fixture
@@ -15,61 +21,177 @@ def root(tmp_path):
     return write_images(tmp_path, rows)
 
 
+def whole_targets(root, **options):
+    dataset = MultiLabelImageNet(root, **options)
+    return torch.stack([dataset.labels_for(k, (0, 0, *dataset.record(k).size)) for k in range(len(dataset))])
+
+
 @pytest.mark.parametrize("target", ["multi_hot", "soft"])
 @pytest.mark.parametrize("embed", [False, True])
 def test_rows_are_the_images_with_their_whole_targets(root, tmp_path, target, embed):
     assert materialize(root, tmp_path / "out", target=target, embed=embed) == 9
     loaded = datasets.load_dataset(str(tmp_path / "out"), split="train")
-    expected = MultiLabelImageNet(root, target=target)
-    for index, row in enumerate(loaded):
-        record = expected.record(index)
-        whole = expected.labels_for(index, (0, 0, *record.size))
-        torch.testing.assert_close(torch.tensor(row["target"]), whole)
-        assert row["labels"] == whole.nonzero().ravel().tolist()
-        assert row["image"].size == record.size[::-1]
+    dataset, expected = MultiLabelImageNet(root), whole_targets(root, target=target)
+    assert 0 < (expected > 0).sum() < expected.numel()
+    for index, item in enumerate(loaded):
+        assert torch.equal(torch.tensor(item["target"]).float(), expected[index])
+        assert item["labels"] == expected[index].nonzero().ravel().tolist()
+        assert item["image"].size == dataset.record(index).size[::-1]
+    for index, item in enumerate(loaded.cast_column("image", datasets.Image(decode=False))):
+        source, content = Path(dataset.path(index)), item["image"]["bytes"]
+        assert item["image"]["path"] == (source.name if embed else str(source))
+        assert content == (source.read_bytes() if embed else None)
+
+
+def test_the_policy_is_applied(tmp_path):
+    rows = [row("image0", (20, 20), [], label=3, labels=[(7, 0.9)])]
+    write_rows(tmp_path / "mlimagenet", rows)
+    write_images(tmp_path, rows)
+    out = str(tmp_path / "out")
+    main([str(tmp_path), out])
+    assert datasets.load_dataset(out, split="train")[0]["labels"] == [7]
+    main([str(tmp_path), out, "--original", "always", "--unlocated", "drop"])
+    assert datasets.load_dataset(out, split="train")[0]["labels"] == [3]  # and not the first one's from a cache
+    materialize(tmp_path, out, policy=LabelPolicy(original="always"))
+    assert datasets.load_dataset(out, split="train")[0]["labels"] == [3, 7]
 
 
 @pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # timm leaves files open
-@pytest.mark.parametrize(("key", "target_format"), [("labels", "indices"), ("target", "multihot")])
-def test_timm_trains_on_it_with_its_own_classes(root, tmp_path, monkeypatch, key, target_format):
-    timm_data = pytest.importorskip("timm.data")
-    transforms = pytest.importorskip(
-        "timm.data.target_transforms", reason="this release of timm has no multi-label targets"
-    )
-    import timm
-    from timm.loss import AsymmetricLossMultiLabel
+)  # timm's reader leaves files open
+@pytest.mark.parametrize("target", ["multi_hot", "soft"])
+@pytest.mark.parametrize(("loss", "mixed"), [("bce", False), ("asl", True)])
+def test_timm_trains_on_it_with_its_own_classes(root, tmp_path, monkeypatch, capsys, target, loss, mixed):
+    """As timm's train.py puts them together, with the options of the command that ours prints."""
+    data = pytest.importorskip("timm.data")
+    tasks = pytest.importorskip("timm.task")
+    if not hasattr(tasks, "MultiLabelClassificationTask"):
+        pytest.skip("this release of timm has no multi-label task")
+    from timm import create_model
 
     monkeypatch.chdir(tmp_path)
-    main([str(root), "out", "--annotations", str(root / "mlimagenet")])
-    dataset = timm_data.create_dataset(
-        "hfds/out", split="train", is_training=True, target_key=key, target_format=target_format
+    main([str(root), "out", "--target", target])
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])[2:]
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    assert (options["--dataset"], options["--task"], options["--val-split"]) == ("hfds/out", "multilabel", "")
+    target_format, classes = options.get("--target-format"), int(options["--num-classes"])
+    dataset = data.create_dataset(
+        options["--dataset"],
+        split=options["--train-split"],
+        is_training=True,
+        target_key=options["--target-key"],
+        target_format=target_format,
+        target_transform=data.MultiLabelTarget(classes, dense=target_format == "multihot"),
     )
-    dataset.target_transform = transforms.MultiLabelTarget(1000, dense=target_format == "multihot")
-    loader = timm_data.create_loader(
-        dataset, input_size=(3, 32, 32), batch_size=4, is_training=False, num_workers=0, use_prefetcher=False
+    common = {"input_size": (3, 32, 32), "batch_size": 4, "num_workers": 0, "use_prefetcher": False}
+    expected = whole_targets(root, target=target)
+    read = torch.cat([targets for _, targets in data.create_loader(dataset, is_training=False, **common)])
+    assert torch.equal(read, expected)
+
+    torch.manual_seed(0)
+    task = tasks.MultiLabelClassificationTask(
+        create_model("resnet10t", num_classes=classes),
+        criterion_kwargs={"loss_type": loss, "soft_targets": mixed},
+        device=torch.device("cpu"),
+        verbose=False,
     )
-    model = timm.create_model("resnet10t", num_classes=1000)
-    whole = MultiLabelImageNet(root)
-    expected = torch.stack([whole.labels_for(k, (0, 0, *whole.record(k).size)) for k in range(9)])
-    torch.testing.assert_close(torch.cat([targets for _, targets in loader]), expected)
-    images, targets = next(iter(loader))
-    loss = AsymmetricLossMultiLabel()(model(images), targets)
-    loss.backward()
-    assert torch.isfinite(loss)
+    optimizer = torch.optim.SGD(task.parameters(), 0.1)
+    mixer = data.Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, num_classes=classes, label_smoothing=0.0, multi_label=True)
+    weight = task.get_trainable_module().get_classifier().weight
+    before = weight.detach().clone()
+    images, targets = next(iter(data.create_loader(dataset, is_training=True, **common)))
+    if mixed:
+        images, targets = mixer(images, targets)
+    result = task(images, targets)
+    result["loss"].backward()
+    optimizer.step()
+    assert torch.isfinite(result["loss"])
+    assert not torch.equal(weight, before)
+    evaluator = task.create_evaluator()
+    evaluator.update(result["output"], targets)
+    assert 0 <= evaluator.compute()["map"] <= 100
 
 
-def test_a_missing_image_is_named(root, tmp_path):
+@pytest.mark.parametrize("embed", [False, True])
+def test_an_unusable_image_is_named(root, tmp_path, embed):
+    out = tmp_path / "out"
     dataset = MultiLabelImageNet(root)
-    path = dataset.path(4)
-    (root / "train" / dataset.store.file_name(4)).unlink()
-    with pytest.raises(ImageError, match="no such file") as caught:
-        materialize(root, tmp_path / "out")
-    assert path in str(caught.value)
-    assert not list((tmp_path / "out" / "data").glob("*.parquet"))
+    path, image_id = Path(dataset.path(4)), dataset.record(4).image_id
+    pixels = path.read_bytes()
+    path.unlink()
+    where = rf"{re.escape(str(path))}: %s \(row 4 of split train, image {image_id}\)"
+    with pytest.raises(ImageError, match=where % "No such file or directory"):
+        materialize(root, out, embed=embed)
+    path.touch()
+    with pytest.raises(ImageError, match=where % "the file is empty"):
+        materialize(root, out, embed=embed)
+    assert not list((out / "data").iterdir())
+    path.write_bytes(pixels)
+    assert materialize(root, out, embed=embed) == 9
+
+
+def test_images_that_are_not_there_can_be_skipped(root, tmp_path):
+    dataset = MultiLabelImageNet(root)
+    Path(dataset.path(4)).unlink()
+    assert materialize(root, tmp_path / "out", missing="skip") == 8
+    for index in range(9):
+        Path(dataset.path(index)).unlink(missing_ok=True)
+    with pytest.raises(ValueError, match="none of the 9 annotated images of split train"):
+        materialize(root, tmp_path / "out", missing="skip")
+
+
+def test_a_failure_keeps_what_was_there(root, tmp_path):
+    out = tmp_path / "out"
+    materialize(root, out)
+    (shard,) = (out / "data").iterdir()
+    before = shard.read_bytes()
+    Path(MultiLabelImageNet(root).path(8)).unlink()
+    with pytest.raises(ImageError):
+        materialize(root, out)
+    assert list((out / "data").iterdir()) == [shard]
+    assert shard.read_bytes() == before
+
+
+def test_splits_lie_side_by_side_and_are_written_anew_one_by_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("mlimagenet_data.materialize._FILE_ROWS", {False: 4, True: 2})
+    out = tmp_path / "out"
+    for split, count in (("train", 9), ("train_small", 3), ("val", 5)):
+        rows = random_rows(count)
+        write_rows(tmp_path / "annotations", rows, split=split)
+        write_images(tmp_path, rows, split=split)
+        if split != "train":  # a split's name may begin with another's; the store tells them apart by list
+            source = [tmp_path / "annotations" / "data" / f"{split}-00000-of-00001.parquet"]
+            assert materialize(tmp_path, out, annotations=source, split=split) == count
+    source = [tmp_path / "annotations" / "data" / "train-00000-of-00001.parquet"]
+    for embed in (False, True, False):
+        assert materialize(tmp_path, out, annotations=source, embed=embed) == 9
+        loaded = datasets.load_dataset(str(out))
+        assert {name: len(part) for name, part in loaded.items()} == {"train": 9, "train_small": 3, "val": 5}
+    with pytest.raises(
+        ValueError, match=r"train-00000-of-00003.parquet: the targets of this split are of the other kind"
+    ):
+        materialize(tmp_path, out, annotations=tmp_path / "annotations", split="val", target="soft")
+    main([str(tmp_path), str(out), "--annotations", str(tmp_path / "annotations"), "--split", "val"])
+    assert "--train-split train --val-split" in capsys.readouterr().out
+
+
+def test_the_annotations_are_not_overwritten(root):
+    with pytest.raises(ValueError, match=r"train-00000-of-00001.parquet: its columns \(image_id, .* another folder"):
+        materialize(root, root / "mlimagenet")
+    assert len(AnnotationStore(root / "mlimagenet", "train")) == 9
 
 
 def test_other_targets_are_refused(root, tmp_path):
     with pytest.raises(ValueError, match="multi_hot or soft"):
         materialize(root, tmp_path / "out", target="pooled")
+
+
+def test_the_command_says_what_is_wrong_without_a_traceback(root, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(root), str(tmp_path / "out"), "--original", "never"])
+    assert stopped.value.code == 1
+    assert "LabelPolicy.original must be one of as_others, always, if_located" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        main([str(root), str(tmp_path / "out"), "--split", "test"])
+    assert stopped.value.code == 1
+    assert "no annotations of split 'test'" in capsys.readouterr().err

@@ -36,7 +36,7 @@ def run_stage(stage: Stage) -> StageRun:
     todo = []
     reasons: Counter[str] = Counter()
     for unit in units:
-        fingerprint = stage.fingerprint(unit)
+        fingerprint = stage.fingerprint(unit, settings)
         reason = ledger.why_not_done(unit.file, fingerprint, settings)
         if reason is not None:
             todo.append((unit, fingerprint))

@@ -55,9 +55,9 @@ class LabelerStage(Stage):
         """Add the temperature, which belongs to the regions stage, but is applied here, too."""
         return {**super().settings(), "temperature": self.plan.config.temperature}
 
-    def fingerprint(self, unit: Unit) -> str:
+    def fingerprint(self, unit: Unit, settings: dict[str, Any]) -> str:
         """Hash the settings and all regions."""
-        return digest([self.settings(), [self.plan.hash_of("regions", shard.file) for shard in self.plan.shards]])
+        return digest([settings, [self.plan.hash_of("regions", shard.file) for shard in self.plan.shards]])
 
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
         """Count the aligned regions, choose the path, and train if that is it."""

@@ -44,10 +44,10 @@ class LabelsStage(Stage):
         """Add the temperature, which belongs to the regions stage, but is applied here, too."""
         return {**super().settings(), "temperature": self.plan.config.temperature}
 
-    def fingerprint(self, unit: Unit) -> str:
+    def fingerprint(self, unit: Unit, settings: dict[str, Any]) -> str:
         """Hash the settings, the unit's regions and the labeler."""
         labeler = self.plan.hash_of("labeler", LABELER_FILE)
-        return digest([self.settings(), self.plan.hash_of("regions", unit.file), labeler])
+        return digest([settings, self.plan.hash_of("regions", unit.file), labeler])
 
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
         """Label the images of one shard."""

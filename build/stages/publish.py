@@ -50,11 +50,11 @@ class PublishStage(Stage):
         count = len(starts)
         return [Unit(shard_name(self.plan.config.split, i, count), starts[i], stops[i]) for i in range(count)]
 
-    def fingerprint(self, unit: Unit) -> str:
+    def fingerprint(self, unit: Unit, settings: dict[str, Any]) -> str:
         """Hash the settings and the regions and labels of the unit's rows."""
         shards = self._shards(unit)
         upstream = [[self.plan.hash_of(stage, shard.file) for shard in shards] for stage in ("regions", "labels")]
-        return digest([self.settings(), unit.file, unit.start, unit.stop, upstream])
+        return digest([settings, unit.file, unit.start, unit.stop, upstream])
 
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
         """Prepare a file; the rows are made while it is written, a row group in memory at a time."""
@@ -77,7 +77,9 @@ class PublishStage(Stage):
             if path.name not in {unit.file for unit in units}:
                 path.unlink()
         manifest = write_manifest(self.plan, [unit.file for unit in units])
-        write_card(out, manifest, imagenet_classes(), embed_images=self.plan.config.embed_images)
+        # a split without images can be read with the column, one with images not without
+        embed_images = any(split["config"]["publish"]["embed_images"] for split in manifest["splits"].values())
+        write_card(out, manifest, imagenet_classes(), embed_images=embed_images)
 
     def _shards(self, unit: Unit) -> list[Unit]:
         return [shard for shard in self.plan.shards if shard.start < unit.stop and shard.stop > unit.start]
@@ -99,6 +101,7 @@ class PublishStage(Stage):
             if pending:
                 writer.write_table(pa.Table.from_pylist(pending, schema=schema))
                 advance(len(pending))
+        assert label_counts.total() == unit.images
         return dict(sorted(label_counts.items(), key=lambda item: int(item[0])))
 
     def _rows(self, unit: Unit) -> Iterator[dict[str, Any]]:

@@ -96,9 +96,9 @@ class RegionsStage(Stage):
         self._pool: ThreadPoolExecutor | None = None
         self._backbone: EmbeddedBackbone | None = None
 
-    def fingerprint(self, unit: Unit) -> str:
+    def fingerprint(self, unit: Unit, settings: dict[str, Any]) -> str:
         """Hash the settings and the unit's image files (names, sizes, modification times)."""
-        return digest([self.settings(), inputs_digest(self.plan.images(unit))])
+        return digest([settings, inputs_digest(self.plan.images(unit))])
 
     @property
     def backbone(self) -> EmbeddedBackbone:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from build.config import BuildConfig
@@ -55,3 +55,76 @@ def test_aggregation_agrees_with_the_words(regions, threshold, whole):
     expected = {c: max(s for k, s in everything if k == c) for c, _ in everything}
     assert dict(labels) == {c: s for c, s in expected.items() if s >= threshold}
     assert [s for _, s in labels] == sorted((s for _, s in labels), reverse=True)
+
+
+def slow_aggregate(regions, whole, probabilities, original, config):
+    """The rules one class at a time, in words: best score, threshold, original label."""
+    counted = [*regions, whole] if config.whole_image or not regions else regions
+    labels, found = [], None if original is None else False
+    for index in range(len(probabilities)):
+        scores = [score for ranking in counted for c, score in ranking if c == index]
+        if scores and max(scores) >= config.label_threshold:
+            labels.append((index, max(scores)))
+            found = True if index == original else found
+        elif index == original and config.original == "keep":
+            labels.append((index, max([*scores, float(probabilities[index]), float(np.finfo(np.float32).tiny)])))
+    while True:  # bubble sort: best first, lower class first among equals
+        swaps = [
+            k for k in range(len(labels) - 1) if (-labels[k][1], labels[k][0]) > (-labels[k + 1][1], labels[k + 1][0])
+        ]
+        if not swaps:
+            return labels, found
+        labels[swaps[0]], labels[swaps[0] + 1] = labels[swaps[0] + 1], labels[swaps[0]]
+
+
+few_scores = st.sampled_from([0.001, 0.25, 0.4, 0.5, 1.0])  # few values, so that there are ties and thresholds are met
+few_rankings = st.lists(st.tuples(st.integers(0, 3), few_scores), max_size=3, unique_by=lambda pair: pair[0])
+
+
+@settings(deadline=None)
+@given(
+    regions=st.lists(few_rankings, max_size=3),
+    whole=few_rankings,
+    probabilities=st.lists(st.sampled_from([0.0, 0.001, 0.25, 0.5, 1.0]), min_size=4, max_size=4),
+    original=st.none() | st.integers(0, 3),
+    threshold=few_scores,
+    whole_image=st.booleans(),
+    rule=st.sampled_from(["keep", "drop"]),
+)
+def test_aggregation_agrees_with_a_slow_reference(
+    regions, whole, probabilities, original, threshold, whole_image, rule
+):
+    config = BuildConfig(label_threshold=threshold, whole_image=whole_image, original=rule)
+    arguments = (regions, whole, np.array(probabilities, np.float32), original, config)
+    labels, found = aggregate(*arguments)
+    assert (labels, found) == slow_aggregate(*arguments)
+    assert all(0 < score <= 1 for _, score in labels)
+    if original is not None and rule == "keep":
+        assert original in dict(labels)
+
+
+def test_a_score_at_the_threshold_counts():
+    assert run([[(2, 0.4)]], label_threshold=0.4)[0] == [(0, 0.5), (2, 0.4)]
+    assert run([[(2, 0.4)]], label_threshold=0.41)[0] == [(0, 0.5)]
+
+
+def test_without_regions_the_whole_image_can_find_the_original_label():
+    labels, found = aggregate([], WHOLE_RANKING, WHOLE, 1, BuildConfig(whole_image=False))
+    assert (labels, found) == (WHOLE_RANKING, True)
+
+
+def test_a_kept_label_has_its_best_score_under_the_threshold():
+    labels, found = aggregate([[(3, 0.2)]], WHOLE_RANKING, WHOLE, 3, BuildConfig(label_threshold=0.4))
+    assert labels == [(0, 0.5), (3, 0.2)]
+    assert found is False
+
+
+def test_a_kept_label_that_no_one_saw_has_a_score_over_zero():
+    nothing = np.array([1, 0, 0, 0], np.float32)
+    labels, _ = aggregate([[(0, 1.0)]], [(0, 1.0)], nothing, 2, BuildConfig())
+    assert [index for index, _ in labels] == [0, 2]
+    assert np.float32(labels[1][1]) > 0
+
+
+def test_no_class_over_the_threshold_gives_no_label():
+    assert run([[(2, 0.2)]], label_threshold=0.9) == ([], None)

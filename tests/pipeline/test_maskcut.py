@@ -137,3 +137,134 @@ def test_degenerate_features_do_not_fail(features):
             second_eigenvector(affinity(features.reshape(4, 1).T, np.zeros(1, bool), 0.3))
         return
     assert len(maskcut(features, **OPTIONS)) <= 3
+
+
+some_features = st.tuples(st.integers(2, 10), st.integers(1, 4)).flatmap(
+    lambda shape: st_numpy.arrays(np.float64, shape, elements=st.floats(-10, 10))
+)
+
+
+@settings(deadline=None)
+@given(some_features, st.floats(-1, 1), st.data())
+def test_affinity_of_any_features_is_legal(features, tau, data):
+    painted = data.draw(st_numpy.arrays(np.bool_, len(features)))
+    weights = affinity(features, painted, tau)
+    assert np.isin(weights, [EPSILON, 1.0]).all()
+    np.testing.assert_array_equal(weights, weights.T)
+    assert (weights[painted] == EPSILON).all()
+    assert (weights[:, painted] == EPSILON).all()
+
+
+def test_the_eigenvector_is_right_with_painted_patches():
+    features = np.random.default_rng(3).normal(size=(24, 3))
+    weights = affinity(features, np.arange(24) % 5 == 0, 0.4)
+    degrees = weights.sum(axis=1)
+    values, vectors = scipy.linalg.eigh((np.diag(degrees) - weights) / np.sqrt(np.outer(degrees, degrees)))
+    assert values[1] - values[0] > 1e-6
+    assert values[2] - values[1] > 1e-6
+    found, expected = second_eigenvector(weights), vectors[:, 1] / np.sqrt(degrees)
+    most = np.abs(found).argmax()
+    np.testing.assert_allclose(found / found[most], expected / expected[most], atol=1e-6)
+
+
+@given(st_numpy.arrays(np.float64, (4, 5), elements=st.integers(-1000, 1000), unique=True))
+@settings(deadline=None)
+def test_the_seed_is_the_sides_most_extreme_patch(vector):
+    vector = vector + 0.25  # no value is the mean
+    side, seed = foreground(vector)
+    assert side[seed]
+    direction = np.sign(vector[seed] - vector.mean())
+    assert (direction * vector[side]).max() == direction * vector[seed]
+    assert set(np.sign(vector[side] - vector.mean())) == {direction}
+
+
+@pytest.mark.parametrize(
+    ("corners", "is_flipped"),
+    [([(0, 0), (0, -1)], False), ([(0, 0), (0, -1), (-1, 0)], True), ([(0, 0), (0, -1), (-1, 0), (-1, -1)], True)],
+    ids=["two", "three", "four"],
+)
+def test_the_corner_rule_counts_three_or_four(corners, is_flipped):
+    vector = np.full((5, 5), -0.2)
+    vector[2, 2] = -0.3
+    for corner in corners:
+        vector[corner] = 1.0
+    side, seed = foreground(vector)
+    np.testing.assert_array_equal(side, (vector < 0) if is_flipped else (vector > 0))
+    assert seed == ((2, 2) if is_flipped else (0, 0))
+
+
+def test_patches_that_touch_at_corners_only_are_apart():
+    side = np.eye(3, dtype=bool)
+    np.testing.assert_array_equal(component_of(side, (1, 1)), [[0, 0, 0], [0, 1, 0], [0, 0, 0]])
+    assert not component_of(side, (0, 1)).any()
+
+
+def test_two_rounds_give_two_objects_and_no_more():
+    boxes = [(1, 2, 5, 6), (6, 6, 10, 11)]
+    features = np.zeros((3, 12, 12))
+    features[0] = 1.0
+    expected = np.zeros((2, 12, 12), bool)
+    for k, (top, left, bottom, right) in enumerate(boxes):
+        expected[k, top:bottom, left:right] = True
+        features[:, expected[k]] = np.eye(3)[k + 1][:, None]
+    masks = maskcut(features, **{**OPTIONS, "num_regions": 2})
+    assert len(masks) == 2
+    assert {mask.tobytes() for mask in masks} == {mask.tobytes() for mask in expected}
+
+
+def test_a_mask_of_just_the_smallest_area_is_dropped():
+    features = scene((2, 2, 6, 6))
+    options = {**OPTIONS, "num_regions": 1}
+    assert len(maskcut(features, **{**options, "min_area": 15 / 144})) == 1
+    assert maskcut(features, **{**options, "min_area": 16 / 144}) == []
+
+
+def cut_as_told(monkeypatch, *masks):
+    """Let the rounds find `masks`, and return a list that is filled with what each round sees painted out."""
+    painted, found = [], iter(masks)
+
+    def note(rows, out, tau):
+        painted.append(out.copy())
+        return affinity(rows, out, tau)
+
+    monkeypatch.setattr("build.ops.maskcut.affinity", note)
+    monkeypatch.setattr("build.ops.maskcut.component_of", lambda side, seed: next(found))
+    return painted
+
+
+def rows_mask(*rows):
+    return np.isin(np.arange(10), rows)[:, None] & np.ones((10, 10), bool)
+
+
+def test_a_repetition_is_dropped_and_a_mask_at_the_limit_is_not(monkeypatch):
+    first, again, half = rows_mask(0, 1, 2, 3), rows_mask(0, 1, 2), rows_mask(0, 1)
+    cut_as_told(monkeypatch, first, again, half)
+    masks = maskcut(np.random.default_rng(0).normal(size=(3, 10, 10)), **OPTIONS)
+    assert [mask.sum() for mask in masks] == [40, 20]
+
+
+def test_every_rounds_mask_is_painted_out_even_a_dropped_one(monkeypatch):
+    painted = cut_as_told(monkeypatch, rows_mask(0, 1), rows_mask(1), rows_mask(5, 6))
+    masks = maskcut(np.random.default_rng(0).normal(size=(3, 10, 10)), **{**OPTIONS, "min_area": 0.1})
+    assert [mask.sum() for mask in masks] == [20, 20]
+    expected = [rows_mask(), rows_mask(0, 1), rows_mask(0, 1)]
+    np.testing.assert_array_equal(painted, [mask.ravel() for mask in expected])
+
+
+def test_nothing_is_cut_when_all_is_painted(monkeypatch):
+    painted = cut_as_told(monkeypatch, rows_mask(*range(10)))
+    masks = maskcut(np.random.default_rng(0).normal(size=(3, 10, 10)), **OPTIONS)
+    assert len(painted) == len(masks) == 1
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="A painted patch's entry in the eigenvector is close to the vector's mean and can fall on the foreground's side, so "
+    "that a later round's mask swallows an earlier one (as in 11 of 80 ImageNet images). Leaving painted patches out of the "
+    "side is one line, but changes the published results.",
+)
+def test_rounds_take_patches_that_no_earlier_round_took():
+    for seed in range(50):
+        features = np.random.default_rng(seed).normal(size=(3, 8, 8))
+        masks = maskcut(features, **OPTIONS)
+        assert np.sum(masks, axis=0).max() == 1

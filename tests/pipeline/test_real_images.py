@@ -1,19 +1,74 @@
-"""The first version's bars, on real photographs."""
+"""The first version's bars, and the loader's exactness, on real photographs."""
 
 import json
 
 import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
 
 from build.run import main
+from mlimagenet_data import LabelPolicy, MultiLabelImageNet
+from tests.reference import slow_box_shares, slow_target, slow_visible_area
+
+pytestmark = [pytest.mark.data, pytest.mark.slow]
 
 
-@pytest.mark.data
-@pytest.mark.slow
-def test_the_pipeline_finds_most_original_labels_by_itself(real_data, tmp_path):
-    out = tmp_path / "out"
-    arguments = ["--images", str(real_data / "imagenet-sample"), "--out", str(out), "--limit", "100"]
-    assert main(arguments) == 0
-    split = json.loads((out / "build_manifest.json").read_text())["splits"]["train"]
+@pytest.fixture(scope="module")
+def relabelled(real_data, tmp_path_factory):
+    """100 ImageNet images' folder, and the default build of them."""
+    out = tmp_path_factory.mktemp("real") / "out"
+    images = real_data / "imagenet-sample"
+    assert main(["--images", str(images), "--out", str(out), "--limit", "100"]) == 0
+    return images, out
+
+
+def test_the_pipeline_finds_most_original_labels_by_itself(relabelled):
+    split = json.loads((relabelled[1] / "build_manifest.json").read_text())["splits"]["train"]
     assert split["statuses"].get("ok", 0) + split["statuses"].get("no_regions", 0) == 100
     assert split["original_label_found"] >= 80
     assert 1.1 <= split["labels"] / 100 <= 3
+
+
+def crop_of(size, crop):
+    """The box that a random crop takes of an image of a size."""
+    drawn = crop.make_params([Image.new("L", size[::-1])])
+    return drawn["top"], drawn["left"], drawn["height"], drawn["width"]
+
+
+def near_a_threshold(policy, shares, area):
+    values = [(v, policy.visibility) for v, _ in shares] + [(c, policy.coverage) for _, c in shares]
+    return any(abs(value - limit) < 1e-6 for value, limit in [*values, (area, policy.visibility)])
+
+
+def test_hard_targets_equal_the_reference_on_10000_random_crops(relabelled):
+    dataset, policy, crop = (
+        MultiLabelImageNet(relabelled[0], annotations=relabelled[1]),
+        LabelPolicy(),
+        v2.RandomResizedCrop(224),
+    )
+    torch.manual_seed(0)
+    skipped = fewer = 0
+    for draw in range(10_000):
+        index = draw % len(dataset)
+        record = dataset.record(index)
+        box = crop_of(record.size, crop)
+        shares, area = slow_box_shares(record, box), slow_visible_area(record, box)
+        if near_a_threshold(policy, shares, area):
+            skipped += 1
+            continue
+        expected = slow_target(record, policy, shares, area)
+        assert set(dataset.labels_for(index, box).nonzero().ravel().tolist()) == expected, (record.image_id, box)
+        fewer += len(expected) < len(record.labels)
+    assert skipped < 100
+    assert fewer > 1000  # a crop often loses a label, so that the comparison is of something
+
+
+def test_a_decoded_and_transformed_image_has_the_labels_of_its_box(relabelled):
+    crop = v2.RandomResizedCrop(224)
+    dataset = MultiLabelImageNet(relabelled[0], v2.Compose([crop, v2.PILToTensor()]), annotations=relabelled[1])
+    for index in range(len(dataset)):
+        torch.manual_seed(index)
+        box = crop_of(dataset.record(index).size, crop)
+        torch.manual_seed(index)
+        assert torch.equal(dataset[index][1], dataset.labels_for(index, box))
