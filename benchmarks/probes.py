@@ -54,7 +54,9 @@ def measure_start(name: str, inputs: Inputs, cache: Path) -> dict:
     dataset = make(name, inputs)
     made = time.perf_counter() - start
     after = private_mb()
-    loader = DataLoader(dataset, 25, shuffle=True, num_workers=1, persistent_workers=True)
+    loader = DataLoader(
+        dataset, 25, shuffle=True, num_workers=1, persistent_workers=True, multiprocessing_context="fork"
+    )
     start = time.perf_counter()
     batches = iter(loader)
     next(batches)
@@ -121,7 +123,10 @@ def touch_in_workers(annotations: Path, cache: Path, touch: int, seed: int) -> d
     labels = _Labels(MultiLabelImageNet(annotations, annotations=annotations))
     rows = np.concatenate(_random_rows(len(labels), touch, seed)).tolist()
     batches = [rows[k : k + 50] for k in range(0, len(rows), 50)]
-    loader = DataLoader(labels, batch_sampler=batches, num_workers=2, collate_fn=len, persistent_workers=True)
+    loader = DataLoader(
+        labels, batch_sampler=batches, num_workers=2, collate_fn=len, persistent_workers=True,
+        multiprocessing_context="fork",
+    )  # fmt: skip
     every, running = max(1, len(batches) // _QUARTERS), iter(loader)
     next(running)
     first, steps = _worker_mb(), []

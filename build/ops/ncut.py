@@ -1,0 +1,273 @@
+"""Normalised cuts of batches of patch graphs: a block Krylov solver for the second eigenvector, on any torch device.
+
+The graph of N patches has the weights W = (1 - e) J + e, where J is 1 for patches that are alike and 0 otherwise, and e keeps the
+graph connected. Its cut is the second smallest solution of (D - W) x = l D x (Shi & Malik, "Normalized Cuts and Image
+Segmentation", 2000, eq. 6), or x = D^-1/2 y with y the second largest eigenvector of A = D^-1/2 W D^-1/2. The largest one,
+D^1/2 1, is known and projected out.
+
+Products with J are all that touches N x N numbers, and J is binary: vectors are rounded to two signed digits of 7 bits, and each digit's
+product is a sum of integers, which the device computes exactly - in int8 where the CPU does that fast, in float otherwise,
+which holds all integers that occur. So the dearest step gives the same bits in any batch, on any number of cores, on any device.
+
+Ties have an answer by rule. Eigenvectors whose eigenvalues lie within TIE of the second one's are one space; the vector taken is
+the one in it closest to a fixed direction (`tie_breaker`), which is a column of the start block, so that the Krylov space holds
+it. A graph whose every cut is as bad as any other (all patches alike, or none left) has no cut.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor
+
+__all__ = ["EPSILON", "NO_CUT", "TIE", "Cut", "Graph", "affinity", "exact_cut", "second_vectors", "tie_breaker"]
+
+EPSILON = 1e-5  # affinity of patches that are not alike; keeps the graph connected
+TIE = 2e-4  # eigenvalues that are closer are one
+NO_CUT = 1e-3  # a second eigenvalue of A below this: nothing to cut
+BLOCK = 8
+PASSES = (7, 12, 24)  # products with J in a row, after which the images that have not converged are restarted
+_ANGLE = 0.02  # largest accepted bound of the sine between the vector and the true one
+_MOVED = 0.002  # largest accepted share of patches that the last pass moved to the other side
+_DIGIT = 127.0  # two digits in [-127, 127]: float32 holds their sums over 100,000 patches exactly
+_NOISE = 1e-4  # length below which what is left of a unit vector's product is rounding
+_DEPENDENT = 1e-5  # squared length, likewise, of a mixture of unit vectors
+_SMALLEST = 1e-30
+
+
+class Graph(NamedTuple):
+    """Patch graphs of B images.
+
+    Attributes:
+        joined: (B, N, N), J: 1 where two patches are alike, else 0; of the dtype in which the device multiplies it.
+        alive: (B, N) bool; other patches were painted out: they are like no patch, not even themselves.
+    """
+
+    joined: Tensor
+    alive: Tensor
+
+
+class Cut(NamedTuple):
+    """Second eigenvectors of B graphs.
+
+    Attributes:
+        vectors: (B, N) float32, x; its sign arbitrary, its D-norm 1.
+        values: (B,) float32, the second largest eigenvalue 1 - l of A; no cut where it is below NO_CUT.
+        converged: (B,) bool; elsewhere the dense solver answered.
+        passes: (B,) int64, products with J that were needed.
+        ritz: (B, N, BLOCK) float32, a good start block for the same graph with more patches painted out.
+    """
+
+    vectors: Tensor
+    values: Tensor
+    converged: Tensor
+    passes: Tensor
+    ritz: Tensor
+
+
+@functools.cache
+def _multiplier(device: str) -> torch.dtype:
+    """Return the dtype in which a device multiplies J by integers fastest, and exactly."""
+    if device == "cuda":
+        return torch.bfloat16 if hasattr(torch.ops.aten.bmm, "dtype") else torch.float32
+    fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkldnn.is_available()
+    return torch.int8 if fast and hasattr(torch, "_int_mm") else torch.float32
+
+
+def affinity(features: Tensor, tau: float) -> Tensor:
+    """Return J of B images: 1 where the cosine similarity of two patches is at least tau.
+
+    Args:
+        features: (B, N, C) float, one row a patch.
+        tau: In [-1, 1].
+    """
+    unit = torch.nn.functional.normalize(features.float(), dim=-1)
+    count, n, _ = unit.shape
+    joined = torch.empty((count, n, n), dtype=_multiplier(unit.device.type), device=unit.device)
+    for one, rows in zip(joined, unit, strict=True):  # one at a time: the similarities take four times what J takes
+        torch.ge(rows @ rows.T, tau, out=one) if one.dtype == torch.bool else one.copy_(rows @ rows.T >= tau)
+    return joined
+
+
+@functools.cache
+def tie_breaker(n: int) -> Tensor:
+    """Return the fixed direction that decides among tied eigenvectors: (n,) float32, evenly spread over [-1/2, 1/2)."""
+    return torch.from_numpy(((np.arange(1, n + 1) * 0.6180339887498949) % 1.0 - 0.5).astype(np.float32))
+
+
+def _product(joined: Tensor, x: Tensor) -> Tensor:
+    """Return J @ x for (B, N, N) and (B, N, b): exact for x rounded to 15 bits of each column's largest value."""
+    scale = x.abs().amax(dim=1, keepdim=True).clamp_min(_SMALLEST) / _DIGIT
+    high = (x / scale).round_()
+    low = ((x / scale - high) * (2 * _DIGIT)).round_()
+    digits = torch.cat((high, low), dim=2).to(joined.dtype)
+    if joined.dtype == torch.int8:
+        sums = torch.stack([torch._int_mm(j, d) for j, d in zip(joined, digits, strict=True)]).float()
+    elif joined.dtype == torch.float32:
+        sums = torch.bmm(joined, digits)
+    else:
+        sums = torch.bmm(joined, digits, out_dtype=torch.float32)
+    high, low = sums.chunk(2, dim=2)
+    return (high + low / (2 * _DIGIT)) * scale
+
+
+class _Operator:
+    """A without its largest eigenvector, for graphs of which some patches are painted out."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.joined, n = graph.joined, graph.joined.shape[-1]
+        self.alive = graph.alive[..., None].float()
+        degrees = (1 - EPSILON) * self.alive * _product(self.joined, self.alive) + EPSILON * n
+        self.scale = degrees.rsqrt()
+        first = degrees.sqrt()
+        self.first = first / torch.linalg.vector_norm(first, dim=1, keepdim=True)
+
+    def __call__(self, y: Tensor) -> Tensor:
+        z = self.scale * y
+        near = self.alive * _product(self.joined, self.alive * z)
+        return self.deflate(self.scale * ((1 - EPSILON) * near + EPSILON * z.sum(dim=1, keepdim=True)))
+
+    def deflate(self, y: Tensor) -> Tensor:
+        return y - self.first * (self.first.mT @ y)
+
+
+def _orthonormal(x: Tensor, least: float = _NOISE) -> Tensor:
+    """Return an orthonormal basis of the columns of (B, N, b), zero columns in place of dependent and of shorter ones.
+
+    Stathopoulos & Wu, "A block orthogonalization procedure with constant synchronization requirements", 2002.
+    """
+    gram = (x.mT @ x).double()
+    norms = gram.diagonal(dim1=1, dim2=2).sqrt()
+    inverse = torch.where(norms > least, 1 / norms.clamp_min(_SMALLEST), 0.0)
+    values, vectors = _eigh(gram * inverse[:, :, None] * inverse[:, None])
+    scaled = vectors * torch.where(values > _DEPENDENT, values.clamp_min(_SMALLEST).rsqrt(), 0.0)[:, None]
+    return x @ (inverse[:, :, None] * scaled).float()
+
+
+def _eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues, ascending, and eigenvectors of small matrices.
+
+    On the CPU: many tiny ones are slow on CUDA devices.
+    """
+    here = matrices.cpu()
+    try:
+        values, vectors = torch.linalg.eigh(here)
+    except torch.linalg.LinAlgError:  # MKL gives up on some matrices with many zero rows; LAPACK's own routine does not
+        values, vectors = (torch.from_numpy(array) for array in np.linalg.eigh(here.numpy()))
+    return values.to(matrices.device), vectors.to(matrices.device)
+
+
+def second_vectors(graph: Graph, start: Tensor) -> Cut:
+    """Return the second eigenvectors of B graphs.
+
+    Args:
+        graph: The graphs.
+        start: (B, N, BLOCK - 1), directions near the leading eigenvectors y, such as the features or an earlier cut's `ritz`.
+    """
+    count, n, _ = graph.joined.shape
+    device = graph.joined.device
+    tie = tie_breaker(n).to(device).expand(count, n)[..., None]
+    block = torch.nn.functional.normalize(torch.cat((start[..., : BLOCK - 1], tie), dim=2), dim=1)
+    out = Cut(
+        torch.zeros((count, n), device=device),
+        torch.zeros(count, device=device),
+        torch.zeros(count, dtype=torch.bool, device=device),
+        torch.zeros(count, dtype=torch.int64, device=device),
+        torch.zeros((count, n, BLOCK), device=device),
+    )
+    left = torch.arange(count, device=device)
+    for passes in PASSES:
+        part = graph if len(left) == count else Graph(graph.joined[left], graph.alive[left])
+        found = _krylov(part, block, passes)
+        for whole, values in zip(out, found, strict=True):
+            whole[left] = values if whole is not out.passes else whole[left] + values
+        more = ~found.converged
+        left, block = left[more], found.ritz[more]
+        if not len(left):
+            return out
+        block = torch.nn.functional.normalize(torch.cat((block[..., 1:], tie[: len(left)]), dim=2), dim=1)
+    for k in left.tolist():
+        out.vectors[k], out.values[k] = (t.to(device) for t in exact_cut(graph.joined[k], graph.alive[k]))
+    return out
+
+
+def _krylov(graph: Graph, block: Tensor, passes: int) -> Cut:
+    """Run block Lanczos with full orthogonalisation, and judge the last pass against the one before."""
+    operator = _Operator(graph)
+    count, n, _ = graph.joined.shape
+    basis = torch.zeros((count, n, passes * BLOCK), device=block.device)
+    small = torch.zeros((count, passes * BLOCK, passes * BLOCK), device=block.device)
+    rest = operator.deflate(block)
+    for k in range(passes):
+        here, known = slice(k * BLOCK, (k + 1) * BLOCK), basis[..., : (k + 1) * BLOCK]
+        rest = _orthonormal(rest)
+        if k:  # what was short before it was normalised is not orthogonal enough
+            earlier = basis[..., : k * BLOCK]
+            rest = _orthonormal(operator.deflate(rest - earlier @ (earlier.mT @ rest)), least=0.1)
+        basis[..., here] = rest
+        rest = operator(rest)
+        along = known.mT @ rest
+        small[:, : (k + 1) * BLOCK, here] = along
+        rest = operator.deflate(rest - known @ along)
+    before = _ritz(small[:, :-BLOCK, :-BLOCK], basis[..., :-BLOCK], operator)
+    after = _ritz(small, basis, operator)
+    residual = torch.linalg.vector_norm(rest @ after.weights[:, -BLOCK:, None], dim=1)[:, 0]
+    sides = [r.x > r.x.mean(dim=1, keepdim=True) for r in (before, after)]
+    moved = (sides[0] != sides[1]).float().mean(dim=1)
+    angle = residual / (after.value - after.below).clamp_min(TIE)
+    none = after.value < NO_CUT
+    converged = none | ((angle < _ANGLE) & (torch.minimum(moved, 1 - moved) <= _MOVED))
+    return Cut(after.x, after.value, converged, torch.full_like(none, passes, dtype=torch.int64), after.block)
+
+
+class _Ritz(NamedTuple):
+    """The best approximation in a basis: x, the eigenvalue, the next one that is not tied, weights of the basis, last block."""
+
+    x: Tensor
+    value: Tensor
+    below: Tensor
+    weights: Tensor
+    block: Tensor
+
+
+def _ritz(small: Tensor, basis: Tensor, operator: _Operator) -> _Ritz:
+    upper = torch.triu(small) + torch.triu(small, 1).mT
+    values, vectors = _eigh(upper)
+    tied = values > values[:, -1:] - TIE
+    n = basis.shape[1]
+    towards = basis.mT @ tie_breaker(n).to(basis.device)  # (B, M)
+    along = (vectors.mT @ towards[..., None])[..., 0]
+    single = tied.sum(dim=1, keepdim=True) == 1
+    share = torch.where(single, tied.float(), tied * along)
+    share = share / torch.linalg.vector_norm(share, dim=1, keepdim=True).clamp_min(_SMALLEST)
+    weights = (vectors @ share[..., None])[..., 0]
+    x = operator.scale[..., 0] * (basis @ weights[..., None])[..., 0]
+    below = torch.where(tied, -1.0, values).amax(dim=1)
+    return _Ritz(x, values[:, -1], below, weights, basis @ vectors[..., -BLOCK:])
+
+
+def exact_cut(joined: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the second eigenvector of one graph, (N,) float32, and its eigenvalue of A, by LAPACK in float64.
+
+    Ties are resolved by the same rule.
+    """
+    keep = alive.cpu().numpy()
+    near = (joined.cpu().float().numpy() > 0) & keep[:, None] & keep[None]
+    weights = np.where(near, 1.0, EPSILON)
+    degrees = weights.sum(axis=1)
+    scale = 1 / np.sqrt(degrees)
+    n = len(keep)
+    wanted = min(n, 1 + BLOCK)
+    values, vectors = scipy.linalg.eigh(weights * scale[:, None] * scale, subset_by_index=[n - wanted, n - 1])
+    values, vectors = values[:-1], vectors[:, :-1]  # the last is D^1/2 1
+    tied = vectors[:, values > values[-1] - TIE]
+    if tied.shape[1] == 1:
+        y = tied[:, 0]
+    else:
+        y = tied @ (tied.T @ tie_breaker(n).numpy().astype(np.float64))
+        y /= np.linalg.norm(y)
+    return torch.from_numpy((scale * y).astype(np.float32)), torch.tensor(values[-1], dtype=torch.float32)
