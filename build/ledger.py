@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Entry", "Ledger", "Output", "changed_settings", "write_atomic", "write_json"]
+__all__ = ["Entry", "Ledger", "Output", "changed_settings", "read_json", "write_atomic", "write_json"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,14 @@ def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically."""
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file, None if it is not there."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
 
 
 class Ledger:

@@ -17,7 +17,7 @@ from build.ledger import Entry, write_json
 from build.plan import LABELER_FILE, Plan
 from mlimagenet_data.schema import SCHEMA_VERSION, USABLE_STATUSES
 
-__all__ = ["read_manifest", "write_manifest"]
+__all__ = ["bottleneck", "read_manifest", "write_manifest"]
 
 _PACKAGES = ("mlimagenet-data", "torch", "torchvision", "timm", "numpy", "scipy", "pillow", "pyarrow", "datasets")
 _MOST_FAILURES = 1000
@@ -74,11 +74,19 @@ def _split(plan: Plan, files: list[str]) -> dict[str, Any]:
         "original_label_found": sum(entry.facts["original_found"] for entry in labels),
         "labeler": labeler,
         "seconds": {stage: _sum(entries[stage], "seconds") for stage in STAGES},
+        "regions_bottleneck": bottleneck(_sum(entries["regions"], "seconds")),
         "files": {
             entry.file: {"sha256": entry.sha256, "bytes": entry.size, "rows": entry.rows}
             for entry in entries["publish"]
         },
     }
+
+
+def bottleneck(seconds: dict[str, float]) -> str:
+    """Say which part of the regions stage the others wait for: decoding runs beside the device's work."""
+    waited = seconds.get("wait for decoding", 0.0)
+    parts = {"decode": waited, **{name: seconds.get(name, 0.0) for name in ("forward", "cut")}}
+    return max(parts, key=lambda name: parts[name])
 
 
 def _sum(entries: list[Entry], fact: str) -> dict[str, Any]:

@@ -21,11 +21,12 @@ from build.engines.local import StageRun, run_stage
 from build.ledger import changed_settings
 from build.manifest import read_manifest
 from build.plan import Plan, make_plan
+from build.presets import PRESETS
 from build.progress import console
 from build.stages.labeler import LabelerStage
 from build.stages.labels import LabelsStage
 from build.stages.publish import PublishStage
-from build.stages.regions import RegionsStage
+from build.stages.regions import RegionsStage, with_tau
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import MLImageNetError
 from mlimagenet_data.images import load_image
@@ -72,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", metavar="FILE.yaml", help="Options by the same names; those on the command line win."
     )
+    parser.add_argument(
+        "--preset",
+        choices=sorted(PRESETS),
+        help="Settings that go together; options given by name win. paper: DINOv3 ViT-L/16 at 512 px. cutler: DINO ViT-B/8, tau "
+        "0.15. dinov2: ViT-L/14, whose weights are under Apache-2.0. All need weights to be downloaded.",
+    )
     groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
     for option in fields(BuildConfig):
         meta = option.metadata
@@ -105,7 +112,7 @@ def parse(arguments: Sequence[str] | None = None) -> BuildConfig:
     """
     given = vars(_parser().parse_args(arguments))
     source = given.pop("config", None)
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = dict(PRESETS.get(given.pop("preset", None) or "", {}))
     if source is not None:
         try:
             loaded = yaml.safe_load(Path(source).read_text(encoding="utf-8")) or {}
@@ -140,6 +147,8 @@ def _run(config: BuildConfig) -> int:
     images = str(lay_out_demo(Path(config.out) / ".build" / "demo")) if config.demo else config.images
     plan = make_plan(config, images)
     _greet(plan)
+    if config.stage in ("all", "regions"):
+        plan = with_tau(plan)
     runs: dict[str, StageRun] = {}
     names = STAGES if config.stage == "all" else (config.stage,)
     _check_earlier_stages(plan, names[0])
@@ -209,6 +218,7 @@ def _summary(plan: Plan, split: dict[str, Any], runs: dict[str, StageRun], secon
         table.add_row(
             name, f"{run.seconds:.1f} s now, {run.units} units ({run.skipped} done before); seconds in all: {parts}"
         )
+    table.add_row("what the regions stage waits for", split["regions_bottleneck"])
     table.add_row("this run", f"{seconds:.1f} s")
     console.print(table)
     for failure in split["failures"][:10]:

@@ -1,1 +1,1 @@
-"""The networks: backbones that see, and the labeler's head."""
+"""The networks: what cuts images into regions, what names regions."""

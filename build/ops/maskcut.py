@@ -122,7 +122,7 @@ def _repeats(mask: Tensor, earlier: list[Regions], max_iou: float) -> Tensor:
 
 
 def _start(unit: Tensor) -> Tensor:
-    """Return directions near the affinity's leading eigenvectors: the cosine similarities' own, nearly, at a fraction of the cost."""
+    """Return directions near the affinity's leading eigenvectors: nearly the cosine similarities' own, which cost little."""
     centred = unit - unit.mean(dim=1, keepdim=True)
     directions = _directions(unit.shape[1]).to(unit.device).expand(len(unit), -1, -1)
     for _ in range(2):

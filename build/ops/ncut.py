@@ -1,13 +1,14 @@
 """Normalised cuts of batches of patch graphs: a block Krylov solver for the second eigenvector, on any torch device.
 
-The graph of N patches has the weights W = (1 - e) J + e, where J is 1 for patches that are alike and 0 otherwise, and e keeps the
-graph connected. Its cut is the second smallest solution of (D - W) x = l D x (Shi & Malik, "Normalized Cuts and Image
+The graph of N patches has the weights W = (1 - e) J + e, where J is 1 for patches that are alike and 0 otherwise, and e keeps
+the graph connected. Its cut is the second smallest solution of (D - W) x = l D x (Shi & Malik, "Normalized Cuts and Image
 Segmentation", 2000, eq. 6), or x = D^-1/2 y with y the second largest eigenvector of A = D^-1/2 W D^-1/2. The largest one,
 D^1/2 1, is known and projected out.
 
-Products with J are all that touches N x N numbers, and J is binary: vectors are rounded to two signed digits of 7 bits, and each digit's
-product is a sum of integers, which the device computes exactly - in int8 where the CPU does that fast, in float otherwise,
-which holds all integers that occur. So the dearest step gives the same bits in any batch, on any number of cores, on any device.
+Products with J are all that touches N x N numbers, and J is binary: vectors are rounded to two signed digits of 7 bits, and
+each digit's product is a sum of integers, which the device computes exactly - in int8 where the CPU does that fast, in float
+otherwise, which holds all integers that occur. So the dearest step gives the same bits in any batch, on any number of cores, on
+any device.
 
 Ties have an answer by rule. Eigenvectors whose eigenvalues lie within TIE of the second one's are one space; the vector taken is
 the one in it closest to a fixed direction (`tie_breaker`), which is a column of the start block, so that the Krylov space holds
@@ -74,7 +75,7 @@ def _multiplier(device: str) -> torch.dtype:
     """Return the dtype in which a device multiplies J by integers fastest, and exactly."""
     if device == "cuda":
         return torch.bfloat16 if hasattr(torch.ops.aten.bmm, "dtype") else torch.float32
-    fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkldnn.is_available()
+    fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return torch.int8 if fast and hasattr(torch, "_int_mm") else torch.float32
 
 
@@ -132,7 +133,8 @@ class _Operator:
         return self.deflate(self.scale * ((1 - EPSILON) * near + EPSILON * z.sum(dim=1, keepdim=True)))
 
     def deflate(self, y: Tensor) -> Tensor:
-        return y - self.first * (self.first.mT @ y)
+        out: Tensor = y - self.first * (self.first.mT @ y)
+        return out
 
 
 def _orthonormal(x: Tensor, least: float = _NOISE) -> Tensor:
@@ -144,7 +146,9 @@ def _orthonormal(x: Tensor, least: float = _NOISE) -> Tensor:
     norms = gram.diagonal(dim1=1, dim2=2).sqrt()
     inverse = torch.where(norms > least, 1 / norms.clamp_min(_SMALLEST), 0.0)
     values, vectors = _eigh(gram * inverse[:, :, None] * inverse[:, None])
-    scaled = vectors * torch.where(values > _DEPENDENT, values.clamp_min(_SMALLEST).rsqrt(), 0.0)[:, None]
+    scaled = (
+        vectors * torch.where(values > max(_DEPENDENT, least**2), values.clamp_min(_SMALLEST).rsqrt(), 0.0)[:, None]
+    )
     return x @ (inverse[:, :, None] * scaled).float()
 
 
@@ -156,8 +160,10 @@ def _eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:
     here = matrices.cpu()
     try:
         values, vectors = torch.linalg.eigh(here)
-    except torch.linalg.LinAlgError:  # MKL gives up on some matrices with many zero rows; LAPACK's own routine does not
-        values, vectors = (torch.from_numpy(array) for array in np.linalg.eigh(here.numpy()))
+    except RuntimeError:
+        vectors = here * torch.nan
+    if not torch.isfinite(vectors).all():  # MKL fails, or gives NaN, on some matrices with many equal eigenvalues
+        values, vectors = (torch.from_numpy(array).to(here) for array in np.linalg.eigh(here.double().numpy()))
     return values.to(matrices.device), vectors.to(matrices.device)
 
 
@@ -204,10 +210,9 @@ def _krylov(graph: Graph, block: Tensor, passes: int) -> Cut:
     rest = operator.deflate(block)
     for k in range(passes):
         here, known = slice(k * BLOCK, (k + 1) * BLOCK), basis[..., : (k + 1) * BLOCK]
-        rest = _orthonormal(rest)
-        if k:  # what was short before it was normalised is not orthogonal enough
-            earlier = basis[..., : k * BLOCK]
-            rest = _orthonormal(operator.deflate(rest - earlier @ (earlier.mT @ rest)), least=0.1)
+        rest, earlier = _orthonormal(rest), basis[..., : k * BLOCK]
+        # again, since what was short before it was normalised is not orthogonal enough
+        rest = _orthonormal(operator.deflate(rest - earlier @ (earlier.mT @ rest)), least=0.1)
         basis[..., here] = rest
         rest = operator(rest)
         along = known.mT @ rest

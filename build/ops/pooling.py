@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from mlimagenet_data.geometry import resample_mask
+from mlimagenet_data.geometry import resample_matrix
 
 __all__ = ["pool", "region_weights", "softmax"]
 
 
-def region_weights(masks: Sequence[NDArray[np.bool_]], size: tuple[int, int]) -> NDArray[np.float32]:
+def region_weights(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """Return the weights of a map's cells in each region's mean, and in the whole image's.
 
     Args:
-        masks: R masks of any size, none of them empty.
-        size: (h, w) of the map.
+        masks: (B, R, h, w) bool.
+        size: (h', w') of the map.
 
     Returns:
-        (R + 1, h * w) float32, rows sum to 1. The last row is the whole image's, 1 / (h * w) everywhere.
+        (B, R + 1, h' * w') float32. Rows sum to 1, but those of empty masks are 0. The last one is the whole image's, the same
+        everywhere.
     """
-    cover = [resample_mask(mask, size).ravel() for mask in masks]
-    rows = np.stack([*cover, np.ones(size[0] * size[1])])
-    weights: NDArray[np.float32] = (rows / rows.sum(axis=1, keepdims=True)).astype(np.float32)
-    return weights
+    count, _, height, width = masks.shape
+    rows, columns = (
+        torch.tensor(resample_matrix(cells, wanted), dtype=torch.float32, device=masks.device)
+        for cells, wanted in ((height, size[0]), (width, size[1]))
+    )
+    cover = (rows @ masks.float() @ columns.T).flatten(2)
+    whole = torch.ones((count, 1, cover.shape[2]), device=masks.device)
+    weights = torch.cat((cover, whole), dim=1)
+    return weights / weights.sum(dim=2, keepdim=True).clamp_min(1e-12)
 
 
-def pool(values: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the weighted means of a (C, h, w) map: (R, C) for weights (R, h * w)."""
-    return np.asarray(weights @ values.reshape(values.shape[0], -1).T)
+def pool(values: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted means of (B, C, h, w) maps: (B, R, C) for weights (B, R, h * w)."""
+    return weights @ values.flatten(2).mT
 
 
 def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:

@@ -41,7 +41,9 @@ def second_eigenvector(weights: NDArray[np.float64]) -> tuple[NDArray[np.float64
     """
     degrees = weights.sum(axis=1)
     n = len(weights)
-    values, vectors = scipy.linalg.eigh(np.diag(degrees) - weights, np.diag(degrees), subset_by_index=[1, min(9, n - 1)])
+    values, vectors = scipy.linalg.eigh(
+        np.diag(degrees) - weights, np.diag(degrees), subset_by_index=[1, min(9, n - 1)]
+    )
     tied = vectors[:, values < values[0] + TIE]
     if tied.shape[1] == 1:
         return np.asarray(tied[:, 0]), 1 - float(values[0])

@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from build.config import digest
+from build.config import ConfigError, digest
 from build.ledger import Output
 from build.models.embedded import EmbeddedBackbone
 from build.models.labeler import LinearHead, train_head
 from build.plan import LABELER_FILE, Plan, Stage, Unit
 from build.progress import console
+from mlimagenet_data.classes import NUM_CLASSES
 
 __all__ = ["LabelerStage", "aligned_regions"]
 
@@ -63,23 +64,44 @@ class LabelerStage(Stage):
         """Count the aligned regions, choose the path, and train if that is it."""
         start = time.perf_counter()
         config = self.plan.config
-        head = LinearHead(*EmbeddedBackbone(config.image_size, torch.device("cpu")).head)
+        head = self._start()
         counts = self._count(head)
         covered = int((counts >= config.labeler_min_regions).sum())
         needed = int(np.ceil(config.labeler_min_classes * len(head.bias)))
-        trains = covered >= needed and counts.sum() > 0
-        path = "trained" if trains else "backbone_head"
         console.print(
             f"  {counts.sum()} regions have an alignment >= {config.alignment:g}; {covered} of {len(head.bias)} classes have "
-            f"{config.labeler_min_regions} or more, {needed} are needed to train: "
-            + ("training the head on them" if trains else "the backbone's own head names the regions")
+            f"{config.labeler_min_regions} or more"
         )
+        if head.weight.any():
+            trains = covered >= needed and counts.sum() > 0
+            path = "trained" if trains else "backbone_head"
+            then = "training the head on them" if trains else "the classifier's own head names the regions"
+            console.print(f"  {needed} classes are needed to train the classifier's head further: {then}")
+        else:
+            trains, path = True, "trained_from_nothing"
+            if not counts.sum():
+                raise ConfigError(
+                    f"region_features: no region has an alignment of at least {config.alignment:g}, so no head can be trained "
+                    f"on the features of {config.backbone}; try --region-features classifier, or a lower --alignment"
+                )
+            console.print(
+                f"  training a head on {config.backbone}'s features; classes without a region are never named"
+            )
         if trains:
             head = self._train(head)
         advance(unit.images)
         seconds = {"labeler": round(time.perf_counter() - start, 3)}
         facts = {"path": path, "aligned": int(counts.sum()), "covered": covered, "needed": needed, "seconds": seconds}
         return Output(len(head.bias), facts, head.save)
+
+    def _start(self) -> LinearHead:
+        """Return the classifier's head, or zeros if the regions' features are not the classifier's."""
+        config = self.plan.config
+        if config.backbone == "embedded" or config.region_features == "classifier":
+            return LinearHead(*EmbeddedBackbone(config.label_map_size, torch.device("cpu")).head)
+        entries = [self.plan.entry("regions", shard.file) for shard in self.plan.shards]
+        dimension = max(entry.facts["dimension"] for entry in entries)
+        return LinearHead(np.zeros((NUM_CLASSES, dimension), np.float32), np.zeros(NUM_CLASSES, np.float32))
 
     def _load(self, shard: int, dimension: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         return aligned_regions(str(self._shards[shard]), dimension, self.plan.config.alignment)

@@ -1,39 +1,37 @@
 """Stage 1, regions: one pass over the images. Forward, MaskCut, alignment with the original label, pooled features.
 
 Nothing after this stage touches pixels. One row an image: status, size, the regions' masks (COCO RLE on the patch grid), their
-alignment, and float16 features of the regions and, last, of the whole image.
+alignment, and float16 features of the regions and, last, of the whole image. The device sees a batch from the forward to the
+pooled features; what comes back is small.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections import Counter, deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
-from build.config import BuildConfig, digest
+from build.calibrate import choose_tau, stability
+from build.config import BuildConfig, ConfigError, digest
 from build.inputs import ImageInput
-from build.ledger import Output
-from build.models.embedded import EmbeddedBackbone, Maps
+from build.ledger import Output, read_json, write_json
+from build.models.maps import Maps
 from build.ops.maskcut import maskcut
-from build.ops.pooling import pool, region_weights, softmax
+from build.ops.pooling import pool, region_weights
 from build.plan import Plan, Stage, Unit, inputs_digest
-from mlimagenet_data.errors import ImageError
-from mlimagenet_data.images import load_image
+from build.progress import console, meter
+from build.stages.forward import Clock, Decoded, Forward, Seen
 from mlimagenet_data.masks import encode_mask
 
-__all__ = ["SCHEMA", "RegionsStage", "pick_device"]
+__all__ = ["SCHEMA", "RegionsStage", "with_tau"]
 
 SCHEMA = pa.schema([
     ("image_id", pa.string()),
@@ -52,37 +50,24 @@ SCHEMA = pa.schema([
 ])  # fmt: skip
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the torch device of `--device`; auto takes CUDA where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+class _Found(NamedTuple):
+    """What is kept of B images, on the CPU; R regions each, of which some are empty.
 
+    Attributes:
+        masks: (B, R, h, w) bool.
+        kept: (B, R) bool.
+        alignment: (B, R) float32; meaningless without an original label.
+        features: (B, R + 1, D) float16, the whole image last.
+        passes: (B,) int64, products that the eigen solver took.
+        exact: (B,) int64, cuts for which it fell back to the dense solver.
+    """
 
-@dataclass
-class _Clock:
-    """Seconds spent on each part of the work, summed over threads."""
-
-    seconds: Counter[str] = field(default_factory=Counter)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def timed(self, name: str, call: Callable[..., Any], *args: Any) -> Any:
-        start = time.perf_counter()
-        try:
-            return call(*args)
-        finally:
-            with self.lock:
-                self.seconds[name] += time.perf_counter() - start  # type: ignore[assignment]
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    """A file as the network takes it, or why it cannot be."""
-
-    tensor: torch.Tensor | None
-    size: tuple[int, int] | None
-    status: str
-    reason: str | None
+    masks: NDArray[np.bool_]
+    kept: NDArray[np.bool_]
+    alignment: NDArray[np.float32]
+    features: NDArray[np.float16]
+    passes: NDArray[np.int64]
+    exact: NDArray[np.int64]
 
 
 class RegionsStage(Stage):
@@ -92,112 +77,94 @@ class RegionsStage(Stage):
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
-        self._workers = plan.config.workers or os.cpu_count() or 1
-        self._pool: ThreadPoolExecutor | None = None
-        self._backbone: EmbeddedBackbone | None = None
+        self._forward: Forward | None = None
+        self._writers = ThreadPoolExecutor(1)
+
+    def settings(self) -> dict[str, Any]:
+        """Leave out how tau was chosen."""
+        return {name: value for name, value in super().settings().items() if name != "calibrate_tau"}
 
     def fingerprint(self, unit: Unit, settings: dict[str, Any]) -> str:
         """Hash the settings and the unit's image files (names, sizes, modification times)."""
         return digest([settings, inputs_digest(self.plan.images(unit))])
 
-    @property
-    def backbone(self) -> EmbeddedBackbone:
-        """The network, loaded when it is first needed."""
-        if self._backbone is None:
-            config = self.plan.config
-            self._backbone = EmbeddedBackbone(config.image_size, pick_device(config.device))
-        return self._backbone
-
     def close(self) -> None:
         """End the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
+        self._writers.shutdown()
+        if self._forward is not None:
+            self._forward.close()
 
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
-        """Compute a shard; decoding and cutting run in threads beside the forward."""
-        self._pool = self._pool or ThreadPoolExecutor(self._workers)
-        clock = _Clock()
-        images = self.plan.images(unit)
-        rows: list[dict[str, Any]] = []
-        # One BLAS thread a cut: the number of workers must not change the order of its sums.
-        with threadpool_limits(1, user_api="blas"):
-            for batch, decoded in self._decoded(images, clock):
-                rows.extend(self._rows(batch, decoded, clock))
-                advance(len(batch))
+        """Compute a shard. Decoding the next batches, and making rows of the last one, go on beside the device's work."""
+        self._forward = self._forward or Forward(self.plan.config)
+        clock, rows = Clock(), []
+        making: deque[Future[list[dict[str, Any]]]] = deque()
+        for seen in self._forward.batches(self.plan.images(unit), self.plan.listing.root, clock):
+            found = clock.timed("cut", self._find, seen)
+            making.append(self._writers.submit(clock.timed, "rows", _rows, seen.images, seen.decoded, found))
+            while len(making) > 1:
+                rows += making.popleft().result()
+            advance(len(seen.images))
+        for future in making:
+            rows += future.result()
+        facts = {
+            "seconds": {name: round(value, 3) for name, value in sorted(clock.seconds.items())},
+            "statuses": dict(sorted(Counter(row["status"] for row in rows).items())),
+            "regions": sum(len(row["counts"]) for row in rows),
+            "dimension": max((row.pop("dimension", 0) for row in rows), default=0),
+            "solver": dict(sum((Counter(row.pop("solver", {})) for row in rows), Counter())),
+        }
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        seconds = {name: round(value, 3) for name, value in sorted(clock.seconds.items())}
-        statuses = dict(sorted(Counter(row["status"] for row in rows).items()))
-        facts = {"seconds": seconds, "statuses": statuses, "regions": sum(len(row["counts"]) for row in rows)}
         return Output(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
 
-    def _decoded(self, images: list[ImageInput], clock: _Clock) -> Iterator[tuple[list[ImageInput], list[_Decoded]]]:
-        """Yield batches in order; the next batch is decoded while the caller works on this one."""
-        assert self._pool is not None
-        size = self.plan.config.batch_size
-        batches = [images[i : i + size] for i in range(0, len(images), size)]
-        root, prepare = self.plan.listing.root, self.backbone.prepare
-
-        def submit(batch: list[ImageInput]) -> list[Future[_Decoded]]:
-            assert self._pool is not None
-            return [self._pool.submit(clock.timed, "decode", _decode, str(root / i.file_name), prepare) for i in batch]
-
-        ahead = submit(batches[0])
-        for k, batch in enumerate(batches):
-            decoded = [future.result() for future in ahead]
-            ahead = submit(batches[k + 1]) if k + 1 < len(batches) else []
-            yield batch, decoded
-
-    def _rows(self, batch: list[ImageInput], decoded: list[_Decoded], clock: _Clock) -> list[dict[str, Any]]:
-        assert self._pool is not None
-        tensors = [d.tensor for d in decoded if d.tensor is not None]
-        seen: Iterator[dict[str, Any]] = iter(())
-        if tensors:
-            maps = clock.timed("forward", self.backbone, torch.stack(tensors))
-            labels = [image.label for image, d in zip(batch, decoded, strict=True) if d.tensor is not None]
-            views = [_one(maps, k) for k in range(len(tensors))]
-            seen = self._pool.map(lambda v, y: clock.timed("cut", _regions, v, y, self.plan.config), views, labels)
-        return [
-            _row(image, d, next(seen) if d.tensor is not None else {}) for image, d in zip(batch, decoded, strict=True)
-        ]
+    def _find(self, seen: Seen) -> _Found | None:
+        if seen.maps is None:
+            return None
+        return _find(seen.maps, [image.label for image in seen.readable], self.plan.config)
 
 
-def _decode(path: str, prepare: Callable[[Any], torch.Tensor]) -> _Decoded:
-    try:
-        image = load_image(path)
-    except ImageError as error:
-        return _Decoded(None, None, error.status, str(error))
-    return _Decoded(prepare(image), (image.height, image.width), "ok", None)
-
-
-@dataclass(frozen=True)
-class _View:
-    """One image's maps as arrays: patches (C, h, w), features (D, h', w'), label map (K, h', w')."""
-
-    patches: NDArray[np.float32]
-    features: NDArray[np.float32]
-    label_map: NDArray[np.float32]
-
-
-def _one(maps: Maps, k: int) -> _View:
-    return _View(maps.patches[k].numpy(), maps.features[k].numpy(), maps.label_map[k].numpy())
-
-
-def _regions(view: _View, label: int | None, config: BuildConfig) -> dict[str, Any]:
-    masks = maskcut(
-        view.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou
+@torch.inference_mode()
+def _find(maps: Maps, labels: list[int | None], config: BuildConfig) -> _Found:
+    cut = maskcut(
+        maps.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou
     )
-    height, width = view.features.shape[1:]
-    weights = region_weights(masks, (height, width))
-    logits = pool(view.label_map, weights[:-1])
-    alignment = softmax(logits, config.temperature)[:, label] if label is not None else [None] * len(masks)
+    assert maps.label_map is not None
+    logits = pool(maps.label_map, region_weights(cut.masks, _size(maps.label_map))[:, :-1])
+    probabilities = (logits / config.temperature).softmax(dim=2)
+    wanted = torch.tensor([label or 0 for label in labels], device=logits.device)
+    alignment = probabilities.gather(2, wanted[:, None, None].expand(-1, logits.shape[1], 1))[..., 0]
+    features = pool(maps.features, region_weights(cut.masks, _size(maps.features)))
+    values = (cut.masks, cut.kept, alignment, features.half(), cut.passes.sum(1), cut.exact.sum(1))
+    return _Found(*(value.cpu().numpy() for value in values))
+
+
+def _size(maps: torch.Tensor) -> tuple[int, int]:
+    return maps.shape[2], maps.shape[3]
+
+
+def _rows(images: list[ImageInput], decoded: list[Decoded], found: _Found | None) -> list[dict[str, Any]]:
+    rows, k = [], 0
+    for image, d in zip(images, decoded, strict=True):
+        seen: dict[str, Any] = {}
+        if d.tensors and found is not None:
+            seen, k = _regions(found, k, image.label), k + 1
+        rows.append(_row(image, d, seen))
+    return rows
+
+
+def _regions(found: _Found, k: int, label: int | None) -> dict[str, Any]:
+    kept = np.flatnonzero(found.kept[k])
+    masks = found.masks[k, kept]
     return {
-        "status": "ok" if masks else "no_regions",
-        "grid": list(view.patches.shape[1:]),
+        "status": "ok" if len(masks) else "no_regions",
+        "grid": list(masks.shape[1:]),
         "counts": [encode_mask(mask) for mask in masks],
         "bbox": [_bbox(mask) for mask in masks],
         "area": [float(mask.mean()) for mask in masks],
-        "alignment": list(alignment),
-        "features": pool(view.features, weights).astype("<f2").tobytes(),
+        "alignment": [None] * len(masks) if label is None else found.alignment[k, kept].tolist(),
+        "features": found.features[k, [*kept, -1]].astype("<f2").tobytes(),
+        "dimension": found.features.shape[2],
+        "solver": {"passes": int(found.passes[k]), "dense": int(found.exact[k])},
     }
 
 
@@ -209,7 +176,7 @@ def _bbox(mask: NDArray[np.bool_]) -> list[float]:
     return [float(left), float(top), float((columns[-1] + 1) / width - left), float((rows[-1] + 1) / height - top)]
 
 
-def _row(image: ImageInput, decoded: _Decoded, seen: dict[str, Any]) -> dict[str, Any]:
+def _row(image: ImageInput, decoded: Decoded, seen: dict[str, Any]) -> dict[str, Any]:
     nothing: dict[str, Any] = {"grid": None, "counts": [], "bbox": [], "area": [], "alignment": [], "features": None}
     height, width = decoded.size or (None, None)
     return {
@@ -223,3 +190,46 @@ def _row(image: ImageInput, decoded: _Decoded, seen: dict[str, Any]) -> dict[str
         **nothing,
         **seen,
     }
+
+
+def with_tau(plan: Plan) -> Plan:
+    """Return the plan with tau chosen from a sample, if its configuration says so; a choice made before is taken again.
+
+    Raises:
+        ConfigError: If no image of the sample can be read.
+    """
+    config = plan.config
+    if not config.calibrate_tau:
+        return plan
+    images = plan.listing.images
+    count = min(config.calibrate_tau, len(images))
+    sample = [images[k * len(images) // count] for k in range(count)]
+    settings = {name: value for name, value in config.stage_settings("regions").items() if name != "tau"}
+    path, key = plan.work / "tau.json", digest([settings, inputs_digest(sample)])
+    known = read_json(path) or {}
+    if known.get("key") != key:
+        known = {"key": key, **_calibrate(plan, sample)}
+        write_json(path, known)
+    console.print(
+        f"tau {known['tau']:g}, chosen from {count} images: {known['regions_that_stay']} regions an image stay there"
+    )
+    return dataclasses.replace(plan, config=dataclasses.replace(config, tau=known["tau"]))
+
+
+def _calibrate(plan: Plan, sample: list[ImageInput]) -> dict[str, Any]:
+    forward, counts = Forward(plan.config), []
+    try:
+        with meter("tau", len(sample)) as progress:
+            for seen in forward.batches(sample, plan.listing.root, Clock()):
+                if seen.maps is not None:
+                    counts.append(stability(seen.maps.patches, plan.config))
+                progress.advance(len(seen.images))
+    finally:
+        forward.close()
+    if not counts:
+        raise ConfigError(
+            f"calibrate_tau: none of the {len(sample)} images of the sample in {plan.listing.root} can be read"
+        )
+    all_counts = np.concatenate(counts)
+    tau = choose_tau(all_counts)
+    return {"tau": tau, "images": len(all_counts), "regions_that_stay": round(float(all_counts.mean(axis=0).max()), 3)}

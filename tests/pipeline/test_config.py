@@ -19,7 +19,7 @@ from build.run import _parser, main, parse
         ({"num_regions": True}, "num_regions: True"),
         ({"stage": "masks"}, "stage: 'masks'"),
         ({"split": "../x"}, "split"),
-        ({"backbone": "resnet"}, "backbone: 'resnet'"),
+        ({"patch_features": "queries"}, "patch_features: 'queries'"),
     ],
 )
 def test_wrong_values_are_named(options, words):

@@ -67,10 +67,11 @@ def test_stored_masks_are_the_masks_that_maskcut_produced(demo):
     store = AnnotationStore(demo, "train")
     for number, row in enumerate(rows_of(demo)):
         image = load_image(demo / ".build" / "demo" / "train" / row["file_name"])
-        patches = backbone(backbone.prepare(image)[None]).patches[0].numpy()
-        masks = maskcut(
-            patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou
-        )
+        found = maskcut(
+            backbone(backbone.prepare(image)[None]).patches,
+            tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou,
+        )  # fmt: skip
+        masks = found.masks[0, found.kept[0]].numpy()
         assert len(masks) == len(row["regions"])
         for mask, stored, region in zip(masks, row["regions"], store.record(number).regions, strict=True):
             np.testing.assert_array_equal(coco_mask.decode(stored["mask"]).astype(bool), mask)

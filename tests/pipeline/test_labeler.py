@@ -155,7 +155,7 @@ def labels_of(out):
 def test_the_command_trains_where_it_is_asked_to_and_not_by_default(tmp_path, photographs, capsys):
     command = ["--images", str(photographs), "--out", str(tmp_path / "out"), "--image-size", "128"]
     assert main(command) == 0
-    assert "the backbone's own head names the regions" in capsys.readouterr().out
+    assert "the classifier's own head names the regions" in capsys.readouterr().out
     by_default = labels_of(tmp_path / "out")
     options = ["--labeler-min-regions", "1", "--labeler-min-classes", "0", "--alignment", "0.05"]
     assert main([*command, *options, "--learning-rate", "0.01"]) == 0

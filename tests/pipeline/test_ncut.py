@@ -17,7 +17,9 @@ def blobs(seed, n, centres=4, channels=6, noise=0.4):
     """(n, channels) features around some directions: a graph with structure."""
     generator = np.random.default_rng(seed)
     directions = generator.normal(size=(centres, channels))
-    return (directions[generator.integers(0, centres, n)] + noise * generator.normal(size=(n, channels))).astype(np.float32)
+    return (directions[generator.integers(0, centres, n)] + noise * generator.normal(size=(n, channels))).astype(
+        np.float32
+    )
 
 
 def starts(count, n):

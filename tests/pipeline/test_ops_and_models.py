@@ -1,68 +1,10 @@
 import numpy as np
 import pytest
-import scipy.special
 import torch
 from PIL import Image
 
-from build.models.embedded import EmbeddedBackbone, _load_by_order, embedded_weights
+from build.models.embedded import _load_by_order, embedded_weights
 from build.models.labeler import LinearHead, train_head
-from build.ops.pooling import pool, region_weights, softmax
-from mlimagenet_data.classes import imagenet_classes
-from mlimagenet_data.images import load_image
-
-
-def test_region_weights_are_fractional_covers():
-    mask = np.zeros((6, 6), bool)
-    mask[:3, :4] = True
-    weights = region_weights([mask], (4, 4)).reshape(2, 4, 4)
-    fine = mask.repeat(4, 0).repeat(4, 1).reshape(4, 6, 4, 6).mean(axis=(1, 3))
-    np.testing.assert_allclose(weights[0], fine / fine.sum(), atol=1e-6)
-    np.testing.assert_allclose(weights[1], 1 / 16)
-
-
-def test_pooling_logits_equals_logits_of_pooled_features():
-    generator = np.random.default_rng(0)
-    features = generator.random((8, 5, 5)).astype(np.float32)
-    head = LinearHead(generator.normal(size=(7, 8)).astype(np.float32), generator.normal(size=7).astype(np.float32))
-    weights = region_weights([generator.random((9, 9)) < 0.4], (5, 5))
-    label_map = np.einsum("kc,chw->khw", head.weight, features) + head.bias[:, None, None]
-    np.testing.assert_allclose(pool(label_map, weights), head.logits(pool(features, weights)), atol=1e-5)
-
-
-def test_softmax_is_that_of_scipy_and_does_not_overflow():
-    logits = np.random.default_rng(0).normal(size=(3, 9)).astype(np.float32) * 400
-    np.testing.assert_allclose(
-        softmax(logits, 0.5), scipy.special.softmax(logits.astype(float) / 0.5, axis=-1), atol=1e-6
-    )
-
-
-@pytest.fixture(scope="module")
-def backbone():
-    return EmbeddedBackbone(384, torch.device("cpu"))
-
-
-def demo_photo(name):
-    from importlib import resources
-
-    with resources.as_file(resources.files("skimage").joinpath("data", name)) as path:
-        return load_image(path)
-
-
-@pytest.mark.parametrize(("name", "word"), [("coffee.png", "espresso"), ("chelsea.png", "cat")])
-def test_the_embedded_network_recognises_the_demo(backbone, name, word):
-    maps = backbone(backbone.prepare(demo_photo(name))[None])
-    assert maps.patches.shape == (1, 112, 24, 24)
-    assert maps.features.shape == (1, 1280, 12, 12)
-    assert maps.label_map.shape == (1, 1000, 12, 12)
-    logits = maps.label_map.mean(dim=(2, 3))[0]
-    assert word in imagenet_classes().names[int(logits.argmax())]
-
-
-def test_the_label_maps_mean_is_the_networks_own_answer(backbone):
-    batch = backbone.prepare(demo_photo("rocket.jpg"))[None]
-    with torch.no_grad():
-        expected = backbone._model(batch)
-    torch.testing.assert_close(backbone(batch).label_map.mean(dim=(2, 3)), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_any_image_becomes_a_square_input(backbone):

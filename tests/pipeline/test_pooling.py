@@ -3,11 +3,25 @@ import math
 import numpy as np
 import pytest
 import scipy.special
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from build.ops.pooling import pool, region_weights, softmax
+from build.ops import pooling
+from build.ops.pooling import softmax
+
+
+def region_weights(masks, size):
+    """One image's."""
+    tensor = torch.from_numpy(np.stack(masks)) if len(masks) else torch.zeros((0, 2, 2), dtype=torch.bool)
+    return pooling.region_weights(tensor[None], size)[0].numpy()
+
+
+def pool(values, weights):
+    """One image's."""
+    return pooling.pool(torch.from_numpy(values)[None], torch.from_numpy(weights)[None])[0].numpy()
+
 
 side = st.integers(1, 7)
 any_mask = st.tuples(side, side).flatmap(lambda shape: st_numpy.arrays(np.bool_, shape))
@@ -33,7 +47,10 @@ def test_pooling_is_the_mean_over_a_grid_that_fits_both(mask, size, seed):
 
 
 @settings(deadline=None)
-@given(st.lists(any_mask.filter(np.any), max_size=4), st.tuples(side, side))
+@given(
+    st.tuples(side, side).flatmap(lambda s: st.lists(st_numpy.arrays(np.bool_, s).filter(np.any), max_size=4)),
+    st.tuples(side, side),
+)
 def test_weights_are_shares_that_sum_to_one(masks, size):
     weights = region_weights(masks, size)
     assert weights.shape == (len(masks) + 1, size[0] * size[1])
@@ -75,3 +92,12 @@ def test_no_regions_pool_to_the_whole_image_alone():
     weights = region_weights([], (2, 3))
     np.testing.assert_allclose(pool(np.arange(6, dtype=np.float32).reshape(1, 2, 3), weights), [[2.5]])
     assert softmax(np.zeros((0, 5), np.float32), 1.0).shape == (0, 5)
+
+
+def test_an_empty_mask_weighs_nothing_and_batches_do_not_mix():
+    masks = torch.zeros(2, 2, 4, 4, dtype=torch.bool)
+    masks[1, 0, :2] = True
+    weights = pooling.region_weights(masks, (2, 2))
+    np.testing.assert_allclose(weights[:, :, :].sum(2), [[0, 0, 1], [1, 0, 1]])
+    means = pooling.pool(torch.arange(8.0).reshape(2, 1, 2, 2), weights)[..., 0]
+    np.testing.assert_allclose(means, [[0, 0, 1.5], [4.5, 0, 5.5]])

@@ -1,0 +1,148 @@
+"""From image files to a frozen network's maps: decoding runs ahead in threads while the networks work."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+
+from build.config import BuildConfig
+from build.inputs import ImageInput
+from build.models.embedded import EmbeddedBackbone
+from build.models.maps import Backbone, Maps
+from build.models.timm_backbone import TimmBackbone
+from mlimagenet_data.errors import ImageError
+from mlimagenet_data.images import load_image
+
+__all__ = ["Clock", "Decoded", "Forward", "Seen", "make_backbone", "pick_device"]
+
+_AHEAD = 2  # batches decoded ahead of the network
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the torch device of `--device`; auto takes CUDA where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def make_backbone(config: BuildConfig) -> Backbone:
+    """Return the network whose patch features are cut."""
+    device = pick_device(config.device)
+    if config.backbone == "embedded":
+        return EmbeddedBackbone(config.image_size, device)
+    return TimmBackbone(
+        config.backbone, config.image_size, device, weights=config.weights, patch_features=config.patch_features,
+        precision=config.precision, compiled=config.compile,
+    )  # fmt: skip
+
+
+@dataclass
+class Clock:
+    """Seconds spent on each part of the work, summed over threads."""
+
+    seconds: Counter[str] = field(default_factory=Counter)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def timed(self, name: str, call: Callable[..., Any], *args: Any) -> Any:
+        """Call, wait for the device, and add the time to a part's."""
+        start = time.perf_counter()
+        try:
+            return call(*args)
+        finally:
+            with self.lock:
+                self.seconds[name] += time.perf_counter() - start  # type: ignore[assignment]
+
+
+class Decoded(NamedTuple):
+    """A file as the networks take it, one tensor each, or why it cannot be read."""
+
+    tensors: tuple[torch.Tensor, ...]
+    size: tuple[int, int] | None
+    status: str
+    reason: str | None
+
+
+class Seen(NamedTuple):
+    """A batch of images and what the networks see of those that could be read, in their order."""
+
+    images: Sequence[ImageInput]
+    decoded: Sequence[Decoded]
+    maps: Maps | None
+
+    @property
+    def readable(self) -> list[ImageInput]:
+        """The images that could be read."""
+        return [image for image, decoded in zip(self.images, self.decoded, strict=True) if decoded.tensors]
+
+
+class Forward:
+    """Runs the backbone, and the embedded classifier beside it if it is another, on batches of image files."""
+
+    def __init__(self, config: BuildConfig) -> None:
+        self._config = config
+        self.device = pick_device(config.device)
+        self.backbone = make_backbone(config)
+        self._classifier = (
+            None if config.backbone == "embedded" else EmbeddedBackbone(config.label_map_size, self.device)
+        )
+        self._pool = ThreadPoolExecutor(config.workers or os.cpu_count() or 1)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    def batches(self, images: Sequence[ImageInput], root: Path, clock: Clock) -> Iterator[Seen]:
+        """Yield the images in order, in batches."""
+        size = self._config.batch_size
+        waiting = deque(images[i : i + size] for i in range(0, len(images), size))
+        ahead: deque[tuple[Sequence[ImageInput], list[Future[Decoded]]]] = deque()
+        while waiting or ahead:
+            while waiting and len(ahead) < _AHEAD:
+                batch = waiting.popleft()
+                paths = [str(root / image.file_name) for image in batch]
+                ahead.append((batch, [self._pool.submit(clock.timed, "decode", self._decode, path) for path in paths]))
+            batch, futures = ahead.popleft()
+            decoded = clock.timed("wait for decoding", lambda futures=futures: [f.result() for f in futures])
+            maps = clock.timed("forward", self._see, decoded)
+            yield Seen(batch, decoded, maps)
+
+    def _decode(self, path: str) -> Decoded:
+        try:
+            image: Image.Image = load_image(path)
+        except ImageError as error:
+            return Decoded((), None, error.status, str(error))
+        networks = [self.backbone] if self._classifier is None else [self.backbone, self._classifier]
+        return Decoded(tuple(n.prepare(image) for n in networks), (image.height, image.width), "ok", None)
+
+    def _see(self, decoded: Sequence[Decoded]) -> Maps | None:
+        readable = [d.tensors for d in decoded if d.tensors]
+        if not readable:
+            return None
+        batches = [self._to_device(torch.stack(tensors)) for tensors in zip(*readable, strict=True)]
+        maps = self.backbone(batches[0])
+        if self._classifier is not None:
+            named = self._classifier(batches[1])
+            features = maps.features if self._config.region_features == "backbone" else named.features
+            maps = Maps(maps.patches, features, named.label_map)
+        self.synchronise()
+        return maps
+
+    def _to_device(self, batch: torch.Tensor) -> torch.Tensor:
+        if self.device.type != "cuda":
+            return batch
+        return batch.pin_memory().to(self.device, non_blocking=True)
+
+    def synchronise(self) -> None:
+        """Wait for the device, so that times are those of the work and not of handing it over."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
