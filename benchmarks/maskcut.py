@@ -208,7 +208,7 @@ def _growth(args: argparse.Namespace, features: torch.Tensor) -> dict:
 
 def _print_grid(grid: int, row: dict) -> None:
     console.print(
-        f"{grid} x {grid}: eigen step {row['eigen_ms']:.1f} ms against {row['lapack_ms']:.0f} ms ({row['eigen_ratio']:.0f} times); "
+        f"{grid} x {grid}: eigen step {row['eigen_ms']:.1f} ms against {row['lapack_ms']:.0f} ({row['eigen_ratio']:.0f} times); "
         f"three rounds {row['maskcut_ms']:.1f} ms against {row['plain_ms']:.0f} ms ({row['maskcut_ratio']:.0f} times); "
         f"{row['masks_the_same']} of {row['masks']} masks the same"
     )

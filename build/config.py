@@ -126,6 +126,17 @@ class BuildConfig:
         384, "Pixels a side of what the embedded network sees for the label map, beside another backbone.",
         stage="regions", low=64, high=2048
     )  # fmt: skip
+    scan_size: int = _option(
+        640, "Pixels a side at which the embedded network looks at the image once more, for smaller objects. 0: not.",
+        stage="regions", low=0, high=2048
+    )  # fmt: skip
+    peaks: int = _option(
+        8, "At most so many more regions an image, grown from places where the label map shows a class, best first. 0: none.",
+        stage="regions", low=0, high=100
+    )  # fmt: skip
+    peak_score: float = _option(
+        0.04, "Probability that a class must reach somewhere in the label map to get a region.", stage="regions", low=0, high=1
+    )  # fmt: skip
     precision: str = _option(
         "fp32",
         "Of a timm backbone's forward: bf16 and fp16 are autocast.",
@@ -160,8 +171,8 @@ class BuildConfig:
         high=1,
     )
     temperature: float = _option(
-        0.5, "Logits are divided by it before every softmax: pooled features of images larger than the network was trained on "
-        "give flat ones.", stage="regions", low=0.01, high=100
+        1.0, "Logits are divided by it before every softmax: below 1, labels are more confident.",
+        stage="regions", low=0.01, high=100
     )  # fmt: skip
 
     alignment: float = _option(
@@ -186,8 +197,12 @@ class BuildConfig:
 
     top_k: int = _option(5, "Classes kept for each region.", stage="labels", low=1, high=1000)
     label_threshold: float = _option(
-        0.25, "A class becomes a label of the image if its best score over regions (and the whole image) is at least this.",
+        0.13, "A class becomes a label of the image if its best score over regions (and the whole image) is at least this.",
         stage="labels", low=0, high=1
+    )  # fmt: skip
+    confusion: float = _option(
+        0.25, "Classes whose weights in the head are at least this alike (cosine, after taking off their mean) are taken for one "
+        "in a region: the best of them is named, with the sum of their scores. 1: no classes are.", stage="labels", low=0, high=1
     )  # fmt: skip
     whole_image: bool = _option(
         True, "Let the whole image's prediction count beside the regions'. It always counts where there are no regions.",

@@ -31,6 +31,12 @@ class LinearHead:
         """Return (R, K) logits of (R, D) features."""
         return np.asarray(features.astype(np.float32) @ self.weight.T + self.bias)
 
+    def confusable(self, least: float) -> NDArray[np.bool_]:
+        """Return (K, K) bool: which classes' weights, less their mean, have a cosine of at least `least`."""
+        centred = self.weight - self.weight.mean(axis=0)
+        unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+        return np.asarray((unit @ unit.T >= least) | np.eye(len(unit), dtype=bool))
+
     def save(self, path: Path) -> None:
         """Write a safetensors file."""
         save_file({"weight": np.ascontiguousarray(self.weight), "bias": np.ascontiguousarray(self.bias)}, path)

@@ -17,13 +17,14 @@ class Maps:
 
     Attributes:
         patches: (B, C, h, w) float32, the features that MaskCut cuts.
-        features: (B, D, h', w') float32, the features whose mean over a region the labeler reads.
-        label_map: (B, K, h', w') float32 logits, a classifier applied at each location; None of a network without one.
+        features: (B, D, h', w') float32 each, the features whose mean over a region, and over these maps, the labeler reads.
+        label_maps: (B, K, h', w') float32 logits each, a classifier applied at each location, at different image sizes; none of a
+            network without one.
     """
 
     patches: torch.Tensor
-    features: torch.Tensor
-    label_map: torch.Tensor | None
+    features: tuple[torch.Tensor, ...]
+    label_maps: tuple[torch.Tensor, ...]
 
 
 class Backbone(Protocol):

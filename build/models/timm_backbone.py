@@ -78,7 +78,7 @@ class TimmBackbone:
             assert self._grid is not None
             keys = self._keys.pop()[:, :, self._prefix :].float()  # (B, heads, h * w, d)
             patches = keys.permute(0, 1, 3, 2).reshape(len(keys), -1, *self._grid)
-        return Maps(patches, features, None)
+        return Maps(patches, (features,), ())
 
 
 def _create(name: str, image_size: int, weights: str) -> Any:

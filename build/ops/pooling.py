@@ -16,7 +16,7 @@ def region_weights(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """Return the weights of a map's cells in each region's mean, and in the whole image's.
 
     Args:
-        masks: (B, R, h, w) bool.
+        masks: (B, R, h, w) bool, or non-negative float.
         size: (h', w') of the map.
 
     Returns:

@@ -86,15 +86,15 @@ class Seen(NamedTuple):
 
 
 class Forward:
-    """Runs the backbone, and the embedded classifier beside it if it is another, on batches of image files."""
+    """Runs the backbone, and the embedded classifier at the sizes of the label maps, on batches of image files."""
 
     def __init__(self, config: BuildConfig) -> None:
         self._config = config
         self.device = pick_device(config.device)
         self.backbone = make_backbone(config)
-        self._classifier = (
-            None if config.backbone == "embedded" else EmbeddedBackbone(config.label_map_size, self.device)
-        )
+        own = config.backbone == "embedded"
+        sizes = ([] if own else [config.label_map_size]) + ([config.scan_size] if config.scan_size else [])
+        self._networks = [self.backbone, *(EmbeddedBackbone(size, self.device) for size in sizes)]
         self._pool = ThreadPoolExecutor(config.workers or os.cpu_count() or 1)
 
     def close(self) -> None:
@@ -121,21 +121,22 @@ class Forward:
             image: Image.Image = load_image(path)
         except ImageError as error:
             return Decoded((), None, error.status, str(error))
-        networks = [self.backbone] if self._classifier is None else [self.backbone, self._classifier]
-        return Decoded(tuple(n.prepare(image) for n in networks), (image.height, image.width), "ok", None)
+        return Decoded(
+            tuple(network.prepare(image) for network in self._networks), (image.height, image.width), "ok", None
+        )
 
     def _see(self, decoded: Sequence[Decoded]) -> Maps | None:
         readable = [d.tensors for d in decoded if d.tensors]
         if not readable:
             return None
         batches = [self._to_device(torch.stack(tensors)) for tensors in zip(*readable, strict=True)]
-        maps = self.backbone(batches[0])
-        if self._classifier is not None:
-            named = self._classifier(batches[1])
-            features = maps.features if self._config.region_features == "backbone" else named.features
-            maps = Maps(maps.patches, features, named.label_map)
+        seen = [network(batch) for network, batch in zip(self._networks, batches, strict=True)]
         self.synchronise()
-        return maps
+        if self._config.backbone != "embedded" and self._config.region_features == "backbone":
+            features = seen[0].features
+        else:
+            features = tuple(f for maps in seen if maps.label_maps for f in maps.features)
+        return Maps(seen[0].patches, features, tuple(m for maps in seen for m in maps.label_maps))
 
     def _to_device(self, batch: torch.Tensor) -> torch.Tensor:
         if self.device.type != "cuda":

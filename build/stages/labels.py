@@ -39,6 +39,7 @@ class LabelsStage(Stage):
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
         self._head: LinearHead | None = None
+        self._confusable: NDArray[np.bool_] = np.zeros((0, 0), np.bool_)
 
     def settings(self) -> dict[str, Any]:
         """Add the temperature, which belongs to the regions stage, but is applied here, too."""
@@ -52,7 +53,9 @@ class LabelsStage(Stage):
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
         """Label the images of one shard."""
         start = time.perf_counter()
-        self._head = self._head or LinearHead.load(self.plan.ledger("labeler").path(LABELER_FILE))
+        if self._head is None:
+            self._head = LinearHead.load(self.plan.ledger("labeler").path(LABELER_FILE))
+            self._confusable = self._head.confusable(self.plan.config.confusion)
         columns = ["image_id", "label", "features"]
         regions = pq.read_table(self.plan.ledger("regions").path(unit.file), columns=columns)
         rows = [self._row(row, self._head) for row in regions.to_pylist()]
@@ -75,7 +78,7 @@ class LabelsStage(Stage):
         config = self.plan.config
         features = np.frombuffer(row["features"], "<f2").reshape(-1, head.weight.shape[1])
         probabilities = softmax(head.logits(features), config.temperature)
-        rankings = [_top(p, config.top_k) for p in probabilities]
+        rankings = [_top(p, config.top_k, self._confusable) for p in probabilities]
         labels, found = aggregate(rankings[:-1], rankings[-1], probabilities[-1], row["label"], config)
         return {
             "image_id": row["image_id"],
@@ -87,10 +90,22 @@ class LabelsStage(Stage):
         }
 
 
-def _top(probabilities: NDArray[np.float32], count: int) -> Ranking:
-    """Return the best classes, equal scores in class order; scores of 0 (underflow) are left out."""
-    order = np.argsort(-probabilities, kind="stable")[:count]
-    return [(int(index), float(probabilities[index])) for index in order if probabilities[index] > 0]
+def _top(probabilities: NDArray[np.float32], count: int, confusable: NDArray[np.bool_]) -> Ranking:
+    """Return the best classes, equal scores in class order; scores of 0 (underflow) are left out.
+
+    Each class brings in the scores of the classes that are taken for it and are not as good, which then are not named.
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    free = np.ones(len(probabilities), np.bool_)
+    out: Ranking = []
+    for index in order[: 10 * count]:
+        if len(out) == count or probabilities[index] <= 0:
+            break
+        if free[index]:
+            group = confusable[index] & free
+            out.append((int(index), min(1.0, float(probabilities[group].sum()))))
+            free &= ~confusable[index]
+    return sorted(out, key=lambda item: (-item[1], item[0]))
 
 
 def aggregate(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from build.inputs import ImageInput
 from build.ledger import Output, read_json, write_json
 from build.models.maps import Maps
 from build.ops.maskcut import maskcut
+from build.ops.peaks import Peaks, find_peaks, grow
 from build.ops.pooling import pool, region_weights
 from build.plan import Plan, Stage, Unit, inputs_digest
 from build.progress import console, meter
@@ -128,18 +129,33 @@ def _find(maps: Maps, labels: list[int | None], config: BuildConfig) -> _Found:
     cut = maskcut(
         maps.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou
     )
-    assert maps.label_map is not None
-    logits = pool(maps.label_map, region_weights(cut.masks, _size(maps.label_map))[:, :-1])
+    peaks = find_peaks(maps.label_maps, config.peaks, config.peak_score, config.temperature)
+    grown = grow(maps.patches, peaks)
+    masks = torch.cat((cut.masks, grown), dim=1)
+    kept = torch.cat((cut.kept, grown.flatten(2).any(2)), dim=1)
+    logits = _pooled(maps.label_maps, masks, peaks)[:, :-1]
     probabilities = (logits / config.temperature).softmax(dim=2)
     wanted = torch.tensor([label or 0 for label in labels], device=logits.device)
     alignment = probabilities.gather(2, wanted[:, None, None].expand(-1, logits.shape[1], 1))[..., 0]
-    features = pool(maps.features, region_weights(cut.masks, _size(maps.features)))
-    values = (cut.masks, cut.kept, alignment, features.half(), cut.passes.sum(1), cut.exact.sum(1))
+    features = _pooled(maps.features, masks, peaks)
+    values = (masks, kept, alignment, features.half(), cut.passes.sum(1), cut.exact.sum(1))
     return _Found(*(value.cpu().numpy() for value in values))
 
 
-def _size(maps: torch.Tensor) -> tuple[int, int]:
-    return maps.shape[2], maps.shape[3]
+def _pooled(maps: Sequence[torch.Tensor], masks: torch.Tensor, peaks: Peaks) -> torch.Tensor:
+    """Return the regions' means, averaged over maps: (B, R + 1, C), the whole image last.
+
+    A region grown from a peak counts half by its mask and half by the windows in which its class was seen best.
+    """
+    found = []
+    first = masks.shape[1] - peaks.classes.shape[1]
+    for k, values in enumerate(maps):
+        size = (values.shape[2], values.shape[3])
+        weights = region_weights(masks, size)
+        windows = region_weights(peaks.windows[min(k, len(peaks.windows) - 1)], size)[:, :-1]
+        weights[:, first:-1] = (weights[:, first:-1] + windows) / 2
+        found.append(pool(values, weights))
+    return torch.stack(found).mean(dim=0)
 
 
 def _rows(images: list[ImageInput], decoded: list[Decoded], found: _Found | None) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from build.config import BuildConfig
 from build.demo import PHOTOGRAPHS
 from build.models.embedded import EmbeddedBackbone
 from build.ops.maskcut import maskcut
+from build.ops.peaks import find_peaks, grow
 from build.run import main
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.images import load_image
@@ -61,17 +62,19 @@ def test_load_dataset_reads_it(demo, monkeypatch):
     assert [row["image_id"] for row in streamed] == loaded["image_id"][:]
 
 
-def test_stored_masks_are_the_masks_that_maskcut_produced(demo):
+def test_stored_masks_are_the_masks_that_were_found(demo):
     config = BuildConfig()
-    backbone = EmbeddedBackbone(config.image_size, torch.device("cpu"))
+    backbone, scanner = (EmbeddedBackbone(size, torch.device("cpu")) for size in (config.image_size, config.scan_size))
     store = AnnotationStore(demo, "train")
     for number, row in enumerate(rows_of(demo)):
         image = load_image(demo / ".build" / "demo" / "train" / row["file_name"])
+        maps, again = (network(network.prepare(image)[None]) for network in (backbone, scanner))
         found = maskcut(
-            backbone(backbone.prepare(image)[None]).patches,
-            tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou,
+            maps.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou,
         )  # fmt: skip
-        masks = found.masks[0, found.kept[0]].numpy()
+        peaks = find_peaks([*maps.label_maps, *again.label_maps], config.peaks, config.peak_score, config.temperature)
+        grown = grow(maps.patches, peaks)[0]
+        masks = torch.cat((found.masks[0, found.kept[0]], grown[grown.flatten(1).any(1)])).numpy()
         assert len(masks) == len(row["regions"])
         for mask, stored, region in zip(masks, row["regions"], store.record(number).regions, strict=True):
             np.testing.assert_array_equal(coco_mask.decode(stored["mask"]).astype(bool), mask)
@@ -149,7 +152,7 @@ def test_other_settings_redo_what_depends_on_them_and_say_why(demo, tmp_path, ca
     assert main(["--demo", "--out", str(out), "--label-threshold", "0.5"]) == 0
     text = capsys.readouterr().out
     assert "regions: nothing to do" in text
-    assert "labels: 1 of 1 units to do (1 changed: label_threshold was 0.25, is 0.5)" in text
+    assert "labels: 1 of 1 units to do (1 changed: label_threshold was 0.13, is 0.5)" in text
     assert all(
         score >= 0.5 or label == row["label"]
         for row in rows_of(out)

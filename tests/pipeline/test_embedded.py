@@ -29,13 +29,13 @@ def test_the_label_maps_mean_is_timms_own_forward(backbone, name):
     batch = backbone.prepare(photograph(name))[None]
     with torch.inference_mode():
         expected = backbone._model(batch)
-    torch.testing.assert_close(backbone(batch).label_map.mean(dim=(2, 3)), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(backbone(batch).label_maps[0].mean(dim=(2, 3)), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("name", "word"), [("coffee.png", "espresso"), ("chelsea.png", "cat")])
 def test_whole_photographs_are_recognised(backbone, name, word):
     maps = backbone(backbone.prepare(photograph(name))[None])
-    best = int(maps.label_map.mean(dim=(2, 3)).argmax())
+    best = int(maps.label_maps[0].mean(dim=(2, 3)).argmax())
     assert word in imagenet_classes().names[best]
 
 
@@ -44,15 +44,15 @@ def test_maps_have_a_16th_and_a_32nd_of_the_images_side(size, grid):
     backbone = EmbeddedBackbone(size, torch.device("cpu"))
     maps = backbone(backbone.prepare(photograph("coffee.png"))[None].repeat(2, 1, 1, 1))
     assert maps.patches.shape == (2, 112, grid, grid)
-    assert maps.features.shape == (2, 1280, grid // 2, grid // 2)
-    assert maps.label_map.shape == (2, 1000, grid // 2, grid // 2)
+    assert maps.features[0].shape == (2, 1280, grid // 2, grid // 2)
+    assert maps.label_maps[0].shape == (2, 1000, grid // 2, grid // 2)
 
 
 def test_the_label_map_is_the_head_at_each_place(backbone):
     maps = backbone(backbone.prepare(photograph("chelsea.png"))[None])
     weight, bias = backbone.head
-    expected = weight @ maps.features[0, :, 5, 7].numpy() + bias
-    np.testing.assert_allclose(maps.label_map[0, :, 5, 7].numpy(), expected, atol=1e-4)
+    expected = weight @ maps.features[0][0, :, 5, 7].numpy() + bias
+    np.testing.assert_allclose(maps.label_maps[0][0, :, 5, 7].numpy(), expected, atol=1e-4)
 
 
 def test_an_image_gets_the_same_maps_alone_and_in_a_batch(backbone):
@@ -60,7 +60,7 @@ def test_an_image_gets_the_same_maps_alone_and_in_a_batch(backbone):
     together = backbone(batch)
     alone = backbone(batch[1:2])
     torch.testing.assert_close(together.patches[1], alone.patches[0], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(together.label_map[1], alone.label_map[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(together.label_maps[0][1], alone.label_maps[0][0], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5000, 80), (384, 384)])

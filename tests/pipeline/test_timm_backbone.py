@@ -71,15 +71,15 @@ def test_tokens_are_the_normalised_patch_tokens_of_the_models_own_forward(name, 
     with torch.no_grad():
         tokens = found._model.forward_features(batch)[:, found._model.num_prefix_tokens :]
     torch.testing.assert_close(maps.patches.flatten(2).mT, tokens, atol=1e-4, rtol=1e-4)
-    assert torch.equal(maps.features, maps.patches)
-    assert maps.label_map is None
+    assert torch.equal(maps.features[0], maps.patches)
+    assert maps.label_maps == ()
 
 
 def test_a_convolutional_network_is_cut_at_stride_16():
     found = backbone("convnext_tiny.dinov3_lvd1689m", 96)
     maps = found(batch_of(96))
     assert maps.patches.shape == (2, 384, 6, 6)
-    assert maps.features.shape == (2, 768, 3, 3)
+    assert maps.features[0].shape == (2, 768, 3, 3)
     with torch.no_grad():
         stages = found._model.forward_intermediates(batch_of(96), intermediates_only=True)
     torch.testing.assert_close(maps.patches, stages[2])

@@ -1,0 +1,123 @@
+"""Regions that a dense label map sees: places where a class stands out, grown into masks along the patches' similarities.
+
+MaskCut finds what differs from its surroundings, a few objects an image. A classifier applied at each place sees more, and
+smaller ones, but not how far they reach. Here each class that the label map shows somewhere gets a region: its map, spread by a
+few steps of a random walk between patches that are alike (as Ahn & Kwak, "Learning Pixel-level Semantic Affinity", CVPR 2018,
+spread class activation maps), cut at a share of its maximum, and reduced to the component of the maximum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from build.ops.components import component_at, fill_holes
+
+__all__ = ["Peaks", "find_peaks", "grow"]
+
+WINDOWS = (0.25, 0.38)  # shares of the map's side; logits are averaged over windows of these sizes
+_STEPS = 2  # of the random walk
+_POWER = 2  # of the cosine similarity, for its weights
+_LEVEL = 0.45  # of the spread map's range
+_SMALLEST = 1e-12
+
+
+class Peaks(NamedTuple):
+    """The classes that stand out somewhere in B images, at most S an image, best first.
+
+    Attributes:
+        classes: (B, S) int64.
+        scores: (B, S) float32: a class's largest probability in any of the smaller windows, as the geometric mean over maps.
+        kept: (B, S) bool; the others' scores are too low.
+        maps: For each label map (B, S, h, w) float32, the class's probability in the smaller window around each place.
+        windows: For each label map (B, S, h, w) float32, the mean of the windows in which the probability is largest.
+    """
+
+    classes: Tensor
+    scores: Tensor
+    kept: Tensor
+    maps: tuple[Tensor, ...]
+    windows: tuple[Tensor, ...]
+
+
+def find_peaks(label_maps: Sequence[Tensor], count: int, least: float, temperature: float) -> Peaks:
+    """Return the classes with the highest scores.
+
+    Args:
+        label_maps: V maps (B, K, h, w) of logits, of the same images seen at different sizes.
+        count: S.
+        least: Score from which on a class is kept.
+        temperature: Logits are divided by it.
+    """
+    best, places = [], []
+    for logits in label_maps:
+        for share in WINDOWS:
+            pooled = F.avg_pool2d(logits, _window(logits, share), 1)
+            probability, place = (pooled / temperature).softmax(dim=1).flatten(2).max(dim=2)
+            best.append(probability.clamp_min(_SMALLEST).log())
+            places.append(place)
+    small = torch.stack(best[:: len(WINDOWS)])  # larger ones would hide small objects
+    scores, classes = small.mean(dim=0).exp().sort(dim=1, descending=True, stable=True)
+    scores, classes = scores[:, :count], classes[:, :count]
+    chosen = [place.gather(1, classes) for place in places]
+    maps, windows = [], []
+    for k, logits in enumerate(label_maps):
+        high, wide = _window(logits, WINDOWS[0])
+        around = F.avg_pool2d(logits, (high, wide), 1, padding=(high // 2, wide // 2), count_include_pad=False)
+        index = classes[:, :, None, None].expand(-1, -1, *logits.shape[2:])
+        maps.append((around / temperature).softmax(dim=1).gather(1, index))
+        own = chosen[k * len(WINDOWS) : (k + 1) * len(WINDOWS)]
+        boxes = [_boxes(place, _window(logits, share), logits) for place, share in zip(own, WINDOWS, strict=True)]
+        windows.append(torch.stack(boxes).mean(dim=0))
+    return Peaks(classes, scores, scores >= least, tuple(maps), tuple(windows))
+
+
+def _window(logits: Tensor, share: float) -> tuple[int, int]:
+    """Return the odd number of cells nearest to a share of the map's height and width."""
+    high, wide = (2 * round((share * side - 1) / 2) + 1 for side in logits.shape[2:])
+    return max(1, high), max(1, wide)
+
+
+def _boxes(places: Tensor, window: tuple[int, int], logits: Tensor) -> Tensor:
+    """Return each window as a map: (B, S, h, w), 1 / cells inside and 0 outside."""
+    height, width = logits.shape[2:]
+    across = width - window[1] + 1
+    inside = []
+    for start, length, side in ((places // across, window[0], height), (places % across, window[1], width)):
+        cells = torch.arange(side, device=places.device)
+        inside.append(((cells >= start[..., None]) & (cells < start[..., None] + length)).float())
+    return inside[0][..., :, None] * inside[1][..., None, :] / (window[0] * window[1])
+
+
+def grow(patches: Tensor, peaks: Peaks) -> Tensor:
+    """Return a mask for each peak: (B, S, h, w) bool, empty for those that are not kept.
+
+    Args:
+        patches: (B, C, h, w) features.
+        peaks: Of the same images.
+    """
+    size, count = patches.shape[2:], peaks.classes.shape[1]
+    if not count:
+        return torch.zeros((len(patches), 0, *size), dtype=torch.bool, device=patches.device)
+    stretched = [F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in peaks.maps]
+    maps = torch.stack(stretched).mean(dim=0).flatten(2).mT  # (B, h * w, S)
+    unit = F.normalize(patches.flatten(2).mT, dim=-1)
+    spread = torch.stack([_walk(rows, start) for rows, start in zip(unit, maps, strict=True)]).mT
+    low, high = spread.amin(dim=2, keepdim=True), spread.amax(dim=2, keepdim=True)
+    masks = spread >= low + _LEVEL * (high - low)
+    masks &= (high > low) & peaks.kept[..., None]
+    whole = fill_holes(component_at(masks.reshape(-1, *size), spread.argmax(dim=2).flatten()))
+    return whole.reshape(len(patches), count, *size)
+
+
+def _walk(unit: Tensor, start: Tensor) -> Tensor:
+    """Return (N, S) values after the random walk's steps from (N, S), on N patches with unit features (N, C)."""
+    weights = (unit @ unit.T).clamp_min(0) ** _POWER
+    total = weights.sum(dim=1, keepdim=True).clamp_min(_SMALLEST)
+    for _ in range(_STEPS):
+        start = weights @ start / total
+    return start
