@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from build.ledger import write_atomic
-from build.models.embedded import EmbeddedBackbone
 from mlimagenet_data.classes import ClassTable
 from mlimagenet_data.schema import STATUSES, features
 
@@ -62,6 +61,8 @@ def _size_category(rows: int) -> str:
 def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
     names = sorted(splits)
     config = {name: value for stage in splits[names[-1]]["config"].values() for name, value in stage.items()}
+    networks = [network for name in names for network in splits[name]["networks"]]
+    networks = [network for k, network in enumerate(networks) if network not in networks[:k]]
     pixels = (
         "This copy has the image files in the column `image`; their own terms apply to them."
         if embed_images
@@ -69,8 +70,10 @@ def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
     )
     return {
         "pixels": pixels,
-        "backbone": EmbeddedBackbone.source,
-        "backbone_licence": EmbeddedBackbone.licence,
+        "networks": "; ".join(network["source"] for network in networks),
+        "licences": "; ".join(f"{network['source']}: {network['licence']}" for network in networks),
+        "scan": f"(at {config['scan_size']} pixels a side, too) " if config["scan_size"] else "",
+        "peaks": str(config["peaks"]),
         "image_size": str(config["image_size"]),
         "num_regions": str(config["num_regions"]),
         "tau": f"{config['tau']:g}",
@@ -88,8 +91,10 @@ def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
 
 def _labeler(facts: dict[str, Any]) -> str:
     if facts["path"] == "trained":
-        return f"the backbone's head, trained further on {facts['aligned']} aligned regions"
-    return "the backbone's own head, not trained further (too few aligned regions)"
+        return f"the classifier's head, trained further on {facts['aligned']} aligned regions"
+    if facts["path"] == "trained_from_nothing":
+        return f"a linear head on the backbone's features, trained on {facts['aligned']} aligned regions"
+    return "the classifier's own head, not trained further (too few aligned regions)"
 
 
 _STATISTICS_HEAD = (

@@ -126,6 +126,10 @@ class BuildConfig:
         384, "Pixels a side of what the embedded network sees for the label map, beside another backbone.",
         stage="regions", low=64, high=2048
     )  # fmt: skip
+    label_maps: str | None = _option(
+        None, "Folder of ReLabel's published label maps (<wnid>/<stem>.pt), used in place of the embedded network's. Images "
+        "without one, or with a damaged one, get no alignment and no grown regions; the manifest counts them.", stage="regions"
+    )  # fmt: skip
     scan_size: int = _option(
         640, "Pixels a side at which the embedded network looks at the image once more, for smaller objects. 0: not.",
         stage="regions", low=0, high=2048

@@ -72,6 +72,8 @@ def _split(plan: Plan, files: list[str]) -> dict[str, Any]:
         "images_by_number_of_labels": _sum(entries["publish"], "label_counts"),
         "with_original_label": sum(entry.facts["with_original"] for entry in labels),
         "original_label_found": sum(entry.facts["original_found"] for entry in labels),
+        "networks": entries["regions"][0].facts["networks"],
+        "label_maps": _sum(entries["regions"], "label_maps"),
         "labeler": labeler,
         "seconds": {stage: _sum(entries[stage], "seconds") for stage in STAGES},
         "regions_bottleneck": bottleneck(_sum(entries["regions"], "seconds")),

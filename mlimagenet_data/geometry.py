@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Box", "cell_overlap", "region_shares", "resample_mask", "resample_matrix", "visible_cells"]
+__all__ = ["Box", "cell_edges", "cell_overlap", "region_shares", "resample_mask", "resample_matrix", "visible_cells"]
 
 
 class Box(NamedTuple):
@@ -40,12 +40,13 @@ class Box(NamedTuple):
 
 def cell_overlap(start: float, stop: float, cells: int) -> NDArray[np.float64]:
     """Return how much of each of `cells` unit cells [i, i+1) the interval [start, stop) covers: (cells,), in [0, 1]."""
-    clipped = np.minimum(np.maximum(_edges(cells), start), max(start, stop))
+    clipped = np.minimum(np.maximum(cell_edges(cells), start), max(start, stop))
     return np.asarray(clipped[1:] - clipped[:-1])
 
 
 @functools.lru_cache(maxsize=64)
-def _edges(cells: int) -> NDArray[np.float64]:
+def cell_edges(cells: int) -> NDArray[np.float64]:
+    """Return 0, 1, ..., cells as read-only floats."""
     edges = np.arange(cells + 1, dtype=np.float64)
     edges.setflags(write=False)
     return edges

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlimagenet_data.classes import NUM_CLASSES
-from mlimagenet_data.geometry import Box
+from mlimagenet_data.geometry import Box, cell_edges
 from mlimagenet_data.store import UNANNOTATED, MaskStack, Record
 from mlimagenet_data.viewport import View
 
@@ -53,7 +53,7 @@ class LabelPolicy:
             small part of a large object (a crop of a lawn is grass, though most of the lawn is outside).
         absent_visibility: Lower threshold of visibility.
         absent_coverage: Lower threshold of coverage.
-        min_score: Score from which on a region's top-k class counts as seen there; the build's `--label-threshold`.
+        min_score: Score from which on a region's top-k class counts as seen there.
         unlocated: A class of the image that no region's top-k names. `spread`: it counts as spread evenly over the image, so
             its visibility is the visible share of the image and coverage does not save it; `keep`: present in every view;
             `drop`: never.
@@ -123,25 +123,24 @@ def _cells_in_box(stack: MaskStack, box: Box) -> list[float]:
     height, width = stack.grid
     top, bottom = box.top * height, max(box.top, box.bottom) * height
     left, right = box.left * width, max(box.left, box.right) * width
-    columns, rows = stack.ends.astype(np.float64)
-    above = _clipped(rows, top, bottom)
-    here = _clipped(columns + 1.0, left, right)
-    before = _clipped(columns, left, right)
-    here -= before
-    above *= here
+    before = _clipped(cell_edges(width + 1), left, right)  # of each column: what of the box's width lies before it
+    here = before[1:] - before[:-1]
     before *= bottom - top
-    before += above  # S at each run's end
+    above = _clipped(cell_edges(height), top, bottom)
+    columns, rows = stack.ends
+    part = here.take(columns)
+    part *= above.take(rows)
+    part += before.take(columns)  # S at each run's end
     least = 1e-12 * (right - left) * (bottom - top)  # what is out of view leaves a rounding error
-    shown: list[float] = np.add.reduceat(before[1::2] - before[::2], stack.pairs).tolist()
+    shown: list[float] = np.add.reduceat(part[1::2] - part[::2], stack.pairs).tolist()
     return [seen if seen > least else 0.0 for seen in shown]
 
 
-def _clipped(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-    """Clip to [low, high] and count from low, in place."""
-    np.maximum(values, low, out=values)
-    np.minimum(values, high, out=values)
-    values -= low
-    return values
+def _clipped(edges: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """Return edges clipped to [low, high] and counted from low."""
+    out = np.minimum(np.maximum(edges, low), high)
+    out -= low
+    return out
 
 
 class ViewLabels(NamedTuple):

@@ -41,15 +41,23 @@ def second_eigenvector(weights: NDArray[np.float64]) -> tuple[NDArray[np.float64
     """
     degrees = weights.sum(axis=1)
     n = len(weights)
-    values, vectors = scipy.linalg.eigh(
-        np.diag(degrees) - weights, np.diag(degrees), subset_by_index=[1, min(9, n - 1)]
-    )
+    values, vectors = _eigenvectors(weights, degrees, min(2, n - 1))
+    if len(values) == 1 or values[1] >= values[0] + TIE:
+        return np.asarray(vectors[:, 0]), 1 - float(values[0])
+    values, vectors = _eigenvectors(weights, degrees, min(9, n - 1))
     tied = vectors[:, values < values[0] + TIE]
-    if tied.shape[1] == 1:
-        return np.asarray(tied[:, 0]), 1 - float(values[0])
     direction = (np.arange(1, n + 1) * 0.6180339887498949) % 1.0 - 0.5
     vector = tied @ (tied.T @ (np.sqrt(degrees) * direction))
     return np.asarray(vector / np.sqrt(vector @ (degrees * vector))), 1 - float(values[0])
+
+
+def _eigenvectors(
+    weights: NDArray[np.float64], degrees: NDArray[np.float64], last: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the second to the (`last` + 1)st eigenvalues and vectors."""
+    matrix = np.diag(degrees)
+    values, vectors = scipy.linalg.eigh(matrix - weights, matrix, subset_by_index=[1, last])
+    return values, vectors
 
 
 def foreground(vector: NDArray[np.float64], alive: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], tuple[int, int]]:

@@ -14,12 +14,15 @@ from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
+from torch.nn.functional import adaptive_avg_pool2d
 
-from build.config import BuildConfig
+from build.config import BuildConfig, ConfigError
 from build.inputs import ImageInput
 from build.models.embedded import EmbeddedBackbone
 from build.models.maps import Backbone, Maps
 from build.models.timm_backbone import TimmBackbone
+from build.relabel import LabelMapError, densify, read_label_map
+from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import ImageError
 from mlimagenet_data.images import load_image
 
@@ -70,6 +73,8 @@ class Decoded(NamedTuple):
     size: tuple[int, int] | None
     status: str
     reason: str | None
+    label_map: torch.Tensor | None = None  # dense (K, h, w), where label maps are read from files
+    label_map_status: str = "computed"  # or `ok`, `missing`, `damaged`
 
 
 class Seen(NamedTuple):
@@ -93,9 +98,19 @@ class Forward:
         self.device = pick_device(config.device)
         self.backbone = make_backbone(config)
         own = config.backbone == "embedded"
+        self._label_maps = Path(config.label_maps) if config.label_maps else None
+        if self._label_maps is not None and not self._label_maps.is_dir():
+            raise ConfigError(f"label_maps: {self._label_maps} is not a folder")
         sizes = ([] if own else [config.label_map_size]) + ([config.scan_size] if config.scan_size else [])
-        self._networks = [self.backbone, *(EmbeddedBackbone(size, self.device) for size in sizes)]
+        if self._label_maps is not None and not own and config.region_features == "backbone":
+            sizes = []  # nothing of the embedded network is asked for
+        self._networks: list[Backbone] = [self.backbone, *(EmbeddedBackbone(size, self.device) for size in sizes)]
         self._pool = ThreadPoolExecutor(config.workers or os.cpu_count() or 1)
+
+    def credits(self) -> list[dict[str, str]]:
+        """Return source and licence of each network, for the dataset's card."""
+        found = [{"source": network.source, "licence": network.licence} for network in self._networks]
+        return [credit for k, credit in enumerate(found) if credit not in found[:k]]
 
     def close(self) -> None:
         """End the threads."""
@@ -109,21 +124,25 @@ class Forward:
         while waiting or ahead:
             while waiting and len(ahead) < _AHEAD:
                 batch = waiting.popleft()
-                paths = [str(root / image.file_name) for image in batch]
-                ahead.append((batch, [self._pool.submit(clock.timed, "decode", self._decode, path) for path in paths]))
+                futures = [self._pool.submit(clock.timed, "decode", self._decode, root, image) for image in batch]
+                ahead.append((batch, futures))
             batch, futures = ahead.popleft()
             decoded = clock.timed("wait for decoding", lambda futures=futures: [f.result() for f in futures])
             maps = clock.timed("forward", self._see, decoded)
             yield Seen(batch, decoded, maps)
 
-    def _decode(self, path: str) -> Decoded:
+    def _decode(self, root: Path, listed: ImageInput) -> Decoded:
         try:
-            image: Image.Image = load_image(path)
+            image: Image.Image = load_image(root / listed.file_name)
         except ImageError as error:
             return Decoded((), None, error.status, str(error))
-        return Decoded(
-            tuple(network.prepare(image) for network in self._networks), (image.height, image.width), "ok", None
-        )
+        tensors, size = tuple(network.prepare(image) for network in self._networks), (image.height, image.width)
+        if self._label_maps is None:
+            return Decoded(tensors, size, "ok", None)
+        try:
+            return Decoded(tensors, size, "ok", None, densify(read_label_map(self._label_maps, listed.image_id)), "ok")
+        except LabelMapError as error:
+            return Decoded(tensors, size, "ok", None, None, error.status)
 
     def _see(self, decoded: Sequence[Decoded]) -> Maps | None:
         readable = [d.tensors for d in decoded if d.tensors]
@@ -136,7 +155,16 @@ class Forward:
             features = seen[0].features
         else:
             features = tuple(f for maps in seen if maps.label_maps for f in maps.features)
+        if self._label_maps is not None:
+            return Maps(seen[0].patches, features, (self._read_maps(decoded),))
         return Maps(seen[0].patches, features, tuple(m for maps in seen for m in maps.label_maps))
+
+    def _read_maps(self, decoded: Sequence[Decoded]) -> torch.Tensor:
+        """Return the files' maps, (B, K, h, w): NaN for images without one, area means for maps of another size than the first's."""
+        found = [d.label_map for d in decoded if d.tensors]
+        size = next((tuple(m.shape[1:]) for m in found if m is not None), (1, 1))
+        none = torch.full((NUM_CLASSES, *size), torch.nan)
+        return torch.stack([none if m is None else adaptive_avg_pool2d(m, size) for m in found]).to(self.device)
 
     def _to_device(self, batch: torch.Tensor) -> torch.Tensor:
         if self.device.type != "cuda":

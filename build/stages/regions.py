@@ -57,7 +57,7 @@ class _Found(NamedTuple):
     Attributes:
         masks: (B, R, h, w) bool.
         kept: (B, R) bool.
-        alignment: (B, R) float32; meaningless without an original label.
+        alignment: (B, R) float32; meaningless without an original label, NaN without a label map.
         features: (B, R + 1, D) float16, the whole image last.
         passes: (B,) int64, products that the eigen solver took.
         exact: (B,) int64, cuts for which it fell back to the dense solver.
@@ -98,9 +98,10 @@ class RegionsStage(Stage):
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
         """Compute a shard. Decoding the next batches, and making rows of the last one, go on beside the device's work."""
         self._forward = self._forward or Forward(self.plan.config)
-        clock, rows = Clock(), []
+        clock, rows, label_maps = Clock(), [], Counter[str]()
         making: deque[Future[list[dict[str, Any]]]] = deque()
         for seen in self._forward.batches(self.plan.images(unit), self.plan.listing.root, clock):
+            label_maps.update(d.label_map_status for d in seen.decoded if d.tensors)
             found = clock.timed("cut", self._find, seen)
             making.append(self._writers.submit(clock.timed, "rows", _rows, seen.images, seen.decoded, found))
             while len(making) > 1:
@@ -112,6 +113,8 @@ class RegionsStage(Stage):
             "seconds": {name: round(value, 3) for name, value in sorted(clock.seconds.items())},
             "statuses": dict(sorted(Counter(row["status"] for row in rows).items())),
             "regions": sum(len(row["counts"]) for row in rows),
+            "networks": self._forward.credits(),
+            "label_maps": dict(sorted(label_maps.items())),
             "dimension": max((row.pop("dimension", 0) for row in rows), default=0),
             "solver": dict(sum((Counter(row.pop("solver", {})) for row in rows), Counter())),
         }
@@ -177,7 +180,7 @@ def _regions(found: _Found, k: int, label: int | None) -> dict[str, Any]:
         "counts": [encode_mask(mask) for mask in masks],
         "bbox": [_bbox(mask) for mask in masks],
         "area": [float(mask.mean()) for mask in masks],
-        "alignment": [None] * len(masks) if label is None else found.alignment[k, kept].tolist(),
+        "alignment": [None if label is None or np.isnan(value) else float(value) for value in found.alignment[k, kept]],
         "features": found.features[k, [*kept, -1]].astype("<f2").tobytes(),
         "dimension": found.features.shape[2],
         "solver": {"passes": int(found.passes[k]), "dense": int(found.exact[k])},

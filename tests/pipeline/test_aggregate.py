@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from build.config import BuildConfig
-from build.stages.labels import aggregate
+from build.models.labeler import LinearHead
+from build.stages.labels import _top, aggregate
 
 WHOLE = np.array([0.5, 0.3, 0.1, 0.1], np.float32)
 WHOLE_RANKING = [(0, 0.5), (1, 0.3)]
@@ -128,3 +129,28 @@ def test_a_kept_label_that_no_one_saw_has_a_score_over_zero():
 
 def test_no_class_over_the_threshold_gives_no_label():
     assert run([[(2, 0.2)]], label_threshold=0.9) == ([], None)
+
+
+def test_confusable_classes_are_named_once_with_the_sum_of_their_scores():
+    probabilities = np.array([0.4, 0.3, 0.2, 0.06, 0.04], np.float32)
+    alone = np.eye(5, dtype=bool)
+    assert [index for index, _ in _top(probabilities, 3, alone)] == [0, 1, 2]
+    alike = alone.copy()
+    alike[0, 2] = alike[2, 0] = alike[2, 3] = alike[3, 2] = True
+    ranking = _top(probabilities, 5, alike)
+    assert [index for index, _ in ranking] == [0, 1, 3, 4]  # 3 is like 2, but 2 is not named
+    np.testing.assert_allclose([score for _, score in ranking], [0.6, 0.3, 0.06, 0.04], rtol=1e-6)
+
+
+def test_a_sum_can_change_the_order_and_never_exceeds_one():
+    alike = np.eye(3, dtype=bool)
+    alike[1, 2] = alike[2, 1] = True
+    assert [index for index, _ in _top(np.array([0.4, 0.35, 0.25], np.float32), 2, alike)] == [1, 0]
+    assert _top(np.array([0.7, 0.2, 0.1], np.float32), 1, np.ones((3, 3), bool)) == [(0, 1.0)]
+
+
+def test_confusable_classes_are_those_with_like_weights():
+    weight = np.array([[5.0, 0, 0], [5, 0.5, 0], [-5, 5, 0], [-5, -5, 0]], np.float32)
+    alike = LinearHead(weight, np.zeros(4, np.float32)).confusable(0.9)
+    np.testing.assert_array_equal(alike, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    np.testing.assert_array_equal(LinearHead(weight, np.zeros(4, np.float32)).confusable(1.0), np.eye(4))
