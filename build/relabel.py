@@ -36,7 +36,8 @@ def read_label_map(folder: Path, image_id: str) -> Tensor:
     """Return an image's map: (2, k, h, w) float32, logits and classes.
 
     Raises:
-        LabelMapError: If there is no such file, it is no tensor of that form, a logit is not finite, or a class is none of ImageNet's.
+        LabelMapError: If there is no such file, it is no tensor of that form, a logit is not finite, or a class is not one of
+            ImageNet's.
     """
     path = folder / f"{image_id}.pt"
     if not path.is_file():

@@ -187,7 +187,8 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
 
     def record(self, index: int) -> Record:
         """Return the annotations of an image."""
-        index = range(len(self))[index]
+        if not 0 <= index < len(self._rows):
+            index = range(len(self))[index]
         if index < len(self._rows):
             return self.store.record(int(self._rows[index]))
         name, label = self._others[index - len(self._rows)]

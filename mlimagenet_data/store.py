@@ -206,23 +206,35 @@ class AnnotationStore:
         Raises:
             IndexError: If there is no such row.
         """
-        raw = self._index.read(range(len(self))[row])
+        raw = self._index.read(row if 0 <= row < len(self._index.status) else range(len(self))[row])
         height, width, original, status, labels, regions, _, _, topk, runs = _HEADER.unpack_from(raw)
         small, places = _small_arrays(labels, regions, topk)
         values = small.unpack_from(raw, _HEADER.size)
-        a = {column: values[place] for column, place in places}
+        (
+            label_class,
+            label_score,
+            grid_h,
+            grid_w,
+            cells,
+            runs_of,
+            topk_of,
+            best_class,
+            best_score,
+            topk_class,
+            topk_score,
+        ) = [values[place] for place in places]
         run_ends = np.frombuffer(raw, "<u2", 2 * runs, _HEADER.size + small.size).reshape(2, runs)
         return Record(
-            names=lambda: _names(raw),
-            label=None if original < 0 else original,
-            size=(height, width) if height else None,
-            labels=tuple(zip(a["label_class"], a["label_score"], strict=True)),
-            best=tuple(zip(a["best_class"], a["best_score"], strict=True)),
-            topk_of=a["topk_of"],
-            topk_class=a["topk_class"],
-            topk_score=a["topk_score"],
-            stacks=_stacks(a, run_ends) if regions else (),
-            status=STATUS_NAMES[status],
+            lambda: _names(raw),
+            None if original < 0 else original,
+            (height, width) if height else None,
+            tuple(zip(label_class, label_score, strict=True)),
+            tuple(zip(best_class, best_score, strict=True)),
+            topk_of,
+            topk_class,
+            topk_score,
+            _stacks(grid_h, grid_w, cells, runs_of, run_ends) if regions else (),
+            STATUS_NAMES[status],
         )
 
 
@@ -234,24 +246,29 @@ def _names(raw: bytes) -> tuple[str, str]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _small_arrays(labels: int, regions: int, topk: int) -> tuple[struct.Struct, list[tuple[str, slice]]]:
-    """Return how the arrays before the runs are read, and where each of them lies among the values."""
+def _small_arrays(labels: int, regions: int, topk: int) -> tuple[struct.Struct, list[slice]]:
+    """Return how the arrays before the runs are read, and where each of them lies among the values, in LAYOUT's order."""
     counts = {"labels": labels, "regions": regions, "topk": topk}
     lengths = [counts[field] for _, _, field in _SMALL]
-    ends = list(itertools.accumulate(lengths, initial=0))
-    places = [(name, slice(*edges)) for (name, _, _), edges in zip(_SMALL, itertools.pairwise(ends), strict=True)]
+    places = [slice(*edges) for edges in itertools.pairwise(itertools.accumulate(lengths, initial=0))]
     return struct.Struct("<" + "".join(f"{n}{char}" for n, (_, char, _) in zip(lengths, _SMALL, strict=True))), places
 
 
-def _stacks(a: dict[str, tuple[Any, ...]], run_ends: NDArray[np.uint16]) -> tuple[MaskStack, ...]:
-    grids = list(zip(a["grid_height"], a["grid_width"], strict=True))
-    begins = list(itertools.accumulate(a["runs_of"], initial=0))
-    if grids.count(grids[0]) == len(grids):
-        return (MaskStack(list(range(len(grids))), grids[0], run_ends, [b // 2 for b in begins[:-1]], a["cells"]),)
+def _stacks(
+    heights: tuple[int, ...],
+    widths: tuple[int, ...],
+    cells: tuple[int, ...],
+    runs_of: tuple[int, ...],
+    run_ends: NDArray[np.uint16],
+) -> tuple[MaskStack, ...]:
+    count, grid = len(heights), (heights[0], widths[0])
+    begins = list(itertools.accumulate(runs_of, initial=0))
+    if heights.count(grid[0]) == widths.count(grid[1]) == count:
+        return (MaskStack(list(range(count)), grid, run_ends, [begin // 2 for begin in begins[:-1]], cells),)
     parts = [slice(start, stop) for start, stop in itertools.pairwise(begins)]
     return tuple(
-        MaskStack([k], grid, run_ends[:, part], [0], a["cells"][k : k + 1])
-        for k, (grid, part) in enumerate(zip(grids, parts, strict=True))
+        MaskStack([k], grid, run_ends[:, part], [0], cells[k : k + 1])
+        for k, (grid, part) in enumerate(zip(zip(heights, widths, strict=True), parts, strict=True))
     )
 
 

@@ -160,9 +160,9 @@ class Forward:
         return Maps(seen[0].patches, features, tuple(m for maps in seen for m in maps.label_maps))
 
     def _read_maps(self, decoded: Sequence[Decoded]) -> torch.Tensor:
-        """Return the files' maps, (B, K, h, w): NaN for images without one, area means for maps of another size than the first's."""
+        """Return the files' maps, (B, K, h, w): NaN for images without one, area means for maps of another size."""
         found = [d.label_map for d in decoded if d.tensors]
-        size = next((tuple(m.shape[1:]) for m in found if m is not None), (1, 1))
+        size = next(((m.shape[1], m.shape[2]) for m in found if m is not None), (1, 1))
         none = torch.full((NUM_CLASSES, *size), torch.nan)
         return torch.stack([none if m is None else adaptive_avg_pool2d(m, size) for m in found]).to(self.device)
 
