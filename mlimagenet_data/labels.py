@@ -206,6 +206,8 @@ def regions_by_class(record: Record, wanted: Container[int] | None = None) -> di
 
 def regions_of(scores: dict[int, float], min_score: float) -> dict[int, float]:
     """Return those of a class's regions that count: with a score of `min_score`, or else the best."""
+    if len(scores) == 1:
+        return scores
     least = min(min_score, max(scores.values()))
     return {k: score for k, score in scores.items() if score >= least}
 

@@ -160,9 +160,10 @@ class View(NamedTuple):
 def view_of_box(image_size: tuple[int, int], top: float, left: float, height: float, width: float) -> View:
     """Return the view of a box of an image, in pixels; the box may reach outside."""
     matrix = (1.0, 0.0, float(left), 0.0, 1.0, float(top), 0.0, 0.0, 1.0)
-    whole = Box(0.0, 0.0, float(image_size[0]), float(image_size[1]))
-    part = whole.intersect(Box(float(top), float(left), float(top) + float(height), float(left) + float(width)))
-    return View(image_size, (height, width), matrix, (part,) if part.area > 0 else ())  # type: ignore[arg-type]
+    y0, y1 = max(0.0, float(top)), min(float(image_size[0]), float(top) + float(height))
+    x0, x1 = max(0.0, float(left)), min(float(image_size[1]), float(left) + float(width))
+    pieces = (Box(y0, x0, y1, x1),) if y1 > y0 and x1 > x0 else ()
+    return View(image_size, (height, width), matrix, pieces)  # type: ignore[arg-type]
 
 
 def _multiply(p: Matrix, q: Matrix) -> Matrix:
