@@ -28,8 +28,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from build.inputs import evenly_spaced
 from build.models.embedded import EmbeddedBackbone
-from build.ops.maskcut import Regions, _start, maskcut
+from build.ops.maskcut import Regions, maskcut, start_directions
 from build.ops.ncut import Graph, affinity, second_vectors
 from build.ops.reference import affinity as plain_affinity
 from build.ops.reference import maskcut as plain_maskcut
@@ -95,7 +96,7 @@ def _features(args: argparse.Namespace, grid: int, count: int) -> tuple[torch.Te
         return _blobs(count, grid), 0.0
     backbone = EmbeddedBackbone(16 * grid, torch.device(args.device))
     files = sorted(f for f in args.images.rglob("*") if f.suffix.lower() in IMAGE_EXTENSIONS)
-    picks, out, spent = [files[k * len(files) // count] for k in range(min(count, len(files)))], [], 0.0
+    picks, out, spent = evenly_spaced(files, count), [], 0.0
     for file in picks:
         try:
             batch = backbone.prepare(load_image(file))[None]
@@ -149,7 +150,7 @@ def _timed(args: argparse.Namespace, call: Callable, features: torch.Tensor, *, 
     if prepare:
         units = [torch.nn.functional.normalize(b.flatten(2).mT, dim=-1) for b in batches]
         alive = [torch.ones(u.shape[:2], dtype=torch.bool, device=device) for u in units]
-        batches = [(Graph(affinity(u, args.tau), a), _start(u)) for u, a in zip(units, alive, strict=True)]
+        batches = [(Graph(affinity(u, args.tau), a), start_directions(u)) for u, a in zip(units, alive, strict=True)]
     call(batches[0])
     taken = []
     for _ in range(args.repeats):

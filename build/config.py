@@ -87,7 +87,7 @@ class BuildConfig:
         "auto", "Where the networks run; auto takes a CUDA device if there is one.", choices=("auto", "cpu", "cuda")
     )
     workers: int = _option(
-        0, "Threads that decode images and cut masks. 0: as many as there are cores. Never changes the result.", low=0
+        0, "Threads that decode images. 0: as many as there are cores. Never changes the result.", low=0
     )
     batch_size: int = _option(
         8, "Images in one forward and one cut. Changes results by no more than float rounding does.", low=1
@@ -226,6 +226,11 @@ class BuildConfig:
     def stage_settings(self, stage: str) -> dict[str, Any]:
         """Return the options that change a stage's output."""
         return {o.name: getattr(self, o.name) for o in fields(self) if o.metadata["stage"] == stage}
+
+    @property
+    def names_by_backbone(self) -> bool:
+        """Whether regions are named by the features of a backbone that has no classifier of its own."""
+        return self.backbone != "embedded" and self.region_features == "backbone"
 
     def as_dict(self) -> dict[str, Any]:
         """Return all options."""

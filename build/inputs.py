@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from build.config import ConfigError
 from mlimagenet_data.classes import class_of_folder, imagenet_classes
 from mlimagenet_data.images import IMAGE_EXTENSIONS
 
-__all__ = ["ImageInput", "Listing", "list_images"]
+T = TypeVar("T")
+
+__all__ = ["ImageInput", "Listing", "evenly_spaced", "list_images"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,13 @@ def list_images(folder: str, *, split: str, unlabelled: bool = False, limit: int
     if not images:
         raise ConfigError(f"images: no image file in {root} (looked for {', '.join(IMAGE_EXTENSIONS)})")
     images = _with_unique_ids(images)
-    if limit and limit < len(images):
-        images = [images[i * len(images) // limit] for i in range(limit)]
-    return Listing(root, images, ignored)
+    return Listing(root, evenly_spaced(images, limit) if limit else images, ignored)
+
+
+def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
+    """Return `count` items, evenly spaced from the first one on; all, if there are no more."""
+    count = min(count, len(items))
+    return [items[k * len(items) // count] for k in range(count)]
 
 
 def _split_root(folder: Path, split: str) -> Path:

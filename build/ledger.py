@@ -74,18 +74,19 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a JSON file atomically."""
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file, None if it is not there."""
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the content of a JSON file that `write_json` wrote, None if it is not there."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    return found
 
 
 class Ledger:

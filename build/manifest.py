@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections import Counter
 from importlib import metadata
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from build.config import STAGES, digest
-from build.ledger import Entry, write_json
+from build.ledger import Entry, read_json, write_json
 from build.plan import LABELER_FILE, Plan
 from mlimagenet_data.schema import SCHEMA_VERSION, USABLE_STATUSES
 
@@ -25,11 +24,7 @@ _MOST_FAILURES = 1000
 
 def read_manifest(out: Path) -> dict[str, Any]:
     """Return the manifest of a dataset folder, or an empty one."""
-    try:
-        manifest: dict[str, Any] = json.loads((out / "build_manifest.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {"schema_version": SCHEMA_VERSION, "splits": {}}
-    return manifest
+    return read_json(out / "build_manifest.json") or {"schema_version": SCHEMA_VERSION, "splits": {}}
 
 
 def write_manifest(plan: Plan, files: list[str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from rich.table import Table
 from build.config import STAGES, BuildConfig, ConfigError, from_mapping
 from build.demo import lay_out_demo
 from build.engines.local import StageRun, run_stage
+from build.inputs import evenly_spaced
 from build.ledger import changed_settings
 from build.manifest import read_manifest
 from build.plan import Plan, make_plan
@@ -177,9 +178,10 @@ def _check_earlier_stages(plan: Plan, first: str) -> None:
     """
     for name in STAGES[: STAGES.index(first)]:
         stage = _STAGES[name](plan)
+        settings = stage.settings()
         for unit in stage.units():
             entry = plan.entry(name, unit.file)
-            changes = changed_settings(entry.settings, stage.settings())
+            changes = changed_settings(entry.settings, settings)
             if stage.fingerprint(unit, entry.settings) != entry.fingerprint:
                 raise ConfigError(
                     f"stage {name} made {unit.file} from other images, or from other results of the stages before it, than "
@@ -230,9 +232,7 @@ def _summary(plan: Plan, split: dict[str, Any], runs: dict[str, StageRun], secon
 def _records(plan: Plan, count: int) -> list[Record]:
     """Return up to `count` readable rows, evenly spaced."""
     store = AnnotationStore(plan.config.out, plan.config.split)
-    rows = store.usable_rows()
-    count = min(count, len(rows))
-    return [store.record(int(rows[i * len(rows) // count])) for i in range(count)]
+    return [store.record(int(row)) for row in evenly_spaced(store.usable_rows().tolist(), count)]
 
 
 def _print_rows(plan: Plan) -> None:

@@ -53,7 +53,7 @@ class TimmBackbone:
         self.licence = "none: random weights" if weights == "random" else str(config.get("license") or "unknown")
         self._prefix = model.num_prefix_tokens if self._transformer else 0
         self._grid = _grid(model, name, image_size) if self._transformer else None
-        self._indices = [-1] if self._transformer else _stages(model)
+        self._indices: int | list[int] = 1 if self._transformer else _stages(model)  # 1: the last block
         self._model = model.eval().to(device)
         self._forward: Any = model.forward_intermediates
         if compiled:
@@ -69,10 +69,8 @@ class TimmBackbone:
     def __call__(self, batch: torch.Tensor) -> Maps:
         """Return the maps of a (B, 3, S, S) batch; `features` are the last normalised tokens (or the last stage)."""
         with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
-            indices = 1 if self._transformer else self._indices
-            maps = self._forward(
-                batch.to(self.device), indices=indices, norm=self._transformer, intermediates_only=True
-            )
+            norm = self._transformer
+            maps = self._forward(batch.to(self.device), indices=self._indices, norm=norm, intermediates_only=True)
         patches, features = maps[0].float(), maps[-1].float()
         if self._keys is not None:
             assert self._grid is not None

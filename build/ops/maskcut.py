@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from build.ops.components import component_at, fill_holes
 from build.ops.ncut import BLOCK, NO_CUT, Graph, affinity, second_vectors
 
-__all__ = ["AT_MEAN", "NEARLY", "Regions", "foreground", "maskcut"]
+__all__ = ["AT_MEAN", "NEARLY", "Regions", "foreground", "maskcut", "start_directions"]
 
 AT_MEAN = 1e-5  # an entry closer to the mean, as a share of the largest one, is on no side
 NEARLY = 1e-3  # entries within this share of the largest one are as large
@@ -59,7 +59,7 @@ def maskcut(features: Tensor, *, tau: float, num_regions: int, min_area: float, 
     """
     count, _, height, width = features.shape
     unit = F.normalize(features.float().flatten(2).mT, dim=-1)
-    joined, start = affinity(unit, tau), _start(unit)
+    joined, start = affinity(unit, tau), start_directions(unit)
     alive = torch.ones((count, height * width), dtype=torch.bool, device=unit.device)
     found: list[Regions] = []
     for _ in range(num_regions):
@@ -121,7 +121,7 @@ def _repeats(mask: Tensor, earlier: list[Regions], max_iou: float) -> Tensor:
     return out
 
 
-def _start(unit: Tensor) -> Tensor:
+def start_directions(unit: Tensor) -> Tensor:
     """Return directions near the affinity's leading eigenvectors: nearly the cosine similarities' own, which cost little."""
     centred = unit - unit.mean(dim=1, keepdim=True)
     directions = _directions(unit.shape[1]).to(unit.device).expand(len(unit), -1, -1)

@@ -60,7 +60,8 @@ class Cut(NamedTuple):
         values: (B,) float32, the second largest eigenvalue 1 - l of A; no cut where it is below NO_CUT.
         converged: (B,) bool; elsewhere the dense solver answered.
         passes: (B,) int64, products with J that were needed.
-        ritz: (B, N, BLOCK) float32, a good start block for the same graph with more patches painted out.
+        ritz: (B, N, BLOCK) float32, nearly the leading eigenvectors, the largest last: a good start for the same graph with more
+            patches painted out.
     """
 
     vectors: Tensor
@@ -90,7 +91,7 @@ def affinity(features: Tensor, tau: float) -> Tensor:
     count, n, _ = unit.shape
     joined = torch.empty((count, n, n), dtype=_multiplier(unit.device.type), device=unit.device)
     for one, rows in zip(joined, unit, strict=True):  # one at a time: the similarities take four times what J takes
-        torch.ge(rows @ rows.T, tau, out=one) if one.dtype == torch.bool else one.copy_(rows @ rows.T >= tau)
+        one.copy_(rows @ rows.T >= tau)
     return joined
 
 
@@ -172,12 +173,13 @@ def second_vectors(graph: Graph, start: Tensor) -> Cut:
 
     Args:
         graph: The graphs.
-        start: (B, N, BLOCK - 1), directions near the leading eigenvectors y, such as the features or an earlier cut's `ritz`.
+        start: (B, N, BLOCK - 1 or more), directions near the leading eigenvectors y, the best ones last, such as an earlier
+            cut's `ritz`.
     """
     count, n, _ = graph.joined.shape
     device = graph.joined.device
     tie = tie_breaker(n).to(device).expand(count, n)[..., None]
-    block = torch.nn.functional.normalize(torch.cat((start[..., : BLOCK - 1], tie), dim=2), dim=1)
+    block = _with_tie(start, tie)
     out = Cut(
         torch.zeros((count, n), device=device),
         torch.zeros(count, device=device),
@@ -195,10 +197,15 @@ def second_vectors(graph: Graph, start: Tensor) -> Cut:
         left, block = left[more], found.ritz[more]
         if not len(left):
             return out
-        block = torch.nn.functional.normalize(torch.cat((block[..., 1:], tie[: len(left)]), dim=2), dim=1)
+        block = _with_tie(block, tie[: len(left)])
     for k in left.tolist():
         out.vectors[k], out.values[k] = (t.to(device) for t in exact_cut(graph.joined[k], graph.alive[k]))
     return out
+
+
+def _with_tie(start: Tensor, tie: Tensor) -> Tensor:
+    """Return a start block: the last, leading directions of (B, N, .), and the tie breaker."""
+    return torch.nn.functional.normalize(torch.cat((start[..., 1 - BLOCK :], tie), dim=2), dim=1)
 
 
 def _krylov(graph: Graph, block: Tensor, passes: int) -> Cut:
@@ -226,17 +233,18 @@ def _krylov(graph: Graph, block: Tensor, passes: int) -> Cut:
     angle = residual / (after.value - after.below).clamp_min(TIE)
     none = after.value < NO_CUT
     converged = none | ((angle < _ANGLE) & (torch.minimum(moved, 1 - moved) <= _MOVED))
-    return Cut(after.x, after.value, converged, torch.full_like(none, passes, dtype=torch.int64), after.block)
+    ritz = basis @ after.leading
+    return Cut(after.x, after.value, converged, torch.full_like(none, passes, dtype=torch.int64), ritz)
 
 
 class _Ritz(NamedTuple):
-    """The best approximation in a basis: x, the eigenvalue, the next one that is not tied, weights of the basis, last block."""
+    """The best approximation in a basis: x, the eigenvalue, the next one not tied, x's weights in the basis, the leading ones."""
 
     x: Tensor
     value: Tensor
     below: Tensor
     weights: Tensor
-    block: Tensor
+    leading: Tensor
 
 
 def _ritz(small: Tensor, basis: Tensor, operator: _Operator) -> _Ritz:
@@ -252,7 +260,7 @@ def _ritz(small: Tensor, basis: Tensor, operator: _Operator) -> _Ritz:
     weights = (vectors @ share[..., None])[..., 0]
     x = operator.scale[..., 0] * (basis @ weights[..., None])[..., 0]
     below = torch.where(tied, -1.0, values).amax(dim=1)
-    return _Ritz(x, values[:, -1], below, weights, basis @ vectors[..., -BLOCK:])
+    return _Ritz(x, values[:, -1], below, weights, vectors[..., -BLOCK:])
 
 
 def exact_cut(joined: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:

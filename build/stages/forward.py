@@ -57,7 +57,7 @@ class Clock:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def timed(self, name: str, call: Callable[..., Any], *args: Any) -> Any:
-        """Call, wait for the device, and add the time to a part's."""
+        """Call, and add the time to a part's."""
         start = time.perf_counter()
         try:
             return call(*args)
@@ -96,15 +96,17 @@ class Forward:
     def __init__(self, config: BuildConfig) -> None:
         self._config = config
         self.device = pick_device(config.device)
-        self.backbone = make_backbone(config)
         own = config.backbone == "embedded"
         self._label_maps = Path(config.label_maps) if config.label_maps else None
         if self._label_maps is not None and not self._label_maps.is_dir():
             raise ConfigError(f"label_maps: {self._label_maps} is not a folder")
         sizes = ([] if own else [config.label_map_size]) + ([config.scan_size] if config.scan_size else [])
-        if self._label_maps is not None and not own and config.region_features == "backbone":
+        if self._label_maps is not None and config.names_by_backbone:
             sizes = []  # nothing of the embedded network is asked for
-        self._networks: list[Backbone] = [self.backbone, *(EmbeddedBackbone(size, self.device) for size in sizes)]
+        self._networks: list[Backbone] = [
+            make_backbone(config),
+            *(EmbeddedBackbone(size, self.device) for size in sizes),
+        ]
         self._pool = ThreadPoolExecutor(config.workers or os.cpu_count() or 1)
 
     def credits(self) -> list[dict[str, str]]:
@@ -150,8 +152,8 @@ class Forward:
             return None
         batches = [self._to_device(torch.stack(tensors)) for tensors in zip(*readable, strict=True)]
         seen = [network(batch) for network, batch in zip(self._networks, batches, strict=True)]
-        self.synchronise()
-        if self._config.backbone != "embedded" and self._config.region_features == "backbone":
+        self._synchronise()
+        if self._config.names_by_backbone:
             features = seen[0].features
         else:
             features = tuple(f for maps in seen if maps.label_maps for f in maps.features)
@@ -171,7 +173,7 @@ class Forward:
             return batch
         return batch.pin_memory().to(self.device, non_blocking=True)
 
-    def synchronise(self) -> None:
+    def _synchronise(self) -> None:
         """Wait for the device, so that times are those of the work and not of handing it over."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)

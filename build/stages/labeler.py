@@ -97,7 +97,7 @@ class LabelerStage(Stage):
     def _start(self) -> LinearHead:
         """Return the classifier's head, or zeros if the regions' features are not the classifier's."""
         config = self.plan.config
-        if config.backbone == "embedded" or config.region_features == "classifier":
+        if not config.names_by_backbone:
             return LinearHead(*EmbeddedBackbone(config.label_map_size, torch.device("cpu")).head)
         entries = [self.plan.entry("regions", shard.file) for shard in self.plan.shards]
         dimension = max(entry.facts["dimension"] for entry in entries)

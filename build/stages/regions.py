@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from build.calibrate import choose_tau, stability
 from build.config import BuildConfig, ConfigError, digest
-from build.inputs import ImageInput
+from build.inputs import ImageInput, evenly_spaced
 from build.ledger import Output, read_json, write_json
 from build.models.maps import Maps
 from build.ops.maskcut import maskcut
@@ -98,11 +98,14 @@ class RegionsStage(Stage):
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
         """Compute a shard. Decoding the next batches, and making rows of the last one, go on beside the device's work."""
         self._forward = self._forward or Forward(self.plan.config)
-        clock, rows, label_maps = Clock(), [], Counter[str]()
+        clock, rows, label_maps, solver, dimension = Clock(), [], Counter[str](), Counter[str](), 0
         making: deque[Future[list[dict[str, Any]]]] = deque()
         for seen in self._forward.batches(self.plan.images(unit), self.plan.listing.root, clock):
             label_maps.update(d.label_map_status for d in seen.decoded if d.tensors)
             found = clock.timed("cut", self._find, seen)
+            if found is not None:
+                dimension = found.features.shape[2]
+                solver.update(passes=int(found.passes.sum()), dense=int(found.exact.sum()))
             making.append(self._writers.submit(clock.timed, "rows", _rows, seen.images, seen.decoded, found))
             while len(making) > 1:
                 rows += making.popleft().result()
@@ -115,8 +118,8 @@ class RegionsStage(Stage):
             "regions": sum(len(row["counts"]) for row in rows),
             "networks": self._forward.credits(),
             "label_maps": dict(sorted(label_maps.items())),
-            "dimension": max((row.pop("dimension", 0) for row in rows), default=0),
-            "solver": dict(sum((Counter(row.pop("solver", {})) for row in rows), Counter())),
+            "dimension": dimension,
+            "solver": dict(solver),
         }
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         return Output(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
@@ -182,8 +185,6 @@ def _regions(found: _Found, k: int, label: int | None) -> dict[str, Any]:
         "area": [float(mask.mean()) for mask in masks],
         "alignment": [None if label is None or np.isnan(value) else float(value) for value in found.alignment[k, kept]],
         "features": found.features[k, [*kept, -1]].astype("<f2").tobytes(),
-        "dimension": found.features.shape[2],
-        "solver": {"passes": int(found.passes[k]), "dense": int(found.exact[k])},
     }
 
 
@@ -220,9 +221,7 @@ def with_tau(plan: Plan) -> Plan:
     config = plan.config
     if not config.calibrate_tau:
         return plan
-    images = plan.listing.images
-    count = min(config.calibrate_tau, len(images))
-    sample = [images[k * len(images) // count] for k in range(count)]
+    sample = evenly_spaced(plan.listing.images, config.calibrate_tau)
     settings = {name: value for name, value in config.stage_settings("regions").items() if name != "tau"}
     path, key = plan.work / "tau.json", digest([settings, inputs_digest(sample)])
     known = read_json(path) or {}
@@ -230,7 +229,7 @@ def with_tau(plan: Plan) -> Plan:
         known = {"key": key, **_calibrate(plan, sample)}
         write_json(path, known)
     console.print(
-        f"tau {known['tau']:g}, chosen from {count} images: {known['regions_that_stay']} regions an image stay there"
+        f"tau {known['tau']:g}, chosen from {len(sample)} images: {known['regions_that_stay']} regions an image stay there"
     )
     return dataclasses.replace(plan, config=dataclasses.replace(config, tau=known["tau"]))
 
