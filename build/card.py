@@ -74,6 +74,8 @@ def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
         "licences": "; ".join(f"{network['source']}: {network['licence']}" for network in networks),
         "scan": f"(at {config['scan_size']} pixels a side, too) " if config["scan_size"] else "",
         "peaks": str(config["peaks"]),
+        "merged": str(sum(splits[name]["proposals"] - splits[name]["regions"] for name in names)),
+        "proposals": str(sum(splits[name]["proposals"] for name in names)),
         "image_size": str(config["image_size"]),
         "num_regions": str(config["num_regions"]),
         "tau": f"{config['tau']:g}",

@@ -179,6 +179,12 @@ class BuildConfig:
         stage="regions", low=0.01, high=100
     )  # fmt: skip
 
+    located: float = _option(
+        0.5, "A class counts little (a tenth) for naming a region if its best place in the label map lies outside, and what the "
+        "map sees inside is, on average, less than this share of that: networks see beyond the region. 0: all count fully.",
+        stage="regions", low=0, high=1
+    )  # fmt: skip
+
     alignment: float = _option(
         0.75, "A region trains the labeler if the label map gives the image's original label at least this probability in it "
         "(the region's alignment).", stage="labeler", low=0, high=1
@@ -207,6 +213,14 @@ class BuildConfig:
     confusion: float = _option(
         0.25, "Classes whose weights in the head are at least this alike (cosine, after taking off their mean) are taken for one "
         "in a region: the best of them is named, with the sum of their scores. 1: no classes are.", stage="labels", low=0, high=1
+    )  # fmt: skip
+    merge_iou: float = _option(
+        0.85, "Of regions with the same best class whose IoU is at least this, only the one with the best score is published. "
+        "Above 1: all are.", stage="labels", low=0, high=2
+    )  # fmt: skip
+    reject: float = _option(
+        0.02, "A region whose best score is below this shows nothing that ImageNet has a name for, and is not published.",
+        stage="labels", low=0, high=1
     )  # fmt: skip
     whole_image: bool = _option(
         True, "Let the whole image's prediction count beside the regions'. It always counts where there are no regions.",

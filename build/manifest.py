@@ -47,7 +47,7 @@ def _split(plan: Plan, files: list[str]) -> dict[str, Any]:
     }
     images = plan.listing.images
     config = {stage: entries[stage][0].settings for stage in STAGES}  # what was used, whatever this run's options say
-    statuses = _sum(entries["regions"], "statuses")
+    statuses = _sum(entries["publish"], "statuses")
     labels = entries["labels"]
     labeler = {key: value for key, value in entries["labeler"][0].facts.items() if key != "seconds"}
     return {
@@ -62,7 +62,9 @@ def _split(plan: Plan, files: list[str]) -> dict[str, Any]:
         "rows": sum(entry.rows for entry in entries["publish"]),
         "statuses": statuses,
         "failures": _failures(plan, statuses),
-        "regions": sum(entry.facts["regions"] for entry in entries["regions"]),
+        "proposals": sum(entry.facts["regions"] for entry in entries["regions"]),
+        "rejected": sum(entry.facts["rejected"] for entry in labels),
+        "regions": sum(entry.facts["regions"] for entry in labels),
         "labels": sum(entry.facts["labels"] for entry in labels),
         "images_by_number_of_labels": _sum(entries["publish"], "label_counts"),
         "with_original_label": sum(entry.facts["with_original"] for entry in labels),

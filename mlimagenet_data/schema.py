@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 
 STATUSES = {
     "ok": "regions found and labelled",
-    "no_regions": "readable, but MaskCut kept no region; labels come from the whole image",
+    "no_regions": "readable, but no region was kept; labels come from the whole image",
     "unreadable": "the file is not an image, is damaged or cut off",
     "missing": "listed, but gone when it was read, or a broken symbolic link",
     "too_large": "more pixels than the decompression-bomb limit",

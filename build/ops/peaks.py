@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from build.ops.components import component_at, fill_holes
+from build.ops.pooling import pool, region_weights
 
-__all__ = ["Peaks", "find_peaks", "grow"]
+__all__ = ["Peaks", "elsewhere", "evidence", "find_peaks", "grow"]
 
 WINDOWS = (0.25, 0.38)  # shares of the map's side; logits are averaged over windows of these sizes
 _STEPS = 2  # of the random walk
@@ -44,11 +45,52 @@ class Peaks(NamedTuple):
     windows: tuple[Tensor, ...]
 
 
-def find_peaks(label_maps: Sequence[Tensor], count: int, least: float, temperature: float) -> Peaks:
+def evidence(label_maps: Sequence[Tensor], temperature: float) -> list[Tensor]:
+    """Return each map's class probabilities in the smaller window around each place: (B, K, h, w)."""
+    out = []
+    for logits in label_maps:
+        high, wide = _window(logits, WINDOWS[0])
+        around = F.avg_pool2d(logits, (high, wide), 1, padding=(high // 2, wide // 2), count_include_pad=False)
+        out.append((around / temperature).softmax(dim=1))
+    return out
+
+
+def elsewhere(seen: Sequence[Tensor], masks: Tensor, classes: Tensor, least: float) -> Tensor:
+    """Return which classes are seen elsewhere in the image rather than in a region.
+
+    A region beside an object often gets the object's class, since what a network sees at a place reaches far around it. Such a
+    class has its best place in the image outside the region, and in the region, on average, much less evidence than there.
+
+    Args:
+        seen: The maps' `evidence`, (B, K, h', w') each.
+        masks: (B, R, h, w) bool.
+        classes: (B, R, C) int64.
+        least: Share of the evidence at the best place that the region's mean must reach.
+
+    Returns:
+        (B, R, C) bool; false everywhere for maps of NaN.
+    """
+    inside = torch.zeros(classes.shape, device=classes.device)
+    largest, holds = torch.zeros_like(inside), torch.zeros_like(inside)
+    for around in seen:
+        weights = region_weights(masks, (around.shape[2], around.shape[3]))[:, :-1]
+        inside += pool(around, weights).gather(2, classes)
+        peak, place = (
+            x[:, None].expand(-1, classes.shape[1], -1).gather(2, classes) for x in around.flatten(2).max(dim=2)
+        )
+        largest += peak
+        holds += (weights > 0.5 * weights.amax(dim=2, keepdim=True)).float().gather(2, place)
+    return (inside < least * largest) & (holds < 0.5 * len(seen))
+
+
+def find_peaks(
+    label_maps: Sequence[Tensor], seen: Sequence[Tensor], count: int, least: float, temperature: float
+) -> Peaks:
     """Return the classes with the highest scores.
 
     Args:
         label_maps: V maps (B, K, h, w) of logits, of the same images seen at different sizes.
+        seen: Their `evidence`.
         count: S.
         least: Score from which on a class is kept.
         temperature: Logits are divided by it.
@@ -65,11 +107,9 @@ def find_peaks(label_maps: Sequence[Tensor], count: int, least: float, temperatu
     scores, classes = scores[:, :count], classes[:, :count]
     chosen = [place.gather(1, classes) for place in places]
     maps, windows = [], []
-    for k, logits in enumerate(label_maps):
-        high, wide = _window(logits, WINDOWS[0])
-        around = F.avg_pool2d(logits, (high, wide), 1, padding=(high // 2, wide // 2), count_include_pad=False)
+    for k, (logits, around) in enumerate(zip(label_maps, seen, strict=True)):
         index = classes[:, :, None, None].expand(-1, -1, *logits.shape[2:])
-        maps.append((around / temperature).softmax(dim=1).gather(1, index))
+        maps.append(around.gather(1, index))
         own = chosen[k * len(WINDOWS) : (k + 1) * len(WINDOWS)]
         boxes = [_boxes(place, _window(logits, share), logits) for place, share in zip(own, WINDOWS, strict=True)]
         windows.append(torch.stack(boxes).mean(dim=0))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pycocotools.mask as mask_utils
 from numpy.typing import NDArray
 
 from build.config import BuildConfig, digest
@@ -17,13 +18,17 @@ from build.models.labeler import LinearHead
 from build.ops.pooling import softmax
 from build.plan import LABELER_FILE, Plan, Stage, Unit
 
-__all__ = ["SCHEMA", "LabelsStage", "aggregate"]
+__all__ = ["SCHEMA", "LabelsStage", "aggregate", "distinct"]
+
+_ELSEWHERE = 0.1  # what a class counts in a region if the label map sees it elsewhere
 
 SCHEMA = pa.schema([
     ("image_id", pa.string()),
     ("labels", pa.list_(pa.int64())),
     ("scores", pa.list_(pa.float32())),
     ("found", pa.bool_()),  # the original label is among the labels before any rule that keeps it; null without one
+    ("kept", pa.list_(pa.int32())),  # positions of the regions that are published
+    ("rejected", pa.int32()),  # number of regions that show nothing with a name
     ("topk_labels", pa.list_(pa.list_(pa.int64()))),  # of each region, best first
     ("topk_scores", pa.list_(pa.list_(pa.float32()))),
 ])  # fmt: skip
@@ -56,7 +61,7 @@ class LabelsStage(Stage):
         if self._head is None:
             self._head = LinearHead.load(self.plan.ledger("labeler").path(LABELER_FILE))
             self._confusable = self._head.confusable(self.plan.config.confusion)
-        columns = ["image_id", "label", "features"]
+        columns = ["image_id", "label", "grid", "counts", "elsewhere", "features"]
         regions = pq.read_table(self.plan.ledger("regions").path(unit.file), columns=columns)
         rows = [self._row(row, self._head) for row in regions.to_pylist()]
         advance(len(rows))
@@ -64,6 +69,8 @@ class LabelsStage(Stage):
         seconds = {"labels": round(time.perf_counter() - start, 3)}
         facts = {
             "seconds": seconds,
+            "regions": sum(len(row["kept"]) for row in rows),
+            "rejected": sum(row["rejected"] for row in rows),
             "labels": sum(len(row["labels"]) for row in rows),
             "labelled": sum(bool(row["labels"]) for row in rows),
             "with_original": sum(row["found"] is not None for row in rows),
@@ -72,22 +79,52 @@ class LabelsStage(Stage):
         return Output(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
 
     def _row(self, row: dict[str, Any], head: LinearHead) -> dict[str, Any]:
-        nothing: dict[str, Any] = {"labels": [], "scores": [], "found": None, "topk_labels": [], "topk_scores": []}
+        nothing: dict[str, Any] = {
+            "labels": [], "scores": [], "found": None, "kept": [], "rejected": 0, "topk_labels": [], "topk_scores": [],
+        }  # fmt: skip
         if row["features"] is None:
             return {"image_id": row["image_id"], **nothing}
         config = self.plan.config
         features = np.frombuffer(row["features"], "<f2").reshape(-1, head.weight.shape[1])
         probabilities = softmax(head.logits(features), config.temperature)
         rankings = [_top(p, config.top_k, self._confusable) for p in probabilities]
-        labels, found = aggregate(rankings[:-1], rankings[-1], probabilities[-1], row["label"], config)
+        named = [k for k, ranking in enumerate(rankings[:-1]) if ranking[0][1] >= config.reject]
+        labels, found = aggregate([rankings[k] for k in named], rankings[-1], probabilities[-1], row["label"], config)
+        for scores, classes in zip(probabilities, row["elsewhere"], strict=False):  # the last row is the whole image
+            scores[classes] *= _ELSEWHERE
+        rankings = [_top(p, config.top_k, self._confusable) for p in probabilities]
+        kept = distinct(row["counts"], row["grid"], rankings[:-1], named, config.merge_iou)
         return {
             "image_id": row["image_id"],
             "labels": [index for index, _ in labels],
             "scores": [score for _, score in labels],
             "found": found,
+            "kept": kept,
+            "rejected": len(rankings) - 1 - len(named),
             "topk_labels": [[index for index, _ in ranking] for ranking in rankings[:-1]],
             "topk_scores": [[score for _, score in ranking] for ranking in rankings[:-1]],
         }
+
+
+def distinct(
+    counts: list[str], grid: list[int], rankings: list[Ranking], named: list[int], merge_iou: float
+) -> list[int]:
+    """Return which of the named regions are published, in order: of those that show the same thing, the best-scored one.
+
+    Args:
+        counts: COCO RLE of each region's mask.
+        grid: (gh, gw) of the masks.
+        rankings: Each region's classes, best first.
+        named: Positions of the regions to choose from.
+        merge_iou: Two regions with the same best class show the same thing if their IoU is at least this.
+    """
+    kept: list[int] = []
+    for k in sorted(named, key=lambda k: -rankings[k][0][1]):
+        same = [{"size": grid, "counts": counts[j].encode()} for j in kept if rankings[j][0][0] == rankings[k][0][0]]
+        one = {"size": grid, "counts": counts[k].encode()}
+        if not same or mask_utils.iou([one], same, [0] * len(same)).max() < merge_iou:
+            kept.append(k)
+    return sorted(kept)
 
 
 def _top(probabilities: NDArray[np.float32], count: int, confusable: NDArray[np.bool_]) -> Ranking:

@@ -62,8 +62,7 @@ class PublishStage(Stage):
 
         def write(path: Path) -> None:
             start = time.perf_counter()
-            counts = self._write(unit, path, advance)
-            facts.update(label_counts=counts, seconds={"publish": round(time.perf_counter() - start, 3)})
+            facts.update(self._write(unit, path, advance), seconds={"publish": round(time.perf_counter() - start, 3)})
 
         return Output(unit.images, facts, write)
 
@@ -84,15 +83,17 @@ class PublishStage(Stage):
     def _shards(self, unit: Unit) -> list[Unit]:
         return [shard for shard in self.plan.shards if shard.start < unit.stop and shard.stop > unit.start]
 
-    def _write(self, unit: Unit, path: Path, advance: Callable[[int], None]) -> dict[str, int]:
+    def _write(self, unit: Unit, path: Path, advance: Callable[[int], None]) -> dict[str, Any]:
         embed = self.plan.config.embed_images
         schema = features(imagenet_classes(), embed_images=embed).arrow_schema
         group = _GROUP_ROWS_IMAGES if embed else _GROUP_ROWS
         label_counts: Counter[str] = Counter()
+        statuses: Counter[str] = Counter()
         with pq.ParquetWriter(path, schema, compression="zstd", write_page_index=True) as writer:
             pending: list[dict[str, Any]] = []
             for row in self._rows(unit):
                 label_counts[str(len(row["labels"]))] += 1
+                statuses[row["status"]] += 1
                 pending.append(row)
                 if len(pending) == group:
                     writer.write_table(pa.Table.from_pylist(pending, schema=schema))
@@ -102,7 +103,8 @@ class PublishStage(Stage):
                 writer.write_table(pa.Table.from_pylist(pending, schema=schema))
                 advance(len(pending))
         assert label_counts.total() == unit.images
-        return dict(sorted(label_counts.items(), key=lambda item: int(item[0])))
+        by_number = dict(sorted(label_counts.items(), key=lambda item: int(item[0])))
+        return {"label_counts": by_number, "statuses": dict(sorted(statuses.items()))}
 
     def _rows(self, unit: Unit) -> Iterator[dict[str, Any]]:
         for shard in self._shards(unit):
@@ -116,6 +118,8 @@ class PublishStage(Stage):
     def _row(self, seen: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
         row = {key: seen[key] for key in ("image_id", "file_name", "label", "height", "width", "status")}
         row["labels"], row["scores"] = named["labels"], named["scores"]
+        if row["status"] == "ok" and not named["kept"]:
+            row["status"] = "no_regions"
         row["regions"] = [
             {
                 "mask": {"size": seen["grid"], "counts": seen["counts"][k]},
@@ -127,7 +131,7 @@ class PublishStage(Stage):
                 "topk_scores": named["topk_scores"][k],
                 "alignment": seen["alignment"][k],
             }
-            for k in range(len(seen["counts"]))
+            for k in named["kept"]
         ]
         if self.plan.config.embed_images:
             path = self.plan.listing.root / seen["file_name"]

@@ -25,7 +25,7 @@ from build.inputs import ImageInput, evenly_spaced
 from build.ledger import Output, read_json, write_json
 from build.models.maps import Maps
 from build.ops.maskcut import maskcut
-from build.ops.peaks import Peaks, find_peaks, grow
+from build.ops.peaks import Peaks, elsewhere, evidence, find_peaks, grow
 from build.ops.pooling import pool, region_weights
 from build.plan import Plan, Stage, Unit, inputs_digest
 from build.progress import console, meter
@@ -47,8 +47,12 @@ SCHEMA = pa.schema([
     ("bbox", pa.list_(pa.list_(pa.float32()))),
     ("area", pa.list_(pa.float32())),
     ("alignment", pa.list_(pa.float32())),  # null without an original label
+    ("elsewhere", pa.list_(pa.list_(pa.int16()))),  # of the region's best classes those whose evidence lies elsewhere
     ("features", pa.binary()),  # (R + 1, D) little-endian float16, the whole image last
 ])  # fmt: skip
+
+
+_LIKELY = 20  # classes of a region that are checked for being seen elsewhere
 
 
 class _Found(NamedTuple):
@@ -58,6 +62,8 @@ class _Found(NamedTuple):
         masks: (B, R, h, w) bool.
         kept: (B, R) bool.
         alignment: (B, R) float32; meaningless without an original label, NaN without a label map.
+        likely: (B, R, C) int64, the classes that the label map gives most in the region.
+        elsewhere: (B, R, C) bool, which of these are seen elsewhere rather than there.
         features: (B, R + 1, D) float16, the whole image last.
         passes: (B,) int64, products that the eigen solver took.
         exact: (B,) int64, cuts for which it fell back to the dense solver.
@@ -66,6 +72,8 @@ class _Found(NamedTuple):
     masks: NDArray[np.bool_]
     kept: NDArray[np.bool_]
     alignment: NDArray[np.float32]
+    likely: NDArray[np.int64]
+    elsewhere: NDArray[np.bool_]
     features: NDArray[np.float16]
     passes: NDArray[np.int64]
     exact: NDArray[np.int64]
@@ -114,7 +122,6 @@ class RegionsStage(Stage):
             rows += future.result()
         facts = {
             "seconds": {name: round(value, 3) for name, value in sorted(clock.seconds.items())},
-            "statuses": dict(sorted(Counter(row["status"] for row in rows).items())),
             "regions": sum(len(row["counts"]) for row in rows),
             "networks": self._forward.credits(),
             "label_maps": dict(sorted(label_maps.items())),
@@ -135,7 +142,8 @@ def _find(maps: Maps, labels: list[int | None], config: BuildConfig) -> _Found:
     cut = maskcut(
         maps.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou
     )
-    peaks = find_peaks(maps.label_maps, config.peaks, config.peak_score, config.temperature)
+    evident = evidence(maps.label_maps, config.temperature)
+    peaks = find_peaks(maps.label_maps, evident, config.peaks, config.peak_score, config.temperature)
     grown = grow(maps.patches, peaks)
     masks = torch.cat((cut.masks, grown), dim=1)
     kept = torch.cat((cut.kept, grown.flatten(2).any(2)), dim=1)
@@ -143,8 +151,18 @@ def _find(maps: Maps, labels: list[int | None], config: BuildConfig) -> _Found:
     probabilities = (logits / config.temperature).softmax(dim=2)
     wanted = torch.tensor([label or 0 for label in labels], device=logits.device)
     alignment = probabilities.gather(2, wanted[:, None, None].expand(-1, logits.shape[1], 1))[..., 0]
+    likely = probabilities.topk(_LIKELY, dim=2).indices
     features = _pooled(maps.features, masks, peaks)
-    values = (masks, kept, alignment, features.half(), cut.passes.sum(1), cut.exact.sum(1))
+    values = (
+        masks,
+        kept,
+        alignment,
+        likely,
+        elsewhere(evident, masks, likely, config.located),
+        features.half(),
+        cut.passes.sum(1),
+        cut.exact.sum(1),
+    )
     return _Found(*(value.cpu().numpy() for value in values))
 
 
@@ -184,6 +202,10 @@ def _regions(found: _Found, k: int, label: int | None) -> dict[str, Any]:
         "bbox": [_bbox(mask) for mask in masks],
         "area": [float(mask.mean()) for mask in masks],
         "alignment": [None if label is None or np.isnan(value) else float(value) for value in found.alignment[k, kept]],
+        "elsewhere": [
+            classes[other].tolist()
+            for classes, other in zip(found.likely[k, kept], found.elsewhere[k, kept], strict=True)
+        ],
         "features": found.features[k, [*kept, -1]].astype("<f2").tobytes(),
     }
 
@@ -197,7 +219,8 @@ def _bbox(mask: NDArray[np.bool_]) -> list[float]:
 
 
 def _row(image: ImageInput, decoded: Decoded, seen: dict[str, Any]) -> dict[str, Any]:
-    nothing: dict[str, Any] = {"grid": None, "counts": [], "bbox": [], "area": [], "alignment": [], "features": None}
+    nothing: dict[str, Any] = {"grid": None, "counts": [], "bbox": [], "area": [], "alignment": [], "elsewhere": [],
+                               "features": None}  # fmt: skip
     height, width = decoded.size or (None, None)
     return {
         "image_id": image.image_id,

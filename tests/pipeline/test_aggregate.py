@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from build.config import BuildConfig
 from build.models.labeler import LinearHead
-from build.stages.labels import _top, aggregate
+from build.stages.labels import _top, aggregate, distinct
+from mlimagenet_data.masks import encode_mask
 
 WHOLE = np.array([0.5, 0.3, 0.1, 0.1], np.float32)
 WHOLE_RANKING = [(0, 0.5), (1, 0.3)]
@@ -154,3 +155,34 @@ def test_confusable_classes_are_those_with_like_weights():
     alike = LinearHead(weight, np.zeros(4, np.float32)).confusable(0.9)
     np.testing.assert_array_equal(alike, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     np.testing.assert_array_equal(LinearHead(weight, np.zeros(4, np.float32)).confusable(1.0), np.eye(4))
+
+
+def encoded(*masks):
+    return [encode_mask(np.array(mask, bool)) for mask in masks]
+
+
+LEFT, MOST, RIGHT = [[1, 1, 0, 0]] * 2, [[1, 1, 1, 0]] * 2, [[0, 0, 1, 1]] * 2  # IoU of the first two: 2/3
+
+
+@pytest.mark.parametrize(
+    ("merge_iou", "classes", "expected"),
+    [
+        (0.6, (3, 3, 3), [1, 2]),  # the better-scored of two that overlap
+        (0.7, (3, 3, 3), [0, 1, 2]),
+        (0.6, (3, 4, 3), [0, 1, 2]),  # other classes
+        (0.0, (3, 3, 3), [1]),
+        (1.1, (3, 3, 3), [0, 1, 2]),
+    ],
+)
+def test_of_regions_that_show_the_same_thing_the_best_is_kept(merge_iou, classes, expected):
+    rankings = [[(index, score)] for index, score in zip(classes, (0.5, 0.8, 0.3), strict=True)]
+    assert distinct(encoded(LEFT, MOST, RIGHT), [2, 4], rankings, [0, 1, 2], merge_iou) == expected
+
+
+def test_two_equal_regions_are_one():
+    assert distinct(encoded(LEFT, LEFT), [2, 4], [[(1, 0.5)], [(1, 0.5)]], [0, 1], 1.0) == [0]
+
+
+def test_only_named_regions_are_published():
+    rankings = [[(1, 0.5)], [(2, 0.01)], [(1, 0.4)]]
+    assert distinct(encoded(LEFT, MOST, RIGHT), [2, 4], rankings, [0, 2], 0.85) == [0, 2]

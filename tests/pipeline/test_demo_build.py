@@ -15,7 +15,7 @@ from build.config import BuildConfig
 from build.demo import PHOTOGRAPHS
 from build.models.embedded import EmbeddedBackbone
 from build.ops.maskcut import maskcut
-from build.ops.peaks import find_peaks, grow
+from build.ops.peaks import evidence, find_peaks, grow
 from build.run import main
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.images import load_image
@@ -66,15 +66,24 @@ def test_stored_masks_are_the_masks_that_were_found(demo):
     config = BuildConfig()
     backbone, scanner = (EmbeddedBackbone(size, torch.device("cpu")) for size in (config.image_size, config.scan_size))
     store = AnnotationStore(demo, "train")
+    proposals, named = (
+        pq.read_table(demo / ".build" / "train" / stage / "00000.parquet").to_pylist()
+        for stage in ("regions", "labels")
+    )
+    assert any(len(row["kept"]) < len(row["topk_labels"]) for row in named)  # some repeat others, or show nothing
     for number, row in enumerate(rows_of(demo)):
         image = load_image(demo / ".build" / "demo" / "train" / row["file_name"])
         maps, again = (network(network.prepare(image)[None]) for network in (backbone, scanner))
         found = maskcut(
             maps.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou,
         )  # fmt: skip
-        peaks = find_peaks([*maps.label_maps, *again.label_maps], config.peaks, config.peak_score, config.temperature)
+        label_maps = [*maps.label_maps, *again.label_maps]
+        seen = evidence(label_maps, config.temperature)
+        peaks = find_peaks(label_maps, seen, config.peaks, config.peak_score, config.temperature)
         grown = grow(maps.patches, peaks)[0]
         masks = torch.cat((found.masks[0, found.kept[0]], grown[grown.flatten(1).any(1)])).numpy()
+        assert len(masks) == len(proposals[number]["counts"])
+        masks = masks[named[number]["kept"]]
         assert len(masks) == len(row["regions"])
         for mask, stored, region in zip(masks, row["regions"], store.record(number).regions, strict=True):
             np.testing.assert_array_equal(coco_mask.decode(stored["mask"]).astype(bool), mask)

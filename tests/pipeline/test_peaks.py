@@ -4,7 +4,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from build.ops.peaks import WINDOWS, find_peaks, grow
+from build.ops.peaks import WINDOWS, elsewhere, evidence, find_peaks, grow
+
+
+def peaks_of(label_maps, count, least, temperature):
+    return find_peaks(label_maps, evidence(label_maps, temperature), count, least, temperature)
 
 
 def slow_scores(label_maps, temperature):
@@ -28,7 +32,7 @@ def slow_scores(label_maps, temperature):
 def test_scores_are_those_of_a_scan_of_all_places(seed, height, width, temperature):
     generator = np.random.default_rng(seed)
     maps = [generator.normal(size=(6, height, width)) * 3, generator.normal(size=(6, 2 * height, 2 * width)) * 3]
-    peaks = find_peaks([torch.from_numpy(m[None]).float() for m in maps], 4, 0.2, temperature)
+    peaks = peaks_of([torch.from_numpy(m[None]).float() for m in maps], 4, 0.2, temperature)
     expected = slow_scores(maps, temperature)
     best = np.sort(expected)[::-1][:4]
     np.testing.assert_allclose(peaks.scores[0], best, rtol=1e-4)
@@ -55,7 +59,7 @@ def two_objects():
 
 def test_a_place_grows_to_the_object_it_lies_on():
     patches, logits, left, right = two_objects()
-    peaks = find_peaks([logits], 4, 0.5, 1.0)
+    peaks = peaks_of([logits], 4, 0.5, 1.0)
     assert peaks.classes[0, :2].tolist() == [5, 2]
     assert peaks.kept[0].tolist() == [True, True, False, False]
     masks = grow(patches, peaks)
@@ -66,7 +70,7 @@ def test_a_place_grows_to_the_object_it_lies_on():
 
 def test_images_of_a_batch_do_not_mix():
     patches, logits, left, right = two_objects()
-    both = find_peaks([torch.cat((logits, logits.flip(3)))], 2, 0.5, 1.0)
+    both = peaks_of([torch.cat((logits, logits.flip(3)))], 2, 0.5, 1.0)
     masks = grow(torch.cat((patches, patches.flip(3))), both)
     assert torch.equal(masks[1, 0], right.flip(1))
     assert torch.equal(masks[1, 1], left.flip(1))
@@ -74,6 +78,42 @@ def test_images_of_a_batch_do_not_mix():
 
 @pytest.mark.parametrize("count", [0, 3])
 def test_maps_without_contrast_give_no_region(count):
-    peaks = find_peaks([torch.zeros(2, 5, 6, 6)], count, 0.0, 1.0)
+    peaks = peaks_of([torch.zeros(2, 5, 6, 6)], count, 0.0, 1.0)
     assert peaks.classes.shape == (2, count)
     assert not grow(torch.ones(2, 4, 6, 6), peaks).any()
+
+
+def slow_elsewhere(seen, mask, index, least):
+    """The words of the docstring, for one image, region and class; masks and maps of one size."""
+    inside = sum(m[index][mask].mean() for m in seen)
+    best = sum(m[index].max() for m in seen)
+    holds = sum(mask.ravel()[m[index].argmax()] for m in seen)
+    return inside < least * best and holds < len(seen) / 2
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10_000), st.integers(2, 6), st.integers(2, 6), st.integers(1, 3), st.floats(0, 1))
+def test_classes_seen_elsewhere_agree_with_the_words(seed, height, width, count, least):
+    generator = np.random.default_rng(seed)
+    seen = [generator.random((5, height, width)).astype(np.float32) for _ in range(count)]
+    masks = generator.random((3, height, width)) < 0.5
+    masks[:, 0, 0] = True
+    classes = np.array([[0, 4], [1, 2], [3, 0]])
+    found = elsewhere(
+        [torch.from_numpy(m)[None] for m in seen], torch.from_numpy(masks)[None], torch.from_numpy(classes)[None], least
+    )
+    for r, k in np.ndindex(classes.shape):
+        assert bool(found[0, r, k]) == slow_elsewhere(seen, masks[r], classes[r, k], least)
+
+
+def test_a_class_is_elsewhere_in_the_region_beside_its_object():
+    _, logits, left, right = two_objects()
+    masks = torch.stack((left, right))[None]
+    classes = torch.tensor([[[2, 5], [2, 5]]])
+    found = elsewhere(evidence([logits], 1.0), masks, classes, 0.5)
+    assert found[0].tolist() == [[False, True], [True, False]]
+
+
+def test_without_a_label_map_no_class_is_elsewhere():
+    masks, classes = torch.ones(1, 2, 4, 4, dtype=torch.bool), torch.zeros(1, 2, 3, dtype=torch.int64)
+    assert not elsewhere([torch.full((1, 5, 1, 1), torch.nan)], masks, classes, 1.0).any()
