@@ -92,10 +92,11 @@ def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
 
 
 def _labeler(facts: dict[str, Any]) -> str:
+    kind = {"linear": "a linear classifier", "mlp": "an MLP"}.get(facts.get("head", ""), "")
     if facts["path"] == "trained":
-        return f"the classifier's head, trained further on {facts['aligned']} aligned regions"
+        return f"{kind} that starts from the classifier's head, trained on {facts['aligned']} aligned regions"
     if facts["path"] == "trained_from_nothing":
-        return f"a linear head on the backbone's features, trained on {facts['aligned']} aligned regions"
+        return f"{kind} on the backbone's features, trained on {facts['aligned']} aligned regions"
     return "the classifier's own head, not trained further (too few aligned regions)"
 
 

@@ -152,6 +152,13 @@ class BuildConfig:
         "Run a timm backbone through torch.compile: some minutes once, then a faster forward on GPUs.",
         stage="regions",
     )
+    feature_variants: int = _option(
+        0, "Versions of each region's features with --patch-dropout of its patches left out, drawn anew for each version and "
+        "kept for the labeler's training.", stage="regions", low=0, high=64
+    )  # fmt: skip
+    patch_dropout: float = _option(
+        0.2, "Share of a region's patches left out of such a version.", stage="regions", low=0, high=0.95
+    )
     num_regions: int = _option(
         3, "MaskCut's rounds N: at most so many regions an image. A round whose mask is empty, too small or a repetition is "
         "dropped.", stage="regions", low=1, high=20
@@ -201,7 +208,24 @@ class BuildConfig:
         low=0,
         high=1,
     )
-    epochs: int = _option(10, "Passes over the aligned regions.", stage="labeler", low=1)
+    head: str = _option(
+        "linear", "The labeler. mlp: two hidden layers with GELU and dropout (the paper's); beside a classifier's head they add "
+        "to it, starting from nothing.", stage="labeler", choices=("linear", "mlp")
+    )  # fmt: skip
+    hidden_size: int = _option(1024, "Width of the MLP's hidden layers.", stage="labeler", low=1, high=65536)
+    dropout: float = _option(0.1, "Share of hidden units dropped in training.", stage="labeler", low=0, high=0.95)
+    epochs: int = _option(10, "Most passes over the aligned regions.", stage="labeler", low=1)
+    held_out: float = _option(
+        0.1, "Share of the images whose regions are not trained on, but decide when training stops, and calibrate the scores.",
+        stage="labeler", low=0, high=0.9
+    )  # fmt: skip
+    patience: int = _option(
+        3, "Training stops after so many epochs without a lower held-out loss.", stage="labeler", low=1
+    )
+    class_balance: float = _option(
+        1.0, "Regions are drawn with weights (their class's number of regions) ** -X. 0: each once an epoch; 1: all classes "
+        "equally often.", stage="labeler", low=0, high=1
+    )  # fmt: skip
     learning_rate: float = _option(1e-4, "AdamW's learning rate.", stage="labeler", low=0, high=10)
     train_batch_size: int = _option(256, "Regions in one training step.", stage="labeler", low=1)
 

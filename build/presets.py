@@ -11,7 +11,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # with is not confirmed, so tau is calibrated. DINOv3's weights have a licence of their own.
     "paper": {
         "backbone": "vit_large_patch16_dinov3.lvd1689m", "image_size": 512, "patch_features": "keys", "num_regions": 4,
-        "calibrate_tau": 512, "region_features": "backbone", "precision": "bf16", "batch_size": 64,
+        "calibrate_tau": 512, "region_features": "backbone", "head": "mlp", "feature_variants": 4,
+        "precision": "bf16", "batch_size": 64,
     },
     # Wang et al., arXiv 2301.11320 (CutLER)
     "cutler": {

@@ -23,6 +23,7 @@ from build.ledger import changed_settings
 from build.manifest import read_manifest
 from build.plan import Plan, make_plan
 from build.presets import PRESETS
+from build.processes import is_first_process, number_of_processes
 from build.progress import console
 from build.stages.labeler import LabelerStage
 from build.stages.labels import LabelsStage
@@ -60,6 +61,8 @@ examples:
   python -m build.run --demo                          eight photographs, about a minute, no download
   python -m build.run --images imagenet --out mlimagenet
   python -m build.run --images photos --unlabelled --sheet 30
+  torchrun --nproc-per-node 4 -m build.run --out mlimagenet --stage labeler --head mlp
+                                                      the labeler trained on four GPUs
   python -m build.run --out mlimagenet --stage labels --label-threshold 0.4
                                                       other labels from the regions found before"""
 
@@ -145,6 +148,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(config: BuildConfig) -> int:
     start = time.perf_counter()
+    if number_of_processes() > 1 and config.stage != "labeler":
+        raise ConfigError(
+            "stage: several processes (torchrun) can train the labeler, and nothing else: pass --stage labeler"
+        )
+    console.quiet = not is_first_process()
     images = str(lay_out_demo(Path(config.out) / ".build" / "demo")) if config.demo else config.images
     plan = make_plan(config, images)
     _greet(plan)

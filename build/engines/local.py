@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from build.plan import Stage
+from build.processes import is_first_process
 from build.progress import console, meter
 
 __all__ = ["StageRun", "run_stage"]
@@ -50,7 +51,8 @@ def run_stage(stage: Stage) -> StageRun:
         with meter(stage.name, sum(unit.images for unit, _ in todo)) as progress:
             for unit, fingerprint in todo:
                 output = stage.compute(unit, progress.advance)
-                ledger.commit(unit.file, fingerprint, settings, output)
+                if is_first_process():
+                    ledger.commit(unit.file, fingerprint, settings, output)
         stage.finish()
     finally:
         stage.close()

@@ -1,110 +1,128 @@
-"""The labeler: a linear head on pooled region features, and its training."""
+"""The labeler: the head that names regions by their pooled features. A linear classifier, an MLP, or the sum of both."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import json
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
-__all__ = ["LinearHead", "train_head"]
+__all__ = ["Labeler"]
 
 
-@dataclass(frozen=True)
-class LinearHead:
-    """A linear classifier of pooled features.
+class Labeler(nn.Module):
+    """A classifier of pooled features.
+
+    Args:
+        dimension: D, of the features.
+        classes: K.
+        linear: Whether there is a linear classifier, zeros at first.
+        hidden: Widths of the MLP's hidden layers, each followed by GELU and dropout; none for no MLP. Beside a linear classifier
+            its last layer starts from zeros, so that the sum starts from the linear one.
+        dropout: Share of the MLP's hidden units that are dropped in training.
 
     Attributes:
-        weight: (K, D) float32.
-        bias: (K,) float32.
+        temperature: What the logits are divided by, so that probabilities are calibrated; 1 until it is fitted.
     """
 
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    def __init__(
+        self, dimension: int, classes: int, *, linear: bool = True, hidden: tuple[int, ...] = (), dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if not linear and not hidden:
+            raise ValueError("a labeler needs a linear classifier or hidden layers")
+        self.config: dict[str, Any] = {
+            "dimension": dimension, "classes": classes, "linear": linear, "hidden": list(hidden), "dropout": dropout,
+        }  # fmt: skip
+        self.temperature = 1.0
+        self.linear = nn.Linear(dimension, classes) if linear else None
+        self.mlp = _mlp((dimension, *hidden), classes, dropout) if hidden else None
+        zeros = self.linear if self.mlp is None else self.mlp[-1] if linear else None
+        for parameter in [*(self.linear.parameters() if self.linear else ()), *(zeros.parameters() if zeros else ())]:
+            nn.init.zeros_(parameter)
 
+    @classmethod
+    def of_classifier(
+        cls,
+        weight: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        *,
+        hidden: tuple[int, ...] = (),
+        dropout: float = 0.0,
+    ) -> Labeler:
+        """Return a labeler that starts as a linear classifier with weight (K, D) and bias (K,)."""
+        out = cls(weight.shape[1], weight.shape[0], hidden=hidden, dropout=dropout)
+        assert out.linear is not None
+        with torch.no_grad():
+            out.linear.weight.copy_(torch.from_numpy(np.array(weight)))
+            out.linear.bias.copy_(torch.from_numpy(np.array(bias)))
+        return out
+
+    @property
+    def dimension(self) -> int:
+        """D, of the features."""
+        return int(self.config["dimension"])
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return int(self.config["classes"])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits (n, K) of features (n, D), not divided by the temperature."""
+        parts = [part(features) for part in (self.linear, self.mlp) if part is not None]
+        return torch.stack(parts).sum(dim=0) if len(parts) > 1 else parts[0]
+
+    @torch.inference_mode()
     def logits(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return (R, K) logits of (R, D) features."""
-        return np.asarray(features.astype(np.float32) @ self.weight.T + self.bias)
+        """Return (n, K) calibrated logits of (n, D) features."""
+        self.eval()
+        device = next(self.parameters()).device
+        values = self(torch.from_numpy(features.astype(np.float32)).to(device)) / self.temperature
+        return np.asarray(values.cpu().numpy())
 
     def confusable(self, least: float) -> NDArray[np.bool_]:
         """Return (K, K) bool: which classes' weights, less their mean, have a cosine of at least `least`."""
-        centred = self.weight - self.weight.mean(axis=0)
+        last: Any = self.linear if self.linear is not None else self.mlp[-1] if self.mlp is not None else None
+        weight = last.weight.detach().cpu().numpy()
+        centred = weight - weight.mean(axis=0)
         unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
         return np.asarray((unit @ unit.T >= least) | np.eye(len(unit), dtype=bool))
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file."""
-        save_file({"weight": np.ascontiguousarray(self.weight), "bias": np.ascontiguousarray(self.bias)}, path)
+        """Write a safetensors file, with the configuration in its metadata."""
+        tensors = {name: value.cpu().contiguous() for name, value in self.state_dict().items()}
+        save_file(tensors, path, metadata={"labeler": json.dumps({**self.config, "temperature": self.temperature})})
 
     @classmethod
-    def load(cls, path: Path) -> LinearHead:
-        """Read a safetensors file."""
-        tensors = load_file(path)
-        return cls(tensors["weight"], tensors["bias"])
+    def load(cls, path: Path) -> Labeler:
+        """Read a safetensors file that `save` wrote.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                config = json.loads((file.metadata() or {})["labeler"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            temperature, hidden = float(config.pop("temperature")), tuple(config.pop("hidden"))
+            out = cls(**config, hidden=hidden)
+            out.load_state_dict(tensors)
+        except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path}: not a labeler's file: {error}") from error
+        out.temperature = temperature
+        return out
 
 
-Shard = tuple[NDArray[np.float32], NDArray[np.int64]]  # features (n, D) and classes (n,)
-
-
-def train_head(
-    start: LinearHead,
-    shards: int,
-    load: Callable[[int], Shard],
-    *,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    seed: int,
-    temperature: float,
-    on_epoch: Callable[[float], None] = lambda loss: None,
-) -> LinearHead:
-    """Train a head further, by cross-entropy of logits / temperature with AdamW.
-
-    Args:
-        start: The weights to start from.
-        shards: Number of shards of training regions; each epoch visits them in a random order, with at most one in memory.
-        load: Returns a shard's features and classes.
-        epochs: Passes over all shards.
-        learning_rate: AdamW's.
-        batch_size: Regions a step; the last step of a shard may have fewer.
-        seed: Of the order of shards and regions. The same seed gives the same head on the same machine.
-        temperature: Logits are divided by it, as when they are read.
-        on_epoch: Called with each epoch's mean loss.
-
-    Raises:
-        FloatingPointError: If the loss is not finite.
-    """
-    generator = np.random.default_rng(seed)
-    head = nn.Linear(start.weight.shape[1], start.weight.shape[0])
-    with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(start.weight))
-        head.bias.copy_(torch.from_numpy(start.bias))
-    optimiser = torch.optim.AdamW(head.parameters(), lr=learning_rate)
-    for _ in range(epochs):
-        losses = []
-        for shard in generator.permutation(shards):
-            features, classes = load(int(shard))
-            order = generator.permutation(len(classes))
-            for rows in _batches(order, batch_size):
-                logits = head(torch.from_numpy(features[rows])) / temperature
-                loss = nn.functional.cross_entropy(logits, torch.from_numpy(classes[rows]))
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                losses.append(loss.item())
-        if not np.isfinite(losses).all():
-            raise FloatingPointError(
-                f"the labeler's loss is not finite at learning rate {learning_rate}; try a lower one"
-            )
-        on_epoch(float(np.mean(losses)))
-    return LinearHead(head.weight.detach().numpy(), head.bias.detach().numpy())
-
-
-def _batches(order: NDArray[np.int64], size: int) -> Iterable[NDArray[np.int64]]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+def _mlp(widths: tuple[int, ...], classes: int, dropout: float) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], classes))

@@ -1,13 +1,17 @@
 """Stage 2, labeler: the head that names regions.
 
-It starts from the backbone's own head, and is trained on the regions that agree with their image's original label (alignment)
-if enough classes have enough of them; otherwise the backbone's head is used as it is.
+It starts from the classifier's own head, and is trained on the regions that agree with their image's original label (alignment)
+if enough classes have enough of them; otherwise the classifier's head is used as it is.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,28 +19,53 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from build.config import ConfigError, digest
+from build.config import BuildConfig, ConfigError, digest
 from build.ledger import Output
 from build.models.embedded import EmbeddedBackbone
-from build.models.labeler import LinearHead, train_head
+from build.models.labeler import Labeler
+from build.models.training import Regions, Training, fit_temperature, train
 from build.plan import LABELER_FILE, Plan, Stage, Unit
+from build.processes import process_group
 from build.progress import console
+from build.stages.forward import pick_device
 from mlimagenet_data.classes import NUM_CLASSES
 
-__all__ = ["LabelerStage", "aligned_regions"]
+__all__ = ["LabelerStage", "aligned_regions", "is_held_out"]
 
 
-def aligned_regions(file: str, dimension: int, alignment: float) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return features (n, D) and classes (n,) of a shard's regions whose alignment is at least `alignment`."""
-    table = pq.read_table(file, columns=["label", "alignment", "features"])
-    features, classes = [np.zeros((0, dimension), np.float32)], []
+def is_held_out(image_id: str, share: float) -> bool:
+    """Return whether an image's regions are held out: all of them or none, whatever else is in the build."""
+    return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "little") < share * 2.0**64
+
+
+def aligned_regions(file: Path, dimension: int, alignment: float, held_out: float) -> Regions:
+    """Return a shard's regions whose alignment is at least `alignment`.
+
+    Args:
+        file: The regions stage's Parquet file.
+        dimension: D, of the features.
+        alignment: Regions of images without an original label have none.
+        held_out: Share of the images that are held out.
+    """
+    table = pq.read_table(file, columns=["image_id", "label", "alignment", "features", "variants"])
+    features, classes, held = [], [], []
     for row in table.to_pylist():
         scores = [-1.0 if score is None else score for score in row["alignment"]]  # null without an original label
         keep = np.flatnonzero(np.array(scores, np.float32) >= alignment)
         if len(keep):
-            features.append(np.frombuffer(row["features"], "<f2").reshape(-1, dimension)[keep].astype(np.float32))
+            features.append(_versions(row, dimension)[keep])
             classes += [row["label"]] * len(keep)
-    return np.concatenate(features), np.array(classes, np.int64)
+            held += [is_held_out(row["image_id"], held_out)] * len(keep)
+    if not features:
+        return Regions(np.zeros((0, 1, dimension), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_))
+    return Regions(np.concatenate(features), np.array(classes, np.int64), np.array(held, np.bool_))
+
+
+def _versions(row: dict[str, Any], dimension: int) -> NDArray[np.float32]:
+    """Return (R, 1 + V, D): the features of an image's regions, and those with patches dropped."""
+    whole = np.frombuffer(row["features"], "<f2").reshape(-1, 1, dimension)[:-1]
+    dropped = np.frombuffer(row["variants"] or b"", "<f2").reshape(len(whole), -1, dimension)
+    return np.concatenate((whole, dropped), axis=1).astype(np.float32)
 
 
 class LabelerStage(Stage):
@@ -49,12 +78,8 @@ class LabelerStage(Stage):
         self._shards = [plan.ledger("regions").path(unit.file) for unit in plan.shards]
 
     def units(self) -> list[Unit]:
-        """One unit: the head."""
+        """One unit: the labeler."""
         return [Unit(LABELER_FILE, 0, len(self.plan.listing.images))]
-
-    def settings(self) -> dict[str, Any]:
-        """Add the temperature, which belongs to the regions stage, but is applied here, too."""
-        return {**super().settings(), "temperature": self.plan.config.temperature}
 
     def fingerprint(self, unit: Unit, settings: dict[str, Any]) -> str:
         """Hash the settings and all regions."""
@@ -64,64 +89,88 @@ class LabelerStage(Stage):
         """Count the aligned regions, choose the path, and train if that is it."""
         start = time.perf_counter()
         config = self.plan.config
-        head = self._start()
-        counts = self._count(head)
+        labeler, path = self._start()
+        counts = self._count(labeler)
         covered = int((counts >= config.labeler_min_regions).sum())
-        needed = int(np.ceil(config.labeler_min_classes * len(head.bias)))
+        needed = int(np.ceil(config.labeler_min_classes * labeler.classes))
         console.print(
-            f"  {counts.sum()} regions have an alignment >= {config.alignment:g}; {covered} of {len(head.bias)} classes have "
+            f"  {counts.sum()} regions have an alignment >= {config.alignment:g}; {covered} of {labeler.classes} classes have "
             f"{config.labeler_min_regions} or more"
         )
-        if head.weight.any():
+        if path == "trained":
             trains = covered >= needed and counts.sum() > 0
-            path = "trained" if trains else "backbone_head"
-            then = "training the head on them" if trains else "the classifier's own head names the regions"
+            then = "training the labeler on them" if trains else "the classifier's own head names the regions"
             console.print(f"  {needed} classes are needed to train the classifier's head further: {then}")
-        else:
-            trains, path = True, "trained_from_nothing"
-            if not counts.sum():
-                raise ConfigError(
-                    f"region_features: no region has an alignment of at least {config.alignment:g}, so no head can be trained "
-                    f"on the features of {config.backbone}; try --region-features classifier, or a lower --alignment"
-                )
-            console.print(
-                f"  training a head on {config.backbone}'s features; classes without a region are never named"
+            if not trains:
+                path = "backbone_head"
+                labeler, _ = self._start(hidden=())
+        elif not counts.sum():
+            raise ConfigError(
+                f"region_features: no region has an alignment of at least {config.alignment:g}, so no labeler can be trained "
+                f"on the features of {config.backbone}; try --region-features classifier, or a lower --alignment"
             )
-        if trains:
-            head = self._train(head)
+        else:
+            console.print(
+                f"  training a labeler on {config.backbone}'s features; classes without a region are never named"
+            )
+        facts = {"path": path, "aligned": int(counts.sum()), "covered": covered, "needed": needed}
+        if path != "backbone_head":
+            facts.update(self._train(labeler))
         advance(unit.images)
         seconds = {"labeler": round(time.perf_counter() - start, 3)}
-        facts = {"path": path, "aligned": int(counts.sum()), "covered": covered, "needed": needed, "seconds": seconds}
-        return Output(len(head.bias), facts, head.save)
+        return Output(labeler.classes, {**facts, "seconds": seconds}, labeler.save)
 
-    def _start(self) -> LinearHead:
-        """Return the classifier's head, or zeros if the regions' features are not the classifier's."""
+    def _start(self, hidden: tuple[int, ...] | None = None) -> tuple[Labeler, str]:
+        """Return the labeler to start from: the classifier's head, or an untrained one for features of another network."""
         config = self.plan.config
-        if not config.names_by_backbone:
-            return LinearHead(*EmbeddedBackbone(config.label_map_size, torch.device("cpu")).head)
-        entries = [self.plan.entry("regions", shard.file) for shard in self.plan.shards]
-        dimension = max(entry.facts["dimension"] for entry in entries)
-        return LinearHead(np.zeros((NUM_CLASSES, dimension), np.float32), np.zeros(NUM_CLASSES, np.float32))
+        if hidden is None:
+            hidden = (config.hidden_size,) * 2 if config.head == "mlp" else ()
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            if not config.names_by_backbone:
+                weight, bias = EmbeddedBackbone(config.label_map_size, torch.device("cpu")).head
+                return Labeler.of_classifier(weight, bias, hidden=hidden, dropout=config.dropout), "trained"
+            entries = [self.plan.entry("regions", shard.file) for shard in self.plan.shards]
+            dimension = max(entry.facts["dimension"] for entry in entries)
+            labeler = Labeler(dimension, NUM_CLASSES, linear=not hidden, hidden=hidden, dropout=config.dropout)
+            return labeler, "trained_from_nothing"
 
-    def _load(self, shard: int, dimension: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        return aligned_regions(str(self._shards[shard]), dimension, self.plan.config.alignment)
+    def _load(self, shard: int, dimension: int) -> Regions:
+        config = self.plan.config
+        return aligned_regions(self._shards[shard], dimension, config.alignment, config.held_out)
 
-    def _count(self, head: LinearHead) -> NDArray[np.int64]:
-        counts = np.zeros(len(head.bias), np.int64)
+    def _count(self, labeler: Labeler) -> NDArray[np.int64]:
+        counts = np.zeros(labeler.classes, np.int64)
         for shard in range(len(self._shards)):
-            counts += np.bincount(self._load(shard, head.weight.shape[1])[1], minlength=len(counts))
+            counts += np.bincount(self._load(shard, labeler.dimension).classes, minlength=len(counts))
         return counts
 
-    def _train(self, head: LinearHead) -> LinearHead:
+    def _train(self, labeler: Labeler) -> dict[str, Any]:
+        """Train a labeler in place, and return the facts to report."""
         config = self.plan.config
-        return train_head(
-            head,
-            len(self._shards),
-            lambda shard: self._load(shard, head.weight.shape[1]),
-            epochs=config.epochs,
-            learning_rate=config.learning_rate,
-            batch_size=config.train_batch_size,
-            seed=config.seed,
-            temperature=config.temperature,
-            on_epoch=lambda loss: console.print(f"  mean loss {loss:.4f}"),
-        )
+        load = partial(self._load, dimension=labeler.dimension)
+        with process_group(pick_device(config.device)) as device:
+            history = train(labeler.to(device), len(self._shards), load, _training(config), _print_epoch)
+        calibration = fit_temperature(labeler, len(self._shards), load)
+        if calibration:
+            before, after = calibration["calibration_error"]
+            console.print(
+                f"  took epoch {history.best_epoch}: {100 * history.held_out_accuracy:.1f}% of the held-out regions right; "
+                f"temperature {labeler.temperature:.2f}, calibration error {before:.3f} before, {after:.3f} after"
+            )
+        else:
+            console.print("  too few regions are held out: no early stopping, no calibration")
+        known = {key: round(value, 4) for key, value in history._asdict().items() if not math.isnan(value)}
+        return {"head": config.head, **known, **calibration}
+
+
+def _training(config: BuildConfig) -> Training:
+    return Training(
+        epochs=config.epochs, learning_rate=config.learning_rate, batch_size=config.train_batch_size,
+        balance=config.class_balance, patience=config.patience, seed=config.seed,
+    )  # fmt: skip
+
+
+def _print_epoch(epoch: int, loss: float, held_out: float) -> None:
+    text = "" if math.isnan(held_out) else f", held out {held_out:.4f}"
+    console.print(f"  epoch {epoch}: mean loss {loss:.4f}{text}")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from build.config import BuildConfig, digest
 from build.ledger import Output
-from build.models.labeler import LinearHead
+from build.models.labeler import Labeler
 from build.ops.pooling import softmax
 from build.plan import LABELER_FILE, Plan, Stage, Unit
 
@@ -43,7 +43,7 @@ class LabelsStage(Stage):
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
-        self._head: LinearHead | None = None
+        self._head: Labeler | None = None
         self._confusable: NDArray[np.bool_] = np.zeros((0, 0), np.bool_)
 
     def settings(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class LabelsStage(Stage):
         """Label the images of one shard."""
         start = time.perf_counter()
         if self._head is None:
-            self._head = LinearHead.load(self.plan.ledger("labeler").path(LABELER_FILE))
+            self._head = Labeler.load(self.plan.ledger("labeler").path(LABELER_FILE))
             self._confusable = self._head.confusable(self.plan.config.confusion)
         columns = ["image_id", "label", "grid", "counts", "elsewhere", "features"]
         regions = pq.read_table(self.plan.ledger("regions").path(unit.file), columns=columns)
@@ -78,14 +78,14 @@ class LabelsStage(Stage):
         }
         return Output(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
 
-    def _row(self, row: dict[str, Any], head: LinearHead) -> dict[str, Any]:
+    def _row(self, row: dict[str, Any], head: Labeler) -> dict[str, Any]:
         nothing: dict[str, Any] = {
             "labels": [], "scores": [], "found": None, "kept": [], "rejected": 0, "topk_labels": [], "topk_scores": [],
         }  # fmt: skip
         if row["features"] is None:
             return {"image_id": row["image_id"], **nothing}
         config = self.plan.config
-        features = np.frombuffer(row["features"], "<f2").reshape(-1, head.weight.shape[1])
+        features = np.frombuffer(row["features"], "<f2").reshape(-1, head.dimension)
         probabilities = softmax(head.logits(features), config.temperature)
         rankings = [_top(p, config.top_k, self._confusable) for p in probabilities]
         named = [k for k, ranking in enumerate(rankings[:-1]) if ranking[0][1] >= config.reject]

@@ -108,7 +108,8 @@ class PublishStage(Stage):
 
     def _rows(self, unit: Unit) -> Iterator[dict[str, Any]]:
         for shard in self._shards(unit):
-            regions = pq.read_table(self.plan.ledger("regions").path(shard.file)).drop_columns("features").to_pylist()
+            table = pq.read_table(self.plan.ledger("regions").path(shard.file))
+            regions = table.drop_columns(["features", "variants"]).to_pylist()
             labels = pq.read_table(self.plan.ledger("labels").path(shard.file)).to_pylist()
             for offset, (seen, named) in enumerate(zip(regions, labels, strict=True)):
                 assert seen["image_id"] == named["image_id"]

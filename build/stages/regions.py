@@ -49,6 +49,7 @@ SCHEMA = pa.schema([
     ("alignment", pa.list_(pa.float32())),  # null without an original label
     ("elsewhere", pa.list_(pa.list_(pa.int16()))),  # of the region's best classes those whose evidence lies elsewhere
     ("features", pa.binary()),  # (R + 1, D) little-endian float16, the whole image last
+    ("variants", pa.binary()),  # (R, V, D), likewise, the regions' features with patches dropped
 ])  # fmt: skip
 
 
@@ -65,6 +66,7 @@ class _Found(NamedTuple):
         likely: (B, R, C) int64, the classes that the label map gives most in the region.
         elsewhere: (B, R, C) bool, which of these are seen elsewhere rather than there.
         features: (B, R + 1, D) float16, the whole image last.
+        variants: (B, R, V, D) float16, with patches dropped.
         passes: (B,) int64, products that the eigen solver took.
         exact: (B,) int64, cuts for which it fell back to the dense solver.
     """
@@ -75,6 +77,7 @@ class _Found(NamedTuple):
     likely: NDArray[np.int64]
     elsewhere: NDArray[np.bool_]
     features: NDArray[np.float16]
+    variants: NDArray[np.float16]
     passes: NDArray[np.int64]
     exact: NDArray[np.int64]
 
@@ -134,11 +137,11 @@ class RegionsStage(Stage):
     def _find(self, seen: Seen) -> _Found | None:
         if seen.maps is None:
             return None
-        return _find(seen.maps, [image.label for image in seen.readable], self.plan.config)
+        return _find(seen.maps, seen.readable, self.plan.config)
 
 
 @torch.inference_mode()
-def _find(maps: Maps, labels: list[int | None], config: BuildConfig) -> _Found:
+def _find(maps: Maps, images: Sequence[ImageInput], config: BuildConfig) -> _Found:
     cut = maskcut(
         maps.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou
     )
@@ -149,10 +152,15 @@ def _find(maps: Maps, labels: list[int | None], config: BuildConfig) -> _Found:
     kept = torch.cat((cut.kept, grown.flatten(2).any(2)), dim=1)
     logits = _pooled(maps.label_maps, masks, peaks)[:, :-1]
     probabilities = (logits / config.temperature).softmax(dim=2)
-    wanted = torch.tensor([label or 0 for label in labels], device=logits.device)
+    wanted = torch.tensor([image.label or 0 for image in images], device=logits.device)
     alignment = probabilities.gather(2, wanted[:, None, None].expand(-1, logits.shape[1], 1))[..., 0]
     likely = probabilities.topk(_LIKELY, dim=2).indices
     features = _pooled(maps.features, masks, peaks)
+    shape = (*masks.shape[:2], config.feature_variants, features.shape[2])
+    thinned = [_thinned(masks, images, k, config.patch_dropout) for k in range(config.feature_variants)]
+    variants = (
+        torch.stack([_pooled(maps.features, m, peaks)[:, :-1] for m in thinned], 2) if thinned else torch.zeros(shape)
+    )
     values = (
         masks,
         kept,
@@ -160,10 +168,22 @@ def _find(maps: Maps, labels: list[int | None], config: BuildConfig) -> _Found:
         likely,
         elsewhere(evident, masks, likely, config.located),
         features.half(),
+        variants.half(),
         cut.passes.sum(1),
         cut.exact.sum(1),
     )
     return _Found(*(value.cpu().numpy() for value in values))
+
+
+def _thinned(masks: torch.Tensor, images: Sequence[ImageInput], version: int, share: float) -> torch.Tensor:
+    """Return (B, R, h, w) masks with a share of their patches left out, always the same ones of an image; never all of them."""
+    kept = []
+    for image, regions in zip(images, masks, strict=True):
+        seed = int(digest([image.image_id, version])[:15], 16)
+        drawn = torch.rand(regions.shape, generator=torch.Generator().manual_seed(seed)) >= share
+        kept.append(drawn.to(masks.device))
+    thinned = masks & torch.stack(kept)
+    return torch.where(thinned.flatten(2).any(2)[..., None, None], thinned, masks)
 
 
 def _pooled(maps: Sequence[torch.Tensor], masks: torch.Tensor, peaks: Peaks) -> torch.Tensor:
@@ -207,6 +227,7 @@ def _regions(found: _Found, k: int, label: int | None) -> dict[str, Any]:
             for classes, other in zip(found.likely[k, kept], found.elsewhere[k, kept], strict=True)
         ],
         "features": found.features[k, [*kept, -1]].astype("<f2").tobytes(),
+        "variants": found.variants[k, kept].astype("<f2").tobytes(),
     }
 
 
@@ -219,8 +240,7 @@ def _bbox(mask: NDArray[np.bool_]) -> list[float]:
 
 
 def _row(image: ImageInput, decoded: Decoded, seen: dict[str, Any]) -> dict[str, Any]:
-    nothing: dict[str, Any] = {"grid": None, "counts": [], "bbox": [], "area": [], "alignment": [], "elsewhere": [],
-                               "features": None}  # fmt: skip
+    nothing: dict[str, Any] = {name: [] for name in ("counts", "bbox", "area", "alignment", "elsewhere")}
     height, width = decoded.size or (None, None)
     return {
         "image_id": image.image_id,

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from build.config import BuildConfig
-from build.models.labeler import LinearHead
+from build.models.labeler import Labeler
 from build.stages.labels import _top, aggregate, distinct
 from mlimagenet_data.masks import encode_mask
 
@@ -152,9 +152,9 @@ def test_a_sum_can_change_the_order_and_never_exceeds_one():
 
 def test_confusable_classes_are_those_with_like_weights():
     weight = np.array([[5.0, 0, 0], [5, 0.5, 0], [-5, 5, 0], [-5, -5, 0]], np.float32)
-    alike = LinearHead(weight, np.zeros(4, np.float32)).confusable(0.9)
+    alike = Labeler.of_classifier(weight, np.zeros(4, np.float32)).confusable(0.9)
     np.testing.assert_array_equal(alike, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-    np.testing.assert_array_equal(LinearHead(weight, np.zeros(4, np.float32)).confusable(1.0), np.eye(4))
+    np.testing.assert_array_equal(Labeler.of_classifier(weight, np.zeros(4, np.float32)).confusable(1.0), np.eye(4))
 
 
 def encoded(*masks):
