@@ -130,6 +130,10 @@ class BuildConfig:
         None, "Folder of ReLabel's published label maps (<wnid>/<stem>.pt), used in place of the embedded network's. Images "
         "without one, or with a damaged one, get no alignment and no grown regions; the manifest counts them.", stage="regions"
     )  # fmt: skip
+    byproducts: str | None = _option(
+        None, "Folder of ImageNet-AB's annotation byproducts (<wnid>/<stem>.xml). The region that an annotator clicked on trains "
+        "the labeler, whatever its alignment; the manifest tells how often the two agree.", stage="regions"
+    )  # fmt: skip
     scan_size: int = _option(
         640, "Pixels a side at which the embedded network looks at the image once more, for smaller objects. 0: not.",
         stage="regions", low=0, high=2048

@@ -71,6 +71,7 @@ def _split(plan: Plan, files: list[str]) -> dict[str, Any]:
         "original_label_found": sum(entry.facts["original_found"] for entry in labels),
         "networks": entries["regions"][0].facts["networks"],
         "label_maps": _sum(entries["regions"], "label_maps"),
+        "byproducts": _sum(entries["regions"], "byproducts"),
         "labeler": labeler,
         "seconds": {stage: _sum(entries[stage], "seconds") for stage in STAGES},
         "regions_bottleneck": bottleneck(_sum(entries["regions"], "seconds")),

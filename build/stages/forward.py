@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import adaptive_avg_pool2d
 
+from build.byproducts import ByproductError, Click, read_clicks
 from build.config import BuildConfig, ConfigError
 from build.inputs import ImageInput
 from build.models.embedded import EmbeddedBackbone
@@ -75,6 +76,8 @@ class Decoded(NamedTuple):
     reason: str | None
     label_map: torch.Tensor | None = None  # dense (K, h, w), where label maps are read from files
     label_map_status: str = "computed"  # or `ok`, `missing`, `damaged`
+    clicks: tuple[Click, ...] = ()  # of the image's annotators, where byproducts are read
+    byproduct_status: str | None = None  # `ok`, `missing`, `damaged`; None where none are read
 
 
 class Seen(NamedTuple):
@@ -90,6 +93,14 @@ class Seen(NamedTuple):
         return [image for image, decoded in zip(self.images, self.decoded, strict=True) if decoded.tensors]
 
 
+def _folder(config: BuildConfig, option: str) -> Path | None:
+    """Return the folder that an option names, None if it names none."""
+    named = getattr(config, option)
+    if named is not None and not Path(named).is_dir():
+        raise ConfigError(f"{option}: {named} is not a folder")
+    return None if named is None else Path(named)
+
+
 class Forward:
     """Runs the backbone, and the embedded classifier at the sizes of the label maps, on batches of image files."""
 
@@ -97,12 +108,11 @@ class Forward:
         self._config = config
         self.device = pick_device(config.device)
         own = config.backbone == "embedded"
-        self._label_maps = Path(config.label_maps) if config.label_maps else None
-        if self._label_maps is not None and not self._label_maps.is_dir():
-            raise ConfigError(f"label_maps: {self._label_maps} is not a folder")
+        self._label_maps = _folder(config, "label_maps")
         sizes = ([] if own else [config.label_map_size]) + ([config.scan_size] if config.scan_size else [])
         if self._label_maps is not None and config.names_by_backbone:
             sizes = []  # nothing of the embedded network is asked for
+        self._byproducts = _folder(config, "byproducts")
         self._networks: list[Backbone] = [
             make_backbone(config),
             *(EmbeddedBackbone(size, self.device) for size in sizes),
@@ -139,12 +149,25 @@ class Forward:
         except ImageError as error:
             return Decoded((), None, error.status, str(error))
         tensors, size = tuple(network.prepare(image) for network in self._networks), (image.height, image.width)
+        label_map, label_map_status = self._label_map(listed)
+        clicks, byproduct_status = self._clicks(listed)
+        return Decoded(tensors, size, "ok", None, label_map, label_map_status, clicks, byproduct_status)
+
+    def _label_map(self, listed: ImageInput) -> tuple[torch.Tensor | None, str]:
         if self._label_maps is None:
-            return Decoded(tensors, size, "ok", None)
+            return None, "computed"
         try:
-            return Decoded(tensors, size, "ok", None, densify(read_label_map(self._label_maps, listed.image_id)), "ok")
+            return densify(read_label_map(self._label_maps, listed.image_id)), "ok"
         except LabelMapError as error:
-            return Decoded(tensors, size, "ok", None, None, error.status)
+            return None, error.status
+
+    def _clicks(self, listed: ImageInput) -> tuple[tuple[Click, ...], str | None]:
+        if self._byproducts is None or listed.label is None:
+            return (), None
+        try:
+            return tuple(read_clicks(self._byproducts, listed.image_id)), "ok"
+        except ByproductError as error:
+            return (), error.status
 
     def _see(self, decoded: Sequence[Decoded]) -> Maps | None:
         readable = [d.tensors for d in decoded if d.tensors]

@@ -39,7 +39,7 @@ def is_held_out(image_id: str, share: float) -> bool:
 
 
 def aligned_regions(file: Path, dimension: int, alignment: float, held_out: float) -> Regions:
-    """Return a shard's regions whose alignment is at least `alignment`.
+    """Return a shard's regions that were clicked on, or whose alignment is at least `alignment`.
 
     Args:
         file: The regions stage's Parquet file.
@@ -47,11 +47,11 @@ def aligned_regions(file: Path, dimension: int, alignment: float, held_out: floa
         alignment: Regions of images without an original label have none.
         held_out: Share of the images that are held out.
     """
-    table = pq.read_table(file, columns=["image_id", "label", "alignment", "features", "variants"])
+    table = pq.read_table(file, columns=["image_id", "label", "alignment", "clicked", "features", "variants"])
     features, classes, held = [], [], []
     for row in table.to_pylist():
         scores = [-1.0 if score is None else score for score in row["alignment"]]  # null without an original label
-        keep = np.flatnonzero(np.array(scores, np.float32) >= alignment)
+        keep = np.flatnonzero((np.array(scores, np.float32) >= alignment) | np.array(row["clicked"], bool))
         if len(keep):
             features.append(_versions(row, dimension)[keep])
             classes += [row["label"]] * len(keep)
@@ -113,7 +113,9 @@ class LabelerStage(Stage):
             console.print(
                 f"  training a labeler on {config.backbone}'s features; classes without a region are never named"
             )
-        facts = {"path": path, "aligned": int(counts.sum()), "covered": covered, "needed": needed}
+        facts: dict[str, Any] = {"path": path, "aligned": int(counts.sum()), "covered": covered, "needed": needed}
+        if config.byproducts:
+            facts["clicks"] = self._clicks()
         if path != "backbone_head":
             facts.update(self._train(labeler))
         advance(unit.images)
@@ -143,6 +145,22 @@ class LabelerStage(Stage):
         counts = np.zeros(labeler.classes, np.int64)
         for shard in range(len(self._shards)):
             counts += np.bincount(self._load(shard, labeler.dimension).classes, minlength=len(counts))
+        return counts
+
+    def _clicks(self) -> dict[str, int]:
+        """Count how clicks and alignment agree, over the regions of images with a click in one of them."""
+        counts = {"clicked": 0, "clicked_and_aligned": 0, "aligned_only": 0}
+        for shard in self._shards:
+            for row in pq.read_table(shard, columns=["alignment", "clicked"]).to_pylist():
+                if not any(row["clicked"]):
+                    continue
+                for score, clicked in zip(row["alignment"], row["clicked"], strict=True):
+                    aligned = score is not None and score >= self.plan.config.alignment
+                    counts["clicked"] += clicked
+                    counts["clicked_and_aligned"] += clicked and aligned
+                    counts["aligned_only"] += aligned and not clicked
+        clicked, both, others = counts.values()
+        console.print(f"  {clicked} regions were clicked on, {both} of them are aligned; {others} others are aligned")
         return counts
 
     def _train(self, labeler: Labeler) -> dict[str, Any]:

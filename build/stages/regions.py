@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
+from build.byproducts import Click
 from build.calibrate import choose_tau, stability
 from build.config import BuildConfig, ConfigError, digest
 from build.inputs import ImageInput, evenly_spaced
@@ -32,7 +33,7 @@ from build.progress import console, meter
 from build.stages.forward import Clock, Decoded, Forward, Seen
 from mlimagenet_data.masks import encode_mask
 
-__all__ = ["SCHEMA", "RegionsStage", "with_tau"]
+__all__ = ["SCHEMA", "RegionsStage", "clicked_regions", "with_tau"]
 
 SCHEMA = pa.schema([
     ("image_id", pa.string()),
@@ -47,6 +48,7 @@ SCHEMA = pa.schema([
     ("bbox", pa.list_(pa.list_(pa.float32()))),
     ("area", pa.list_(pa.float32())),
     ("alignment", pa.list_(pa.float32())),  # null without an original label
+    ("clicked", pa.list_(pa.bool_())),  # by an annotator; null without byproducts
     ("elsewhere", pa.list_(pa.list_(pa.int16()))),  # of the region's best classes those whose evidence lies elsewhere
     ("features", pa.binary()),  # (R + 1, D) little-endian float16, the whole image last
     ("variants", pa.binary()),  # (R, V, D), likewise, the regions' features with patches dropped
@@ -109,10 +111,12 @@ class RegionsStage(Stage):
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
         """Compute a shard. Decoding the next batches, and making rows of the last one, go on beside the device's work."""
         self._forward = self._forward or Forward(self.plan.config)
-        clock, rows, label_maps, solver, dimension = Clock(), [], Counter[str](), Counter[str](), 0
+        clock, rows, dimension = Clock(), [], 0
+        label_maps, byproducts, solver = Counter[str](), Counter[str](), Counter[str]()
         making: deque[Future[list[dict[str, Any]]]] = deque()
         for seen in self._forward.batches(self.plan.images(unit), self.plan.listing.root, clock):
             label_maps.update(d.label_map_status for d in seen.decoded if d.tensors)
+            byproducts.update(d.byproduct_status for d in seen.decoded if d.byproduct_status)
             found = clock.timed("cut", self._find, seen)
             if found is not None:
                 dimension = found.features.shape[2]
@@ -128,6 +132,7 @@ class RegionsStage(Stage):
             "regions": sum(len(row["counts"]) for row in rows),
             "networks": self._forward.credits(),
             "label_maps": dict(sorted(label_maps.items())),
+            "byproducts": dict(sorted(byproducts.items())),
             "dimension": dimension,
             "solver": dict(solver),
         }
@@ -207,21 +212,23 @@ def _rows(images: list[ImageInput], decoded: list[Decoded], found: _Found | None
     for image, d in zip(images, decoded, strict=True):
         seen: dict[str, Any] = {}
         if d.tensors and found is not None:
-            seen, k = _regions(found, k, image.label), k + 1
+            seen, k = _regions(found, k, image.label, d), k + 1
         rows.append(_row(image, d, seen))
     return rows
 
 
-def _regions(found: _Found, k: int, label: int | None) -> dict[str, Any]:
+def _regions(found: _Found, k: int, label: int | None, decoded: Decoded) -> dict[str, Any]:
     kept = np.flatnonzero(found.kept[k])
     masks = found.masks[k, kept]
+    alignment = found.alignment[k, kept]
     return {
         "status": "ok" if len(masks) else "no_regions",
         "grid": list(masks.shape[1:]),
         "counts": [encode_mask(mask) for mask in masks],
         "bbox": [_bbox(mask) for mask in masks],
         "area": [float(mask.mean()) for mask in masks],
-        "alignment": [None if label is None or np.isnan(value) else float(value) for value in found.alignment[k, kept]],
+        "alignment": [None if label is None or np.isnan(value) else float(value) for value in alignment],
+        "clicked": _clicked(masks, alignment, decoded),
         "elsewhere": [
             classes[other].tolist()
             for classes, other in zip(found.likely[k, kept], found.elsewhere[k, kept], strict=True)
@@ -229,6 +236,29 @@ def _regions(found: _Found, k: int, label: int | None) -> dict[str, Any]:
         "features": found.features[k, [*kept, -1]].astype("<f2").tobytes(),
         "variants": found.variants[k, kept].astype("<f2").tobytes(),
     }
+
+
+def _clicked(masks: NDArray[np.bool_], alignment: NDArray[np.float32], decoded: Decoded) -> list[bool | None]:
+    if decoded.byproduct_status is None:
+        return [None] * len(masks)
+    return list(clicked_regions(masks, alignment, decoded.clicks).tolist())
+
+
+def clicked_regions(
+    masks: NDArray[np.bool_], alignment: NDArray[np.float32], clicks: Sequence[Click]
+) -> NDArray[np.bool_]:
+    """Return which of (R, h, w) masks were clicked on: for each click, of the regions it lies in, the best aligned one.
+
+    Without a label map (alignment NaN) the smallest one is taken.
+    """
+    out = np.zeros(len(masks), bool)
+    height, width = masks.shape[1:]
+    for x, y in clicks:
+        under = np.flatnonzero(masks[:, min(int(y * height), height - 1), min(int(x * width), width - 1)])
+        if len(under):
+            order = np.lexsort((masks[under].mean(axis=(1, 2)), -np.nan_to_num(alignment[under], nan=0.0)))
+            out[under[order[0]]] = True
+    return out
 
 
 def _bbox(mask: NDArray[np.bool_]) -> list[float]:
@@ -240,7 +270,7 @@ def _bbox(mask: NDArray[np.bool_]) -> list[float]:
 
 
 def _row(image: ImageInput, decoded: Decoded, seen: dict[str, Any]) -> dict[str, Any]:
-    nothing: dict[str, Any] = {name: [] for name in ("counts", "bbox", "area", "alignment", "elsewhere")}
+    nothing: dict[str, Any] = {name: [] for name in ("counts", "bbox", "area", "alignment", "clicked", "elsewhere")}
     height, width = decoded.size or (None, None)
     return {
         "image_id": image.image_id,

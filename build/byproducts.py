@@ -1,0 +1,72 @@
+"""Reads ImageNet-AB: where the annotators of a second annotation of ImageNet clicked on the objects of a class.
+
+Han et al., "Neglected Free Lunch - Learning Image Classifiers Using Annotation Byproducts", arXiv 2303.17595. A file
+`<wnid>/<stem>.xml` holds a `metadata` element for each time that the image was shown; where its `selected` is True, its
+`selectedRecord` has the click's x and y, as shares of the image's width and height.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import ElementTree
+from defusedxml.common import DefusedXmlException
+
+__all__ = ["ByproductError", "Click", "read_clicks"]
+
+Click = tuple[float, float]  # (x, y), shares of width and height in [0, 1]
+
+_LARGEST = 4_000_000  # bytes of a file; mouse traces make up most of one
+_MOST = 1000  # clicks
+
+
+class ByproductError(ValueError):
+    """A file that cannot be used.
+
+    Attributes:
+        status: `missing` or `damaged`.
+    """
+
+    def __init__(self, message: str, *, status: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def read_clicks(folder: Path, image_id: str) -> list[Click]:
+    """Return the clicks on an image, none if nobody selected it.
+
+    Raises:
+        ByproductError: If there is no such file, it is larger than 4 MB, no XML, declares entities, or has a click that is not
+            in the image.
+    """
+    path = folder / f"{image_id}.xml"
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise ByproductError(f"{path}: more than {_LARGEST} bytes", status="damaged")
+        root = ElementTree.fromstring(path.read_bytes(), forbid_dtd=True)
+        return [_click(entry) for entry in root.findall("metadata")[:_MOST] if _text(entry, "selected") == "True"]
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ByproductError(f"{path}: no such file", status="missing") from error
+    except (OSError, ParseError, DefusedXmlException, RecursionError) as error:
+        raise ByproductError(f"{path}: {type(error).__name__}: {str(error)[:200]}", status="damaged") from error
+    except ByproductError:
+        raise
+    except ValueError as error:  # from the encoding, or from a number
+        raise ByproductError(f"{path}: {str(error)[:200]}", status="damaged") from error
+
+
+def _text(entry: Element, name: str) -> str:
+    found = entry.find(name)
+    return "" if found is None else (found.text or "").strip()
+
+
+def _click(entry: Element) -> Click:
+    record = entry.find("selectedRecord")
+    if record is None:
+        raise ValueError("a selected entry without selectedRecord")
+    x, y = (float(_text(record, name)) for name in ("x", "y"))
+    if not (math.isfinite(x) and math.isfinite(y) and 0 <= x <= 1 and 0 <= y <= 1):
+        raise ValueError(f"selectedRecord: ({x}, {y}) is not in the image, whose coordinates are 0 to 1")
+    return x, y
