@@ -145,6 +145,11 @@ class BuildConfig:
     peak_score: float = _option(
         0.04, "Probability that a class must reach somewhere in the label map to get a region.", stage="regions", low=0, high=1
     )  # fmt: skip
+    second_look: str = _option(
+        "none", "crop: the embedded network sees each region's box once more, by itself at 224 pixels, and half of the region's "
+        "features are what it sees there. masked: likewise, with other pixels greyed out.",
+        stage="regions", choices=("none", "crop", "masked")
+    )  # fmt: skip
     precision: str = _option(
         "fp32",
         "Of a timm backbone's forward: bf16 and fp16 are autocast.",
@@ -262,6 +267,8 @@ class BuildConfig:
     def __post_init__(self) -> None:
         for option in fields(self):
             _check(option, getattr(self, option.name))
+        if self.second_look != "none" and self.names_by_backbone:
+            raise ConfigError("second_look: only the embedded network looks again; use --region-features classifier")
         if not self.split or not self.split.replace("_", "").isalnum():
             raise ConfigError(f"split: {self.split!r}; letters, digits and _ only, since it becomes part of file names")
 

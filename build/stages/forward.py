@@ -22,6 +22,7 @@ from build.inputs import ImageInput
 from build.models.embedded import EmbeddedBackbone
 from build.models.maps import Backbone, Maps
 from build.models.timm_backbone import TimmBackbone
+from build.ops.crops import crops
 from build.relabel import LabelMapError, densify, read_label_map
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import ImageError
@@ -30,6 +31,7 @@ from mlimagenet_data.images import load_image
 __all__ = ["Clock", "Decoded", "Forward", "Seen", "make_backbone", "pick_device"]
 
 _AHEAD = 2  # batches decoded ahead of the network
+_CROP_SIZE, _CROP_CONTEXT = 224, 0.2  # of a second look
 
 
 def pick_device(name: str) -> torch.device:
@@ -86,6 +88,7 @@ class Seen(NamedTuple):
     images: Sequence[ImageInput]
     decoded: Sequence[Decoded]
     maps: Maps | None
+    pixels: torch.Tensor | None = None  # (B, 3, S, S), what the last network saw
 
     @property
     def readable(self) -> list[ImageInput]:
@@ -140,8 +143,23 @@ class Forward:
                 ahead.append((batch, futures))
             batch, futures = ahead.popleft()
             decoded = clock.timed("wait for decoding", lambda futures=futures: [f.result() for f in futures])
-            maps = clock.timed("forward", self._see, decoded)
-            yield Seen(batch, decoded, maps)
+            maps, pixels = clock.timed("forward", self._see, decoded)
+            yield Seen(batch, decoded, maps, pixels)
+
+    def look_again(self, seen: Seen, masks: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """Return what the embedded network sees in the chosen regions' boxes: (n, D), image by image; see `build.ops.crops`."""
+        assert seen.pixels is not None
+        masked = self._config.second_look == "masked"
+        network = self._networks[-1]
+        found = [torch.zeros((0, seen.maps.features[0].shape[1] if seen.maps else 0), device=self.device)]
+        for k in range(len(masks)):  # an image at a time, so that a batch's regions do not fill the memory
+            one = slice(k, k + 1)
+            if chosen[k].any():
+                cut = crops(
+                    seen.pixels[one], masks[one], chosen[one], size=_CROP_SIZE, context=_CROP_CONTEXT, masked=masked
+                )
+                found.append(network(cut).features[0].mean(dim=(2, 3)))
+        return torch.cat(found)
 
     def _decode(self, root: Path, listed: ImageInput) -> Decoded:
         try:
@@ -169,10 +187,10 @@ class Forward:
         except ByproductError as error:
             return (), error.status
 
-    def _see(self, decoded: Sequence[Decoded]) -> Maps | None:
+    def _see(self, decoded: Sequence[Decoded]) -> tuple[Maps | None, torch.Tensor | None]:
         readable = [d.tensors for d in decoded if d.tensors]
         if not readable:
-            return None
+            return None, None
         batches = [self._to_device(torch.stack(tensors)) for tensors in zip(*readable, strict=True)]
         seen = [network(batch) for network, batch in zip(self._networks, batches, strict=True)]
         self._synchronise()
@@ -181,8 +199,10 @@ class Forward:
         else:
             features = tuple(f for maps in seen if maps.label_maps for f in maps.features)
         if self._label_maps is not None:
-            return Maps(seen[0].patches, features, (self._read_maps(decoded),))
-        return Maps(seen[0].patches, features, tuple(m for maps in seen for m in maps.label_maps))
+            label_maps: tuple[torch.Tensor, ...] = (self._read_maps(decoded),)
+        else:
+            label_maps = tuple(m for maps in seen for m in maps.label_maps)
+        return Maps(seen[0].patches, features, label_maps), batches[-1]
 
     def _read_maps(self, decoded: Sequence[Decoded]) -> torch.Tensor:
         """Return the files' maps, (B, K, h, w): NaN for images without one, area means for maps of another size."""

@@ -142,11 +142,18 @@ class RegionsStage(Stage):
     def _find(self, seen: Seen) -> _Found | None:
         if seen.maps is None:
             return None
-        return _find(seen.maps, seen.readable, self.plan.config)
+        found, masks, kept = _find(seen.maps, seen.readable, self.plan.config)
+        if self.plan.config.second_look == "none":
+            return found
+        assert self._forward is not None
+        with torch.inference_mode():
+            again = self._forward.look_again(seen, masks, kept).cpu().numpy()
+        found.features[:, :-1][found.kept] = (found.features[:, :-1][found.kept] + again) / 2
+        return found
 
 
 @torch.inference_mode()
-def _find(maps: Maps, images: Sequence[ImageInput], config: BuildConfig) -> _Found:
+def _find(maps: Maps, images: Sequence[ImageInput], config: BuildConfig) -> tuple[_Found, torch.Tensor, torch.Tensor]:
     cut = maskcut(
         maps.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou
     )
@@ -177,7 +184,7 @@ def _find(maps: Maps, images: Sequence[ImageInput], config: BuildConfig) -> _Fou
         cut.passes.sum(1),
         cut.exact.sum(1),
     )
-    return _Found(*(value.cpu().numpy() for value in values))
+    return _Found(*(value.cpu().numpy() for value in values)), masks, kept
 
 
 def _thinned(masks: torch.Tensor, images: Sequence[ImageInput], version: int, share: float) -> torch.Tensor:
