@@ -87,6 +87,7 @@ def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
             "drop": "not added where the pipeline did not find it by itself",
         }[config["original"]],
         "statistics": "\n".join([_STATISTICS_HEAD, *(_statistics(name, splits[name]) for name in names)]),
+        "plots": "\n".join(f"![labels, regions and classes of {name}](statistics/{name}.png)" for name in names),
         "statuses": "\n".join(f"- `{name}`: {meaning}." for name, meaning in STATUSES.items()),
     }
 

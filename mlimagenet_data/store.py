@@ -19,7 +19,16 @@ from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
 from mlimagenet_data.index import Index, open_index
 from mlimagenet_data.schema import USABLE_STATUSES
 
-__all__ = ["UNANNOTATED", "AnnotationStore", "MaskStack", "Ranking", "Record", "RegionRecord", "Source"]
+__all__ = [
+    "UNANNOTATED",
+    "AnnotationStore",
+    "MaskStack",
+    "Ranking",
+    "Record",
+    "RegionRecord",
+    "Source",
+    "annotation_files",
+]
 
 Ranking = tuple[tuple[int, float], ...]
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -158,7 +167,7 @@ class AnnotationStore:
     def __init__(self, source: Source, split: str) -> None:
         self.source = source if isinstance(source, str | os.PathLike) else [os.fspath(file) for file in source]
         self.split = split
-        self._index: Index = open_index(_find_files(source, split))
+        self._index: Index = open_index(annotation_files(source, split))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.source, self.split)
@@ -272,7 +281,13 @@ def _stacks(
     )
 
 
-def _find_files(source: Source, split: str) -> list[Path]:
+def annotation_files(source: Source, split: str) -> list[Path]:
+    """Return a split's Parquet files; those of a dataset on the Hub are downloaded.
+
+    Raises:
+        AnnotationsNotFoundError: If the folder, the split or a file is not there.
+        AnnotationError: If a shard is missing.
+    """
     if not isinstance(source, str | os.PathLike):
         files = [Path(file) for file in source]
         if not files:

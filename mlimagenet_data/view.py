@@ -13,10 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.store import Record
 
-__all__ = ["draw_card", "draw_regions", "region_colour", "stretch_mask", "write_sheet"]
+__all__ = ["clearest", "draw_card", "draw_regions", "region_colour", "stretch_mask", "write_sheet"]
 
 _PICTURE = (400, 300)  # the most that a card's picture takes, (width, height)
 _CARD = (800, 324)
+_MOST_REGIONS = 6
 _INK, _SOFT, _PAPER = (24, 24, 27), (100, 100, 108), (255, 255, 255)
 
 
@@ -33,11 +34,18 @@ def stretch_mask(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np
     return np.asarray(mask[rows[:, None], columns[None]])
 
 
+def clearest(record: Record) -> list[int]:
+    """Return the positions of the regions that are worth a look: the six with the best scores, best first."""
+    order = sorted(range(len(record.regions)), key=lambda k: -record.regions[k].score)
+    return order[:_MOST_REGIONS]
+
+
 def draw_regions(image: Image.Image, record: Record) -> Image.Image:
-    """Return a copy of an RGB image with each region tinted, outlined and numbered (1 is the first found)."""
+    """Return a copy of an RGB image with its clearest regions tinted, outlined and numbered (1 is the first found)."""
     pixels = np.asarray(image, np.float32).copy()
     places = []
-    for index, region in enumerate(record.regions):
+    for index in clearest(record):
+        region = record.regions[index]
         mask = stretch_mask(region.mask, image.height, image.width)
         if not mask.any():
             continue
@@ -82,8 +90,9 @@ def draw_card(image: Image.Image, record: Record) -> Image.Image:
     pen.text((left, y), _shorten(record.image_id, 44), fill=_INK, font=_font(15))
     original = "none" if record.label is None else names[record.label]
     pen.text((left, y + 21), f"original label: {original}", fill=_SOFT, font=_font(13))
-    y = _draw_scores(pen, left, y + 48, "labels of the image", [(names[c], s, _INK) for c, s in record.labels[:6]])
-    rows = [(f"{k + 1}  {names[r.label]}", r.score, region_colour(k)) for k, r in enumerate(record.regions[:5])]
+    y = _draw_scores(pen, left, y + 48, "labels of the image", [(names[c], s, _INK) for c, s in record.labels[:5]])
+    shown = [(k, record.regions[k]) for k in clearest(record)]
+    rows = [(f"{k + 1}  {names[r.label]}", r.score, region_colour(k)) for k, r in shown]
     _draw_scores(pen, left, y + 10, "regions", rows)
     return card
 

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from mlimagenet_data.store import AnnotationStore
-from mlimagenet_data.view import draw_card, draw_regions, stretch_mask, write_sheet
+from mlimagenet_data.view import clearest, draw_card, draw_regions, stretch_mask, write_sheet
 from tests.annotated import random_rows, region, row, write_rows
 
 MASK = np.zeros((4, 4), bool)
@@ -42,3 +42,12 @@ def test_a_sheet_has_a_card_an_image(tmp_path):
         assert sheet.size == (1600, 648)
     with pytest.raises(ValueError, match="at least one"):
         write_sheet(tmp_path / "none.png", [])
+
+
+def test_only_the_clearest_regions_are_drawn(tmp_path):
+    elsewhere = ~MASK & (np.arange(4) >= 2)
+    regions = [region(elsewhere, 3, score=0.1), *(region(MASK, 3, score=0.5 + k / 100) for k in range(6))]
+    found = record(tmp_path, row("a", (200, 200), regions))
+    assert clearest(found) == [6, 5, 4, 3, 2, 1]
+    drawn = np.asarray(draw_regions(Image.new("RGB", (200, 200), (128, 128, 128)), found))
+    assert not (drawn[:, 120:] != 128).any()

@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 
 from build.card import write_card
 from build.config import digest
-from build.ledger import Output, write_atomic
+from build.ledger import Output, write_atomic, write_json
 from build.manifest import write_manifest
 from build.plan import Stage, Unit
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.schema import features, shard_name
+from mlimagenet_data.statistics import collect, plot
 
 __all__ = ["PublishStage"]
 
@@ -75,10 +76,17 @@ class PublishStage(Stage):
         for path in (out / "data").glob(f"{self.plan.config.split}-*.parquet"):
             if path.name not in {unit.file for unit in units}:
                 path.unlink()
+        self._write_statistics([out / "data" / unit.file for unit in units])
         manifest = write_manifest(self.plan, [unit.file for unit in units])
         # a split without images can be read with the column, one with images not without
         embed_images = any(split["config"]["publish"]["embed_images"] for split in manifest["splits"].values())
         write_card(out, manifest, imagenet_classes(), embed_images=embed_images)
+
+    def _write_statistics(self, files: list[Path]) -> None:
+        folder, split = Path(self.plan.config.out) / "statistics", self.plan.config.split
+        found = collect(files)
+        write_json(folder / f"{split}.json", found.as_dict())
+        write_atomic(folder / f"{split}.png", lambda path: plot(found, path))
 
     def _shards(self, unit: Unit) -> list[Unit]:
         return [shard for shard in self.plan.shards if shard.start < unit.stop and shard.stop > unit.start]

@@ -121,9 +121,10 @@ def test_the_manifest_tells_how_it_was_made(demo):
     assert str(demo) not in (demo / "build_manifest.json").read_text()
 
 
-def test_nothing_but_the_sheet_holds_pixels(demo):
+def test_nothing_but_the_sheet_holds_the_images(demo):
     published = [path for path in demo.rglob("*") if path.is_file() and ".build" not in path.parts]
-    assert {path.suffix for path in published} == {".parquet", ".md", ".json"}
+    assert {path.suffix for path in published} == {".parquet", ".md", ".json", ".png"}
+    assert [path.name for path in published if path.suffix == ".png"] == ["train.png"]  # a plot
     assert "image" not in pq.read_schema(shard(demo)).names
     with Image.open(f"{demo}-sheet.png") as sheet:
         assert sheet.size == (1600, 4 * 324)
@@ -182,7 +183,7 @@ def test_enough_aligned_regions_train_the_labeler(demo, tmp_path, capsys):
     out = copy_of(demo, tmp_path)
     options = ["--labeler-min-regions", "1", "--labeler-min-classes", "0", "--alignment", "0.05", "--epochs", "2"]
     assert main(["--demo", "--out", str(out), *options]) == 0
-    assert "training the head on them" in capsys.readouterr().out
+    assert "training the labeler on them" in capsys.readouterr().out
     manifest = json.loads((out / "build_manifest.json").read_text())
     assert manifest["splits"]["train"]["labeler"]["path"] == "trained"
     assert rows_of(out) != rows_of(demo)
