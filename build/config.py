@@ -45,9 +45,10 @@ class BuildConfig:
 
     images: str | None = _option(
         None,
-        "The folder to relabel: class folders named by WordNet id (n01440764) or by class index (0 to 999), with any nesting of "
-        "files below; images that lie directly in it have no original label. If it has no class folders but a folder named as "
-        "the split (train), that one is taken.",
+        "What to relabel. A folder: class folders named by WordNet id (n01440764) or by class index (0 to 999), with any nesting "
+        "of files below; images that lie directly in it have no original label. If it has no class folders but a folder named as "
+        "the split (train), that one is taken. Or tar files in WebDataset's form, or Parquet files with the columns image and "
+        "label (a file, or a folder of them); hf:USER/NAME downloads a dataset's Parquet files from the Hub.",
         group="input",
     )
     demo: bool = _option(
@@ -89,6 +90,23 @@ class BuildConfig:
     workers: int = _option(
         0, "Threads that decode images. 0: as many as there are cores. Never changes the result.", low=0
     )
+    engine: str = _option(
+        "local", "local: this machine. ray: all machines of a Ray cluster, which must see images and output under the same paths "
+        "(extra: ray).", choices=("local", "ray")
+    )  # fmt: skip
+    address: str | None = _option(
+        None, "The Ray cluster's, such as auto or ray://host:10001. Without it, one is started here."
+    )
+    processes: int = _option(
+        0, "Workers of the stages regions and labels, each with a device and its own copy of the networks. 0: one for each CUDA "
+        "device, or with --engine ray one for each GPU (or CPU) of the cluster.", low=0, high=10_000
+    )  # fmt: skip
+    attempts: int = _option(3, "How often workers try a unit before it is given up.", low=1)
+    unit_timeout: float = _option(
+        0.0,
+        "Seconds after which a worker that has not finished a unit is taken to hang, and replaced. 0: never.",
+        low=0,
+    )
     batch_size: int = _option(
         8, "Images in one forward and one cut. Changes results by no more than float rounding does.", low=1
     )
@@ -96,6 +114,11 @@ class BuildConfig:
         256, "Images in one shard of intermediate results, the unit of work that a resumed run skips or does again.",
         stage="regions", group="run", low=1
     )  # fmt: skip
+    num_shards: int = _option(
+        1, "Do a stage in so many parts, each a run of its own, anywhere (a SLURM array); with --stage regions or --stage labels "
+        "and --shard-index.", low=1, high=100_000
+    )  # fmt: skip
+    shard_index: int = _option(0, "The part to do: 0 to --num-shards - 1.", low=0)
     seed: int = _option(0, "Seed of the labeler's training.", stage="labeler", group="run", low=0)
 
     backbone: str = _option(
@@ -267,6 +290,12 @@ class BuildConfig:
     def __post_init__(self) -> None:
         for option in fields(self):
             _check(option, getattr(self, option.name))
+        if self.shard_index >= self.num_shards:
+            raise ConfigError(f"shard_index: {self.shard_index} is not in 0 to {self.num_shards - 1} (num_shards - 1)")
+        if self.num_shards > 1 and self.stage not in ("regions", "labels"):
+            raise ConfigError(
+                f"num_shards: stage {self.stage} cannot be done in parts; pass --stage regions or --stage labels"
+            )
         if self.second_look != "none" and self.names_by_backbone:
             raise ConfigError("second_look: only the embedded network looks again; use --region-features classifier")
         if not self.split or not self.split.replace("_", "").isalnum():

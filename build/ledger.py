@@ -15,7 +15,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Entry", "Ledger", "Output", "changed_settings", "read_json", "write_atomic", "write_json"]
+__all__ = [
+    "Entry",
+    "Ledger",
+    "Output",
+    "changed_settings",
+    "read_json",
+    "remove_leftovers",
+    "write_atomic",
+    "write_json",
+]
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,7 @@ class Entry:
         size: Length in bytes.
         rows: Number of rows.
         fingerprint: Hash of all that the content depends on.
+        modified_ns: The file's modification time: while it and the size are the same, the file is not hashed again.
         settings: The options it was made with, so that a mismatch can be explained and the manifest tells the truth.
         facts: Counts and timings that the stage reports.
     """
@@ -37,8 +47,19 @@ class Entry:
     size: int
     rows: int
     fingerprint: str
+    modified_ns: int
     settings: dict[str, Any]
     facts: dict[str, Any]
+
+    def fault(self, path: Path) -> str:
+        """Hash a file, and say how it differs from what was written; empty if it does not."""
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            return "its file is gone"
+        if size != self.size:
+            return f"its file has {size} bytes, {self.size} were written"
+        return "" if _hash(path) == self.sha256 else "its file is not what was written"
 
 
 @dataclass(frozen=True)
@@ -74,6 +95,12 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files below a folder that processes left behind which were killed."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a JSON file atomically."""
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
@@ -106,6 +133,11 @@ class Ledger:
         except (FileNotFoundError, json.JSONDecodeError, TypeError, UnicodeDecodeError):
             return None
 
+    def entries(self) -> dict[str, Entry]:
+        """Return all entries that can be read."""
+        names = sorted(path.name.removesuffix(".json") for path in self.folder.glob("*.json"))
+        return {name: entry for name in names if (entry := self.entry(name)) is not None}
+
     def why_not_done(self, unit: str, fingerprint: str, settings: dict[str, Any]) -> str | None:
         """Return None if a unit is done, else the reason why it must be done."""
         entry = self.entry(unit)
@@ -114,18 +146,20 @@ class Ledger:
         if entry.fingerprint != fingerprint:
             changes = changed_settings(entry.settings, settings)
             return f"changed: {changes}" if changes else "inputs changed"
-        try:
-            size = self.path(unit).stat().st_size
-        except FileNotFoundError:
-            return "its file is gone"
-        return None if size == entry.size else f"its file has {size} bytes, {entry.size} were written"
+        path = self.path(unit)
+        if path.exists() and (path.stat().st_size, path.stat().st_mtime_ns) == (entry.size, entry.modified_ns):
+            return None
+        return entry.fault(path) or None
 
     def commit(self, unit: str, fingerprint: str, settings: dict[str, Any], output: Output) -> Entry:
         """Write a unit's file and then its entry."""
         path = self.path(unit)
         self._entry_path(unit).unlink(missing_ok=True)  # an old entry must not vouch for the new file
         write_atomic(path, output.write)
-        entry = Entry(unit, _hash(path), path.stat().st_size, output.rows, fingerprint, settings, output.facts)
+        info = path.stat()
+        entry = Entry(
+            unit, _hash(path), info.st_size, output.rows, fingerprint, info.st_mtime_ns, settings, output.facts
+        )
         write_json(self._entry_path(unit), asdict(entry))
         return entry
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from build.config import STAGES, digest
+from build.inputs import digest_of
 from build.ledger import Entry, read_json, write_json
 from build.plan import LABELER_FILE, Plan
 from mlimagenet_data.schema import SCHEMA_VERSION, USABLE_STATUSES
@@ -56,7 +57,7 @@ def _split(plan: Plan, files: list[str]) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "inputs": {
             "images": len(images),
-            "sha256": digest([[i.image_id, i.file_name, i.label, i.stamp[0]] for i in images]),
+            "sha256": digest_of(images, times=False),
             "other_files_ignored": dict(sorted(plan.listing.ignored.items())),
         },
         "rows": sum(entry.rows for entry in entries["publish"]),

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from build.config import BuildConfig, ConfigError, digest
-from build.inputs import ImageInput, Listing, list_images
+from build.config import BuildConfig, ConfigError
+from build.inputs import SCHEMA, ImageInput, Images, Listing, digest_of
 from build.ledger import Entry, Ledger, Output, write_atomic
+from build.sources import list_images
 from mlimagenet_data.schema import SCHEMA_VERSION
 
 __all__ = ["LABELER_FILE", "Plan", "Stage", "Unit", "inputs_digest", "make_plan", "write_table"]
@@ -84,6 +85,7 @@ class Stage(ABC):
     """A step of the method. It knows what its units are, what they depend on and how to compute one; an engine runs it."""
 
     name: ClassVar[str]
+    in_workers: ClassVar[bool] = False  # whether its units are worth processes, and machines, of their own
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -120,7 +122,8 @@ def make_plan(config: BuildConfig, images: str | None) -> Plan:
     work = Path(config.out) / ".build" / config.split
     if images is not None:
         listing = list_images(images, split=config.split, unlabelled=config.unlabelled, limit=config.limit)
-        write_table(work / "inputs.parquet", _listing_table(listing))
+        table = listing.images.table.replace_schema_metadata({"root": str(listing.root.resolve())})
+        write_table(work / "inputs.parquet", table)
         return Plan(config, listing, work)
     if not (work / "inputs.parquet").exists():
         raise ConfigError(
@@ -134,25 +137,11 @@ def write_table(path: Path, table: pa.Table) -> None:
     write_atomic(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
 
 
-def _listing_table(listing: Listing) -> pa.Table:
-    rows = listing.images
-    columns = {
-        "image_id": pa.array([r.image_id for r in rows], pa.string()),
-        "file_name": pa.array([r.file_name for r in rows], pa.string()),
-        "label": pa.array([r.label for r in rows], pa.int64()),
-        "bytes": pa.array([r.stamp[0] for r in rows], pa.int64()),
-        "modified_ns": pa.array([r.stamp[1] for r in rows], pa.int64()),
-    }
-    return pa.table(columns).replace_schema_metadata({"root": str(listing.root.resolve())})
-
-
 def _read_listing(path: Path) -> Listing:
     table = pq.read_table(path)
-    rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
-    images = [ImageInput(image_id, name, label, (size, modified)) for image_id, name, label, size, modified in rows]
-    return Listing(Path(table.schema.metadata[b"root"].decode()), images, Counter())
+    return Listing(Path(table.schema.metadata[b"root"].decode()), Images(table.cast(SCHEMA)), Counter())
 
 
 def inputs_digest(images: list[ImageInput]) -> str:
     """Return the hash of images' ids, names, classes, sizes and modification times."""
-    return digest([[i.image_id, i.file_name, i.label, *i.stamp] for i in images])
+    return digest_of(images, times=True)

@@ -2,143 +2,56 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.markup import escape
 from rich.table import Table
 
-from build.config import STAGES, BuildConfig, ConfigError, from_mapping
+from build.config import STAGES, BuildConfig, ConfigError
 from build.demo import lay_out_demo
-from build.engines.local import StageRun, run_stage
+from build.engines.runner import StageRun, run_stage
+from build.engines.scheduler import UnitsFailedError
 from build.inputs import evenly_spaced
-from build.ledger import changed_settings
+from build.ledger import changed_settings, read_json, remove_leftovers, write_json
+from build.lock import sole_run
 from build.manifest import read_manifest
-from build.plan import Plan, make_plan
-from build.presets import PRESETS
+from build.options import arguments_of, configuration, parse
+from build.plan import Plan, Stage, make_plan
 from build.processes import is_first_process, number_of_processes
 from build.progress import console
+from build.sources import ImageReader
 from build.stages.labeler import LabelerStage
 from build.stages.labels import LabelsStage
 from build.stages.publish import PublishStage
 from build.stages.regions import RegionsStage, with_tau
+from build.status import Outlook, failures, outlook, verify
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import MLImageNetError
-from mlimagenet_data.images import load_image
 from mlimagenet_data.schema import USABLE_STATUSES
 from mlimagenet_data.store import AnnotationStore, Record
 from mlimagenet_data.view import write_sheet
 
 __all__ = ["main", "parse"]
 
-_STAGES = {stage.name: stage for stage in (RegionsStage, LabelerStage, LabelsStage, PublishStage)}
-_GROUPS = {
-    "input": "what to relabel",
-    "output": "what to write",
-    "run": "how to run",
-    "regions": "stage 1, regions",
-    "labeler": "stage 2, labeler",
-    "labels": "stage 3, labels",
-    "publish": "stage 4, publish",
+_STAGES: dict[str, type[Stage]] = {
+    stage.name: stage for stage in (RegionsStage, LabelerStage, LabelsStage, PublishStage)
 }
-_DESCRIPTION = """\
-Relabel an image folder without human labels.
-
-Patch features of a frozen network are cut into object regions (MaskCut); regions that agree with the image's original
-label can train a small labeler; the labeler names every region; an image's labels are its regions' classes. The result is
-a Parquet dataset that load_dataset("mlimagenet") and mlimagenet_data.MultiLabelImageNet read.
-
-A run that was stopped goes on where it was; a run with other settings does again what they change."""
-_EPILOG = """\
-examples:
-  python -m build.run --demo                          eight photographs, about a minute, no download
-  python -m build.run --images imagenet --out mlimagenet
-  python -m build.run --images photos --unlabelled --sheet 30
-  torchrun --nproc-per-node 4 -m build.run --out mlimagenet --stage labeler --head mlp
-                                                      the labeler trained on four GPUs
-  python -m build.run --out mlimagenet --stage labels --label-threshold 0.4
-                                                      other labels from the regions found before"""
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m build.run",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--config", metavar="FILE.yaml", help="Options by the same names; those on the command line win."
-    )
-    parser.add_argument(
-        "--preset",
-        choices=sorted(PRESETS),
-        help="Settings that go together; options given by name win. paper: DINOv3 ViT-L/16 at 512 px. cutler: DINO ViT-B/8, tau "
-        "0.15. dinov2: ViT-L/14, whose weights are under Apache-2.0. All need weights to be downloaded.",
-    )
-    groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
-    for option in fields(BuildConfig):
-        meta = option.metadata
-        arguments: dict[str, Any] = {"default": argparse.SUPPRESS}
-        text = meta["help"].replace("%", "%%")
-        if isinstance(option.default, bool):
-            arguments["action"] = argparse.BooleanOptionalAction if option.default else "store_true"
-        else:
-            arguments["type"] = type(option.default) if option.default is not None else str
-            arguments["metavar"] = (
-                "{" + ",".join(meta["choices"]) + "}" if meta["choices"] else _metavar(option.default)
-            )
-        default = "" if option.default is None or option.default is False else f" (default: {_shown(option.default)})"
-        groups[meta["group"]].add_argument(f"--{option.name.replace('_', '-')}", help=text + default, **arguments)
-    return parser
-
-
-def _metavar(default: Any) -> str:
-    return {int: "N", float: "X"}.get(type(default), "NAME" if default is not None else "DIR")
-
-
-def _shown(default: Any) -> str:
-    return "on" if default is True else str(default)
-
-
-def parse(arguments: Sequence[str] | None = None) -> BuildConfig:
-    """Return the configuration of a command line and the file that its --config names.
-
-    Raises:
-        ConfigError: If an option is wrong.
-    """
-    given = vars(_parser().parse_args(arguments))
-    source = given.pop("config", None)
-    values: dict[str, Any] = dict(PRESETS.get(given.pop("preset", None) or "", {}))
-    if source is not None:
-        try:
-            loaded = yaml.safe_load(Path(source).read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"config: {source}: {error}") from error
-        if not isinstance(loaded, dict):
-            raise ConfigError(
-                f"config: {source}: a mapping of options to values expected, found a {type(loaded).__name__}"
-            )
-        values.update(from_mapping(loaded, source))
-    config = BuildConfig(**{**values, **given})
-    if config.demo and config.images:
-        raise ConfigError("demo: --demo and --images exclude each other")
-    return config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the build; return 0 if every input image has a row (or the one stage asked for is done), else 1."""
+    """Run the build; return 0 if every input image has a row (or what was asked for is done), else 1."""
     try:
-        config = parse(arguments)
-        return _run(config)
-    except (ConfigError, MLImageNetError, FileNotFoundError, PermissionError) as error:
+        given = arguments_of(arguments)
+        for name, command in (("status", _status), ("verify", _verify)):
+            if out := given.pop(name, None):
+                return command(Path(out))
+        return _run(configuration(given))
+    except (ConfigError, MLImageNetError, UnitsFailedError, OSError) as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}")
         return 1
     except KeyboardInterrupt:
@@ -147,20 +60,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(config: BuildConfig) -> int:
-    start = time.perf_counter()
     if number_of_processes() > 1 and config.stage != "labeler":
         raise ConfigError(
             "stage: several processes (torchrun) can train the labeler, and nothing else: pass --stage labeler"
         )
     console.quiet = not is_first_process()
+    if not is_first_process():
+        return _run_stages(config)
+    part = (config.shard_index, config.num_shards) if config.num_shards > 1 else None
+    with sole_run(Path(config.out) / ".build" / config.split, part) as stopped:
+        if stopped:
+            console.print(f"{stopped} was stopped before it was done; going on")
+        if part is None:
+            remove_leftovers(Path(config.out))
+        return _run_stages(config)
+
+
+def _run_stages(config: BuildConfig) -> int:
+    start = time.perf_counter()
     images = str(lay_out_demo(Path(config.out) / ".build" / "demo")) if config.demo else config.images
     plan = make_plan(config, images)
     _greet(plan)
     if config.stage in ("all", "regions"):
         plan = with_tau(plan)
-    runs: dict[str, StageRun] = {}
+    write_json(plan.work / "run.json", plan.config.as_dict())
     names = STAGES if config.stage == "all" else (config.stage,)
     _check_earlier_stages(plan, names[0])
+    if config.stage == "all":
+        _print_outlook(outlook([_STAGES[name](plan) for name in names]))
+    runs: dict[str, StageRun] = {}
     for name in names:
         runs[name] = run_stage(_STAGES[name](plan))
     if "publish" not in runs:
@@ -176,6 +104,51 @@ def _run(config: BuildConfig) -> int:
         console.print(f"[bold red]error:[/] {len(plan.listing.images)} images, but {split['rows']} rows")
         return 1
     return 0
+
+
+def _last_runs(out: Path) -> list[list[Stage]]:
+    """Return the stages of each split of a build, with the settings of its last run."""
+    found: list[list[Stage]] = []
+    for path in sorted((out / ".build").glob("*/run.json")):
+        config = BuildConfig(**{**(read_json(path) or {}), "out": str(out)})
+        plan = make_plan(config, None)
+        found.append([_STAGES[name](plan) for name in STAGES])
+    if not found:
+        raise ConfigError(f"{out}: no build was started there")
+    return found
+
+
+def _status(out: Path) -> int:
+    for stages in _last_runs(out):
+        plan = stages[0].plan
+        console.print(
+            f"[bold]{out}[/], split {plan.config.split}: {len(plan.listing.images)} images, by the last run's settings"
+        )
+        _print_outlook(outlook(stages))
+        counts = failures(plan)
+        console.print("images: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    return 0
+
+
+def _print_outlook(states: list[Outlook]) -> None:
+    for state in states:
+        why = ", ".join(f"{count} {reason}" for reason, count in state.reasons.items())
+        text = f"{state.done} of {state.units} units done" + (f"; to do: {why}" if why else "")
+        console.print(f"  {state.stage:<8} {text}", markup=False)
+
+
+def _verify(out: Path) -> int:
+    wrong = []
+    for stages in _last_runs(out):
+        wrong += verify(stages)
+        entries = sum(len(stage.plan.ledger(stage.name).entries()) for stage in stages)
+        console.print(f"{out}, split {stages[0].plan.config.split}: {entries} units hashed", markup=False)
+    for fault in wrong:
+        console.print(f"  {fault}", markup=False)
+    console.print(
+        "all files are what was written" if not wrong else f"{len(wrong)} files are not; a run does them again"
+    )
+    return 1 if wrong else 0
 
 
 def _check_earlier_stages(plan: Plan, first: str) -> None:
@@ -237,15 +210,15 @@ def _summary(plan: Plan, split: dict[str, Any], runs: dict[str, StageRun], secon
         console.print(f"  ... and more, in {plan.config.out}/build_manifest.json")
 
 
-def _records(plan: Plan, count: int) -> list[Record]:
+def _records(plan: Plan, count: int) -> list[tuple[int, Record]]:
     """Return up to `count` readable rows, evenly spaced."""
     store = AnnotationStore(plan.config.out, plan.config.split)
-    return [store.record(int(row)) for row in evenly_spaced(store.usable_rows().tolist(), count)]
+    return [(row, store.record(row)) for row in evenly_spaced(store.usable_rows().tolist(), count)]
 
 
 def _print_rows(plan: Plan) -> None:
     names = imagenet_classes().names
-    for record in _records(plan, len(plan.listing.images)):
+    for _, record in _records(plan, len(plan.listing.images)):
         original = "none" if record.label is None else names[record.label]
         labels = ", ".join(f"{names[index]} {score:.2f}" for index, score in record.labels)
         console.print(
@@ -254,12 +227,12 @@ def _print_rows(plan: Plan) -> None:
 
 
 def _sheet(plan: Plan) -> None:
-    records = _records(plan, plan.config.sheet or len(plan.listing.images))
+    records, reader = _records(plan, plan.config.sheet or len(plan.listing.images)), ImageReader(plan.listing.root)
     if not records:
         console.print("no picture sheet: no image could be read")
         return
     path = Path(f"{str(plan.config.out).rstrip('/')}-sheet.png")
-    write_sheet(path, [(load_image(plan.listing.root / record.file_name), record) for record in records])
+    write_sheet(path, [(reader.image(plan.listing.images[row]), record) for row, record in records])
     console.print(f"picture sheet: {path}")
 
 

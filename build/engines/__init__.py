@@ -1,1 +1,1 @@
-"""How the units of a stage are run: here, one after the other on this machine. Engines know no model and no stage."""
+"""What runs a stage's units, and where. Engines know no model, and no stage but by its name."""

@@ -24,9 +24,9 @@ from build.models.maps import Backbone, Maps
 from build.models.timm_backbone import TimmBackbone
 from build.ops.crops import crops
 from build.relabel import LabelMapError, densify, read_label_map
+from build.sources import ImageReader
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import ImageError
-from mlimagenet_data.images import load_image
 
 __all__ = ["Clock", "Decoded", "Forward", "Seen", "make_backbone", "pick_device"]
 
@@ -131,7 +131,7 @@ class Forward:
         """End the threads."""
         self._pool.shutdown()
 
-    def batches(self, images: Sequence[ImageInput], root: Path, clock: Clock) -> Iterator[Seen]:
+    def batches(self, images: Sequence[ImageInput], reader: ImageReader, clock: Clock) -> Iterator[Seen]:
         """Yield the images in order, in batches."""
         size = self._config.batch_size
         waiting = deque(images[i : i + size] for i in range(0, len(images), size))
@@ -139,7 +139,7 @@ class Forward:
         while waiting or ahead:
             while waiting and len(ahead) < _AHEAD:
                 batch = waiting.popleft()
-                futures = [self._pool.submit(clock.timed, "decode", self._decode, root, image) for image in batch]
+                futures = [self._pool.submit(clock.timed, "decode", self._decode, reader, image) for image in batch]
                 ahead.append((batch, futures))
             batch, futures = ahead.popleft()
             decoded = clock.timed("wait for decoding", lambda futures=futures: [f.result() for f in futures])
@@ -161,9 +161,9 @@ class Forward:
                 found.append(network(cut).features[0].mean(dim=(2, 3)))
         return torch.cat(found)
 
-    def _decode(self, root: Path, listed: ImageInput) -> Decoded:
+    def _decode(self, reader: ImageReader, listed: ImageInput) -> Decoded:
         try:
-            image: Image.Image = load_image(root / listed.file_name)
+            image: Image.Image = reader.image(listed)
         except ImageError as error:
             return Decoded((), None, error.status, str(error))
         tensors, size = tuple(network.prepare(image) for network in self._networks), (image.height, image.width)

@@ -30,7 +30,7 @@ from build.progress import console
 from build.stages.forward import pick_device
 from mlimagenet_data.classes import NUM_CLASSES
 
-__all__ = ["LabelerStage", "aligned_regions", "is_held_out"]
+__all__ = ["LabelerStage", "aligned_regions", "is_held_out", "whole_images"]
 
 
 def is_held_out(image_id: str, share: float) -> bool:
@@ -66,6 +66,22 @@ def _versions(row: dict[str, Any], dimension: int) -> NDArray[np.float32]:
     whole = np.frombuffer(row["features"], "<f2").reshape(-1, 1, dimension)[:-1]
     dropped = np.frombuffer(row["variants"] or b"", "<f2").reshape(len(whole), -1, dimension)
     return np.concatenate((whole, dropped), axis=1).astype(np.float32)
+
+
+def whole_images(file: Path, dimension: int, held_out: float) -> Regions:
+    """Return a shard's images with an original label as if each were one region.
+
+    Unlike aligned regions, which are those that the label map was sure about, they are not chosen by how sure anything is: so
+    scores are calibrated on them.
+    """
+    table = pq.read_table(file, columns=["image_id", "label", "features"])
+    rows = [row for row in table.to_pylist() if row["label"] is not None and row["features"] is not None]
+    features = [np.frombuffer(row["features"], "<f2").reshape(-1, 1, dimension)[-1] for row in rows]
+    return Regions(
+        np.array(features, np.float32).reshape(-1, 1, dimension),
+        np.array([row["label"] for row in rows], np.int64),
+        np.array([is_held_out(row["image_id"], held_out) for row in rows], np.bool_),
+    )
 
 
 class LabelerStage(Stage):
@@ -169,15 +185,22 @@ class LabelerStage(Stage):
         load = partial(self._load, dimension=labeler.dimension)
         with process_group(pick_device(config.device)) as device:
             history = train(labeler.to(device), len(self._shards), load, _training(config), _print_epoch)
-        calibration = fit_temperature(labeler, len(self._shards), load)
+
+        def load_whole(shard: int) -> Regions:
+            return whole_images(self._shards[shard], labeler.dimension, config.held_out)
+
+        calibration = fit_temperature(labeler, len(self._shards), load_whole)
+        if not math.isnan(history.held_out_loss):
+            right = 100 * history.held_out_accuracy
+            console.print(f"  took epoch {history.best_epoch}: {right:.1f}% of the held-out regions right")
         if calibration:
             before, after = calibration["calibration_error"]
             console.print(
-                f"  took epoch {history.best_epoch}: {100 * history.held_out_accuracy:.1f}% of the held-out regions right; "
-                f"temperature {labeler.temperature:.2f}, calibration error {before:.3f} before, {after:.3f} after"
+                f"  temperature {labeler.temperature:.2f}: calibration error on held-out images {before:.3f} before, "
+                f"{after:.3f} after"
             )
         else:
-            console.print("  too few regions are held out: no early stopping, no calibration")
+            console.print("  too few images are held out: no calibration")
         known = {key: round(value, 4) for key, value in history._asdict().items() if not math.isnan(value)}
         return {"head": config.head, **known, **calibration}
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from build.config import BuildConfig, digest
 from build.ledger import Output
-from build.models.labeler import Labeler
+from build.models.labeler import Labeler, one_thread
 from build.ops.pooling import softmax
 from build.plan import LABELER_FILE, Plan, Stage, Unit
 
@@ -40,6 +40,7 @@ class LabelsStage(Stage):
     """Applies the labeler to all regions."""
 
     name = "labels"
+    in_workers = True
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
@@ -63,7 +64,8 @@ class LabelsStage(Stage):
             self._confusable = self._head.confusable(self.plan.config.confusion)
         columns = ["image_id", "label", "grid", "counts", "elsewhere", "features"]
         regions = pq.read_table(self.plan.ledger("regions").path(unit.file), columns=columns)
-        rows = [self._row(row, self._head) for row in regions.to_pylist()]
+        with one_thread():  # a product's last bits depend on how many share it
+            rows = [self._row(row, self._head) for row in regions.to_pylist()]
         advance(len(rows))
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         seconds = {"labels": round(time.perf_counter() - start, 3)}

@@ -18,9 +18,11 @@ import pyarrow.parquet as pq
 
 from build.card import write_card
 from build.config import digest
+from build.inputs import ImageInput
 from build.ledger import Output, write_atomic, write_json
 from build.manifest import write_manifest
-from build.plan import Stage, Unit
+from build.plan import Plan, Stage, Unit
+from build.sources import ImageReader
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.schema import features, shard_name
 from mlimagenet_data.statistics import collect, plot
@@ -38,15 +40,20 @@ class PublishStage(Stage):
 
     name = "publish"
 
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self._reader = ImageReader(plan.listing.root)
+
     def units(self) -> list[Unit]:
         """One unit a published file; where files are cut depends on the rows and the image files' sizes only."""
-        sizes = [max(image.stamp[0], 0) if self.plan.config.embed_images else 0 for image in self.plan.listing.images]
+        images = self.plan.listing.images
+        sizes = images.table["bytes"].to_pylist() if self.plan.config.embed_images else [0] * len(images)
         starts, in_file = [0], 0
         for row, size in enumerate(sizes):
             if row - starts[-1] >= _FILE_ROWS or (in_file and in_file + size > _FILE_BYTES):
                 starts.append(row)
                 in_file = 0
-            in_file += size
+            in_file += max(size, 0)
         stops = [*starts[1:], len(sizes)]
         count = len(starts)
         return [Unit(shard_name(self.plan.config.split, i, count), starts[i], stops[i]) for i in range(count)]
@@ -119,12 +126,13 @@ class PublishStage(Stage):
             table = pq.read_table(self.plan.ledger("regions").path(shard.file))
             regions = table.drop_columns(["features", "variants"]).to_pylist()
             labels = pq.read_table(self.plan.ledger("labels").path(shard.file)).to_pylist()
-            for offset, (seen, named) in enumerate(zip(regions, labels, strict=True)):
-                assert seen["image_id"] == named["image_id"]
+            rows = zip(self.plan.images(shard), regions, labels, strict=True)
+            for offset, (listed, seen, named) in enumerate(rows):
+                assert listed.image_id == seen["image_id"] == named["image_id"]
                 if unit.start <= shard.start + offset < unit.stop:
-                    yield self._row(seen, named)
+                    yield self._row(listed, seen, named)
 
-    def _row(self, seen: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
+    def _row(self, listed: ImageInput, seen: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
         row = {key: seen[key] for key in ("image_id", "file_name", "label", "height", "width", "status")}
         row["labels"], row["scores"] = named["labels"], named["scores"]
         if row["status"] == "ok" and not named["kept"]:
@@ -143,8 +151,8 @@ class PublishStage(Stage):
             for k in named["kept"]
         ]
         if self.plan.config.embed_images:
-            path = self.plan.listing.root / seen["file_name"]
-            row["image"] = {"bytes": path.read_bytes(), "path": seen["file_name"]} if seen["height"] else None
+            content = self._reader.content(listed) if seen["height"] else None
+            row["image"] = {"bytes": content, "path": seen["file_name"]} if content else None
         return row
 
 

@@ -30,6 +30,7 @@ from build.ops.peaks import Peaks, elsewhere, evidence, find_peaks, grow
 from build.ops.pooling import pool, region_weights
 from build.plan import Plan, Stage, Unit, inputs_digest
 from build.progress import console, meter
+from build.sources import ImageReader
 from build.stages.forward import Clock, Decoded, Forward, Seen
 from mlimagenet_data.masks import encode_mask
 
@@ -88,10 +89,12 @@ class RegionsStage(Stage):
     """Finds the regions of each image and all that later stages need of them."""
 
     name = "regions"
+    in_workers = True
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
         self._forward: Forward | None = None
+        self._reader = ImageReader(plan.listing.root)
         self._writers = ThreadPoolExecutor(1)
 
     def settings(self) -> dict[str, Any]:
@@ -114,7 +117,7 @@ class RegionsStage(Stage):
         clock, rows, dimension = Clock(), [], 0
         label_maps, byproducts, solver = Counter[str](), Counter[str](), Counter[str]()
         making: deque[Future[list[dict[str, Any]]]] = deque()
-        for seen in self._forward.batches(self.plan.images(unit), self.plan.listing.root, clock):
+        for seen in self._forward.batches(self.plan.images(unit), self._reader, clock):
             label_maps.update(d.label_map_status for d in seen.decoded if d.tensors)
             byproducts.update(d.byproduct_status for d in seen.decoded if d.byproduct_status)
             found = clock.timed("cut", self._find, seen)
@@ -130,6 +133,7 @@ class RegionsStage(Stage):
         facts = {
             "seconds": {name: round(value, 3) for name, value in sorted(clock.seconds.items())},
             "regions": sum(len(row["counts"]) for row in rows),
+            "statuses": dict(sorted(Counter(row["status"] for row in rows).items())),
             "networks": self._forward.credits(),
             "label_maps": dict(sorted(label_maps.items())),
             "byproducts": dict(sorted(byproducts.items())),
@@ -318,7 +322,7 @@ def _calibrate(plan: Plan, sample: list[ImageInput]) -> dict[str, Any]:
     forward, counts = Forward(plan.config), []
     try:
         with meter("tau", len(sample)) as progress:
-            for seen in forward.batches(sample, plan.listing.root, Clock()):
+            for seen in forward.batches(sample, ImageReader(plan.listing.root), Clock()):
                 if seen.maps is not None:
                     counts.append(stability(seen.maps.patches, plan.config))
                 progress.advance(len(seen.images))

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from build.config import STAGES, BuildConfig, ConfigError, digest, from_mapping
-from build.run import _parser, main, parse
+from build.options import _parser
+from build.run import main, parse
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from build.config import ConfigError
-from build.inputs import list_images
+from build.sources import list_images
 
 
 def tree(root, *names):

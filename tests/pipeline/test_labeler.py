@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from build.config import BuildConfig
-from build.inputs import ImageInput, Listing
+from build.inputs import ImageInput, Images, Listing
 from build.ledger import Output
 from build.models.embedded import EmbeddedBackbone
 from build.models.labeler import Labeler
 from build.models.training import Regions, Training, _class_weights, _draw, calibration_error, fit_temperature, train
 from build.plan import LABELER_FILE, Plan
 from build.run import main
-from build.stages.labeler import LabelerStage, aligned_regions, is_held_out
+from build.stages.labeler import LabelerStage, aligned_regions, is_held_out, whole_images
 from build.stages.regions import SCHEMA
 
 
@@ -242,6 +242,16 @@ def test_a_share_of_the_images_is_held_out_and_a_larger_share_holds_out_the_same
     assert tenth < half
 
 
+def test_whole_images_are_the_last_row_of_an_images_features(tmp_path):
+    rows = region_rows((4, [0.5, 0.25]), (None, [None]), (9, []), dimension=2)
+    rows.append({"image_id": "unreadable", "label": 4, "alignment": [], "features": None})
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "regions.parquet")
+    features, classes, held_out = whole_images(tmp_path / "regions.parquet", 2, 0.5)
+    np.testing.assert_array_equal(features, [[[2, 2]], [[0, 0]]])
+    np.testing.assert_array_equal(classes, [4, 9])
+    np.testing.assert_array_equal(held_out, [is_held_out("0", 0.5), is_held_out("2", 0.5)])
+
+
 def test_versions_with_patches_dropped_follow_the_features(tmp_path):
     rows = region_rows((4, [0.9, 0.1]), dimension=2)
     rows[0]["variants"] = np.arange(2 * 3 * 2).astype("<f2").tobytes()
@@ -254,7 +264,7 @@ def test_versions_with_patches_dropped_follow_the_features(tmp_path):
 def labeler_facts(tmp_path, rows, **options):
     config = BuildConfig(out=str(tmp_path), epochs=1, **options)
     images = [ImageInput(row["image_id"], row["image_id"], row["label"], (1, 1)) for row in rows]
-    plan = Plan(config, Listing(Path(tmp_path), images, Counter()), tmp_path / "work")
+    plan = Plan(config, Listing(Path(tmp_path), Images.of(images), Counter()), tmp_path / "work")
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     (shard,) = plan.shards
     plan.ledger("regions").commit(shard.file, "", {}, Output(len(rows), {}, lambda path: pq.write_table(table, path)))
@@ -300,7 +310,7 @@ def test_the_command_trains_where_it_is_asked_to_and_not_by_default(tmp_path, ph
     assert "regions: nothing to do" in text
     assert text.count("mean loss") == 10
     trained_labels = labels_of(tmp_path / "out")
-    assert "too few regions are held out" in text
+    assert "too few images are held out" in text
     assert (by_default[0], trained_labels[0]) == ("backbone_head", "trained")
     assert by_default[2] != trained_labels[2]
 

@@ -1,0 +1,222 @@
+"""Measures labels and regions against human annotation of multi-object photographs, with paired bootstrap intervals.
+
+    python -m benchmarks.evaluation path/to/coco mlimagenet [--against other]
+
+The first folder holds `ground_truth.json`, {"images": [{image_id, height, width, regions: [{coco_class, area, mask, iscrowd}]}]}
+with masks as COCO RLE, and `coco_to_imagenet.json`, {"classes": {name: [ImageNet classes]}}. The others are datasets as the build
+writes them.
+
+Of an image the 10 best-scored regions and the 12 best labels with a score of at least 0.02 are read. An ImageNet class that
+corresponds to no annotated kind of object is not counted, nor is an object that corresponds to none of ImageNet's classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pycocotools.mask as mask_utils
+
+from mlimagenet_data.view import stretch_mask
+
+THRESHOLDS = (0.1, 0.25, 0.5, 0.75)
+MOST_LABELS, LEAST_SCORE, MOST_REGIONS = 12, 0.02, 10
+LEAST_POSITIVES = 3  # images that show a kind of object, for it to have an average precision
+NAMES = {
+    "iou5": "mean best IoU of objects >= 5% of the image",
+    "recall": "recall at IoU 0.5 of objects >= 1%",
+    "grounded": "rightly named regions that lie on such an object",
+    "map": "mAP",
+    "best_f1": "best F1",
+    "two@0.1": "two or more objects found @0.1",
+    "precision@0.5": "precision@0.5",
+    "labels": "labels an image",
+    "regions": "regions an image",
+}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Human annotation: images by id, ImageNet classes of each kind of object, kinds of each ImageNet class."""
+
+    images: dict[str, dict[str, Any]]
+    kinds: list[str]
+    of_class: dict[int, set[str]]
+
+    @classmethod
+    def load(cls, folder: Path) -> Truth:
+        """Return the annotation in a folder."""
+        images = json.loads((folder / "ground_truth.json").read_text())["images"]
+        classes = json.loads((folder / "coco_to_imagenet.json").read_text())["classes"]
+        of_class: dict[int, set[str]] = {}
+        for kind, indices in classes.items():
+            for index in indices:
+                of_class.setdefault(index, set()).add(kind)
+        return cls({image["image_id"]: image for image in images}, sorted(classes), of_class)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What each of N images came to, from which all figures are sums, so that images can be drawn again.
+
+    Attributes:
+        best: For each image the best IoU of each object, with the object's area: (n, 2).
+        grounded: For each image, of each region that is rightly named, whether it lies on such an object.
+        pairs: (N, T, 3) annotated, predicted and right kinds at each threshold.
+        two: (N, T) whether two kinds or more were found; NaN where fewer are annotated.
+        scores: (N, K) each kind's score.
+        truth: (N, K) bool, the kinds that are there.
+        labels: (N,) labels.
+        regions: (N,) regions.
+    """
+
+    best: list[np.ndarray]
+    grounded: list[np.ndarray]
+    pairs: np.ndarray
+    two: np.ndarray
+    scores: np.ndarray
+    truth: np.ndarray
+    labels: np.ndarray
+    regions: np.ndarray
+
+
+def load_rows(dataset: Path) -> dict[str, dict[str, Any]]:
+    """Return a dataset's rows by the last part of their image_id."""
+    files = sorted((dataset / "data").glob("*.parquet"))
+    rows = [row for file in files for row in pq.read_table(file).to_pylist()]
+    return {row["image_id"].rsplit("/", 1)[-1]: row for row in rows}
+
+
+def score(truth: Truth, rows: dict[str, dict[str, Any]]) -> Scores:
+    """Return the scores of a dataset's rows; an image without a row has no labels and no regions."""
+    nothing: dict[str, Any] = {"labels": [], "scores": [], "regions": []}
+    images = [truth.images[key] for key in sorted(truth.images)]
+    found = [rows.get(image["image_id"], nothing) for image in images]
+    parts = [_regions(truth, image, row) for image, row in zip(images, found, strict=True)]
+    named = [_labels(truth, image, row) for image, row in zip(images, found, strict=True)]
+    return Scores(
+        [best for best, _ in parts], [grounded for _, grounded in parts],
+        *(np.array(values) for values in zip(*named, strict=True)),
+        np.array([len(row["labels"]) for row in found]), np.array([len(row["regions"]) for row in found]),
+    )  # fmt: skip
+
+
+def _here(truth: Truth, image: dict[str, Any]) -> set[str]:
+    return {region["coco_class"] for region in image["regions"]} & set(truth.kinds)
+
+
+def _labels(truth: Truth, image: dict[str, Any], row: dict[str, Any]) -> tuple[Any, ...]:
+    here = _here(truth, image)
+    ranked = sorted(zip(row["labels"], row["scores"], strict=True), key=lambda pair: -pair[1])[:MOST_LABELS]
+    labels = [(index, value) for index, value in ranked if value >= LEAST_SCORE and index in truth.of_class]
+    scores = {kind: 0.0 for kind in truth.kinds}
+    for index, value in labels:
+        for kind in truth.of_class[index]:
+            scores[kind] = max(scores[kind], value)
+    pairs, two = [], []
+    for threshold in THRESHOLDS:
+        hits = [truth.of_class[index] & here for index, value in labels if value >= threshold]
+        right: set[str] = set().union(*hits)
+        pairs.append((len(here), len(right) + sum(not hit for hit in hits), len(right)))
+        two.append(float(len(right) >= 2) if len(here) >= 2 else np.nan)
+    return pairs, two, [scores[kind] for kind in truth.kinds], [kind in here for kind in truth.kinds]
+
+
+def _regions(truth: Truth, image: dict[str, Any], row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    size = image["height"], image["width"]
+    here = _here(truth, image)
+    objects = [region for region in image["regions"] if not region.get("iscrowd")]
+    regions = sorted(row["regions"], key=lambda region: -region["score"])[:MOST_REGIONS]
+    masks = [stretch_mask(_decode(region["mask"]), *size) for region in regions]
+    of_objects = [stretch_mask(_decode(region["mask"]), *size) for region in objects]
+    iou = np.array([_iou(a, b) for a in of_objects for b in masks]).reshape(len(objects), len(masks))
+    best = np.array([(iou[k].max(initial=0), region["area"]) for k, region in enumerate(objects)]).reshape(-1, 2)
+    grounded = []
+    for number, (region, mask) in enumerate(zip(regions, masks, strict=True)):
+        kinds = truth.of_class.get(region["label"], set()) & here
+        if kinds and mask.any():
+            middle = tuple(int(places.mean()) for places in np.nonzero(mask))
+            such = [k for k, other in enumerate(objects) if other["coco_class"] in kinds]
+            grounded.append(any(iou[k, number] >= 0.5 or of_objects[k][middle] for k in such))
+    return best, np.array(grounded, bool)
+
+
+def _decode(mask: dict[str, Any]) -> np.ndarray:
+    return np.asarray(mask_utils.decode({"size": mask["size"], "counts": mask["counts"].encode()}), bool)
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / max((a | b).sum(), 1))
+
+
+def figures(scores: Scores, picks: np.ndarray | None = None) -> dict[str, float]:
+    """Return the figures over images, or over a draw of them."""
+    picks = np.arange(len(scores.pairs)) if picks is None else picks
+    best = np.concatenate([scores.best[k] for k in picks])
+    grounded = np.concatenate([scores.grounded[k] for k in picks])
+    annotated, predicted, right = scores.pairs[picks].sum(axis=0).T
+    f1 = 2 * right / np.maximum(annotated + predicted, 1)
+    precision = right / np.maximum(predicted, 1)
+    truth = scores.truth[picks]
+    kinds = np.flatnonzero(truth.sum(axis=0) >= LEAST_POSITIVES)
+    return {
+        "iou5": float(best[best[:, 1] >= 0.05, 0].mean()),
+        "recall": float((best[best[:, 1] >= 0.01, 0] >= 0.5).mean()),
+        "grounded": float(grounded.mean()) if len(grounded) else 0.0,
+        "map": float(np.mean([_average_precision(scores.scores[picks, k], truth[:, k]) for k in kinds])),
+        "best_f1": float(f1.max()),
+        **{f"f1@{t}": float(value) for t, value in zip(THRESHOLDS, f1, strict=True)},
+        **{f"precision@{t}": float(value) for t, value in zip(THRESHOLDS, precision, strict=True)},
+        **{
+            f"two@{t}": float(value) for t, value in zip(THRESHOLDS, np.nanmean(scores.two[picks], axis=0), strict=True)
+        },
+        "labels": float(scores.labels[picks].mean()),
+        "regions": float(scores.regions[picks].mean()),
+    }
+
+
+def _average_precision(scores: np.ndarray, positives: np.ndarray) -> float:
+    """Return the mean precision at the positives, equal scores in the images' order."""
+    hits = positives[np.argsort(-scores, kind="stable")]
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float((precision * hits).sum() / hits.sum())
+
+
+def differences(one: Scores, other: Scores, draws: int = 1000, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """Return 95% intervals of one's figures minus the other's, over draws of the same images for both."""
+    generator = np.random.default_rng(seed)
+    count = len(one.pairs)
+    found = []
+    for _ in range(draws):
+        picks = generator.integers(0, count, count)
+        a, b = figures(one, picks), figures(other, picks)
+        found.append([a[name] - b[name] for name in a])
+    low, high = np.quantile(found, (0.025, 0.975), axis=0)
+    return {name: (float(x), float(y)) for name, x, y in zip(figures(one), low, high, strict=True)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("truth", type=Path)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--against", type=Path, help="Print the differences to this dataset, too.")
+    args = parser.parse_args()
+    truth = Truth.load(args.truth)
+    one = score(truth, load_rows(args.dataset))
+    other = score(truth, load_rows(args.against)) if args.against else None
+    interval = differences(one, other) if other is not None else {}
+    for name, value in figures(one).items():
+        line = f"{NAMES.get(name, name):<50} {value:.3f}"
+        if other is not None:
+            low, high = interval[name]
+            line += f"  {value - figures(other)[name]:+.3f} [{low:+.3f}, {high:+.3f}]"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Workers that are processes of this machine, each with a device of its own."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+from build.config import BuildConfig
+from build.engines.scheduler import Outcome, Pool
+from build.engines.worker import StageWorker
+from build.plan import Stage, Unit
+
+__all__ = ["ProcessPool"]
+
+_CONTEXT = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+
+
+class _Worker(NamedTuple):
+    process: Any
+    pipe: Connection
+
+    def __hash__(self) -> int:
+        return hash(self.process.pid)
+
+
+class ProcessPool(Pool):
+    """As many processes as asked for; the k-th sees the k-th CUDA device, if there are any.
+
+    Args:
+        stage: What they work on.
+        count: Number of processes.
+        devices: Number of CUDA devices.
+    """
+
+    def __init__(self, stage: Stage, count: int, devices: int) -> None:
+        self._stage, self._count, self._devices = stage, count, devices
+        self._workers: list[_Worker] = []
+        self._started = itertools.count()
+
+    def size(self) -> int:
+        """Return the number asked for."""
+        return self._count
+
+    def start(self) -> _Worker:
+        """Start a process."""
+        ours, theirs = _CONTEXT.Pipe()
+        device = next(self._started) % self._devices if self._devices else None
+        threads = max(1, (os.cpu_count() or 1) // self._count)
+        arguments = (theirs, type(self._stage), self._stage.plan.config, threads, device)
+        process = _CONTEXT.Process(target=_serve, args=arguments, daemon=True)
+        process.start()
+        theirs.close()
+        self._workers.append(_Worker(process, ours))
+        return self._workers[-1]
+
+    def submit(self, worker: _Worker, unit: Unit) -> None:
+        """Send a unit."""
+        worker.pipe.send(unit)
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """Wait for a message, or for the end of a process."""
+        ready = wait([worker.pipe for worker in self._workers], timeout=seconds)
+        found = []
+        for worker in [w for w in self._workers if w.pipe in ready]:
+            try:
+                found.append(Outcome(worker, worker.pipe.recv()))
+            except EOFError:
+                worker.process.join()
+                self._workers.remove(worker)
+                found.append(Outcome(worker, f"its process ended with code {worker.process.exitcode}", is_lost=True))
+        return found
+
+    def stop(self, worker: _Worker) -> None:
+        """Kill the process."""
+        worker.process.kill()
+        worker.process.join()
+        worker.pipe.close()
+        if worker in self._workers:
+            self._workers.remove(worker)
+
+
+def _serve(pipe: Connection, stage_class: type[Stage], config: BuildConfig, threads: int, device: int | None) -> None:
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(device)
+    worker = None
+    while True:
+        try:
+            unit = pipe.recv()
+        except EOFError:  # the build has ended
+            return
+        try:
+            worker = worker or StageWorker(stage_class, config, threads)
+            worker.run(unit)
+            pipe.send(None)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to this unit, and the build tells
+            pipe.send(f"{type(error).__name__}: {error}")

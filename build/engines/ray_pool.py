@@ -1,0 +1,94 @@
+"""Workers that are Ray actors, on all machines of a cluster, which must see images and output under the same paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from build.config import BuildConfig, ConfigError
+from build.engines.scheduler import Outcome, Pool
+from build.engines.worker import StageWorker
+from build.plan import Stage, Unit
+
+__all__ = ["RayPool", "connected"]
+
+_PACKAGES = ("build", "mlimagenet_data")
+
+
+def connected(address: str | None) -> Any:
+    """Connect to a cluster, or start one on this machine if no address is given, and return the `ray` module.
+
+    Raises:
+        ConfigError: If Ray is not installed, or the cluster is not there.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise ConfigError("engine: --engine ray needs Ray: pip install 'mlimagenet-data[ray]'") from error
+    if not ray.is_initialized():
+        root = Path(__file__).parents[2]
+        here = {"env_vars": {"PYTHONPATH": str(root)}}
+        elsewhere = {"py_modules": [str(root / name) for name in _PACKAGES]}
+        try:
+            ray.init(address, runtime_env=elsewhere if address else here, log_to_driver=False, logging_level="error")
+        except (ConnectionError, ValueError) as error:
+            raise ConfigError(f"address: no Ray cluster at {address}: {error}") from error
+    return ray
+
+
+class RayPool(Pool):
+    """One actor for each GPU of the cluster, or for each CPU where it has none; more as the cluster grows.
+
+    Args:
+        stage: What they work on.
+        count: Number of actors; 0: as many as the cluster has room for.
+        address: The cluster's; None for one on this machine.
+    """
+
+    def __init__(self, stage: Stage, count: int, address: str | None) -> None:
+        self._ray = connected(address)
+        self._stage, self._count = stage, count
+        uses_gpus = stage.plan.config.device != "cpu" and self._ray.cluster_resources().get("GPU", 0) > 0
+        self._unit_resource = "GPU" if uses_gpus else "CPU"
+        options: dict[str, Any] = {"num_gpus": 1} if uses_gpus else {"num_cpus": 1}
+        # restarts are the scheduler's: it counts them against the unit
+        self._actor = self._ray.remote(max_restarts=0, max_task_retries=0, **options)(StageWorker)
+        self._pending: dict[Any, Any] = {}  # the running call's reference: its actor
+
+    def size(self) -> int:
+        """Return how many actors the cluster has room for now."""
+        room = int(self._ray.cluster_resources().get(self._unit_resource, 0))
+        return min(self._count, room) if self._count else room
+
+    def start(self) -> Any:
+        """Start an actor."""
+        config: BuildConfig = self._stage.plan.config
+        return self._actor.remote(type(self._stage), config, 1)
+
+    def submit(self, worker: Any, unit: Unit) -> None:
+        """Call the actor."""
+        self._pending[worker.run.remote(unit)] = worker
+
+    def wait(self, seconds: float) -> list[Outcome]:
+        """Wait for a call to end."""
+        from ray.exceptions import RayError, RayTaskError
+
+        ready, _ = self._ray.wait(list(self._pending), timeout=seconds)
+        found = []
+        for reference in ready:
+            worker = self._pending.pop(reference)
+            try:
+                self._ray.get(reference)
+                found.append(Outcome(worker, None))
+            except RayTaskError as error:
+                cause = error.cause
+                found.append(Outcome(worker, f"{type(cause).__name__}: {cause}"))
+            except RayError as error:
+                reason = str(error).strip().splitlines()
+                found.append(Outcome(worker, f"{type(error).__name__}: {reason[0] if reason else ''}", is_lost=True))
+        return found
+
+    def stop(self, worker: Any) -> None:
+        """Kill the actor."""
+        self._pending = {reference: other for reference, other in self._pending.items() if other is not worker}
+        self._ray.kill(worker)

@@ -1,0 +1,106 @@
+"""Runs a stage's units: in this process, in several, or on a Ray cluster. Those that are done are skipped."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from build.engines.scheduler import Pool, run_units
+from build.plan import Stage, Unit
+from build.processes import is_first_process
+from build.progress import Meter, console, meter
+
+__all__ = ["StageRun", "run_stage"]
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What running a stage came to.
+
+    Attributes:
+        units: Units computed now.
+        skipped: Units that were done before.
+        seconds: Wall time of this run.
+    """
+
+    units: int
+    skipped: int
+    seconds: float
+
+
+def run_stage(stage: Stage) -> StageRun:
+    """Compute and commit every unit of a stage that is not done, and say beforehand what will be done and why.
+
+    Raises:
+        UnitsFailedError: If units failed too often in workers; all others are done.
+    """
+    start = time.perf_counter()
+    config = stage.plan.config
+    units = stage.units()
+    stage.plan.ledger(stage.name).remove_others({unit.file for unit in units})
+    own = units[config.shard_index :: config.num_shards]
+    todo = _todo(stage, own)
+    try:
+        with meter(stage.name, sum(unit.images for unit in todo)) as progress:
+            pool = _pool(stage, len(todo)) if todo else None
+            if pool is None:
+                _run_here(stage, todo, progress)
+            else:
+                on_done = lambda unit: progress.advance(unit.images)  # noqa: E731
+                run_units(pool, todo, attempts=config.attempts, timeout=config.unit_timeout, on_done=on_done)
+        if config.num_shards == 1:
+            stage.finish()
+    finally:
+        stage.close()
+    return StageRun(len(todo), len(own) - len(todo), time.perf_counter() - start)
+
+
+def _todo(stage: Stage, own: list[Unit]) -> list[Unit]:
+    """Return the units that are not done, and say why."""
+    ledger, settings = stage.plan.ledger(stage.name), stage.settings()
+    todo, reasons = [], Counter[str]()
+    for unit in own:
+        reason = ledger.why_not_done(unit.file, stage.fingerprint(unit, settings), settings)
+        if reason is not None:
+            todo.append(unit)
+            reasons[reason] += 1
+    why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    what = f"{len(todo)} of {len(own)} units to do ({why})" if todo else f"nothing to do, all {len(own)} units are done"
+    console.print(f"[bold]{stage.name}[/]: {what}")
+    return todo
+
+
+def _run_here(stage: Stage, todo: list[Unit], progress: Meter) -> None:
+    settings = stage.settings()
+    for unit in todo:
+        fingerprint = stage.fingerprint(unit, settings)
+        output = stage.compute(unit, progress.advance)
+        if is_first_process():
+            stage.plan.ledger(stage.name).commit(unit.file, fingerprint, settings, output)
+
+
+def _pool(stage: Stage, units: int) -> Pool | None:
+    """Return the workers to use, None for this process alone."""
+    config = stage.plan.config
+    if not stage.in_workers:
+        return None
+    stage.plan = replace(stage.plan, config=replace(config, out=str(Path(config.out).resolve())))
+    if config.engine == "ray":
+        from build.engines.ray_pool import RayPool
+
+        return RayPool(stage, config.processes, config.address)
+    devices = _cuda_devices() if config.device != "cpu" else 0
+    count = min(config.processes or devices, units)
+    if count <= 1:
+        return None
+    from build.engines.processes import ProcessPool
+
+    return ProcessPool(stage, count, devices)
+
+
+def _cuda_devices() -> int:
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,0 +1,130 @@
+"""Hands units to workers that may fail, hang or vanish, and pulls what they finish. What a worker is, a pool knows."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from build.plan import Unit
+from build.progress import console
+
+__all__ = ["Outcome", "Pool", "UnitsFailedError", "run_units"]
+
+_WAIT = 1.0  # seconds between looks at workers that say nothing
+
+
+class UnitsFailedError(RuntimeError):
+    """Units that failed as often as they may; all others are done."""
+
+
+class Outcome(NamedTuple):
+    """What became of a worker's unit.
+
+    Attributes:
+        worker: The worker.
+        error: Why it failed; None if the unit is committed.
+        is_lost: Whether the worker is gone.
+    """
+
+    worker: Any
+    error: str | None
+    is_lost: bool = False
+
+
+class Pool(ABC):
+    """Workers of one kind. A worker computes and commits one unit at a time."""
+
+    @abstractmethod
+    def size(self) -> int:
+        """Return how many workers there should be now."""
+
+    @abstractmethod
+    def start(self) -> Any:
+        """Start a worker and return it."""
+
+    @abstractmethod
+    def submit(self, worker: Any, unit: Unit) -> None:
+        """Give a worker that has nothing to do a unit."""
+
+    @abstractmethod
+    def wait(self, seconds: float) -> list[Outcome]:
+        """Wait for at most so long for a worker to finish or vanish, and return what happened."""
+
+    @abstractmethod
+    def stop(self, worker: Any) -> None:
+        """End a worker, whatever it does."""
+
+
+@dataclass
+class _State:
+    waiting: deque[Unit]
+    busy: dict[Any, tuple[Unit, float]] = field(default_factory=dict)  # by worker: its unit, and since when
+    idle: list[Any] = field(default_factory=list)
+    attempts: Counter[str] = field(default_factory=Counter)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def run_units(
+    pool: Pool, units: Sequence[Unit], *, attempts: int, timeout: float, on_done: Callable[[Unit], None]
+) -> None:
+    """Run units until each is done or has failed too often.
+
+    Args:
+        pool: The workers.
+        units: The units, in the order in which to start them.
+        attempts: How often a unit is tried; a worker that vanishes or hangs counts, since the unit may be the cause.
+        timeout: Seconds after which a worker hangs; 0: never.
+        on_done: Called with each unit that is done.
+
+    Raises:
+        UnitsFailedError: If units failed too often; the message names them and the last reason of each.
+    """
+    state = _State(deque(units))
+    try:
+        while state.waiting or state.busy:
+            _staff(pool, state)
+            for outcome in pool.wait(_WAIT):
+                _settle(state, outcome, attempts, on_done)
+            for worker in [w for w, (_, since) in state.busy.items() if timeout and time.monotonic() - since > timeout]:
+                pool.stop(worker)
+                _settle(state, Outcome(worker, f"took more than {timeout:g} s", is_lost=True), attempts, on_done)
+    finally:
+        for worker in [*state.idle, *state.busy]:
+            pool.stop(worker)
+    if state.failed:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(state.failed.items()))
+        raise UnitsFailedError(f"{len(state.failed)} units failed {attempts} times ({reasons}); the others are done")
+
+
+def _staff(pool: Pool, state: _State) -> None:
+    """Start workers while there is work for more, and give those that are free a unit."""
+    while state.waiting:
+        if not state.idle:
+            if len(state.busy) >= max(1, pool.size()):
+                return
+            state.idle.append(pool.start())
+        worker, unit = state.idle.pop(), state.waiting.popleft()
+        state.busy[worker] = (unit, time.monotonic())
+        pool.submit(worker, unit)
+
+
+def _settle(state: _State, outcome: Outcome, attempts: int, on_done: Callable[[Unit], None]) -> None:
+    if outcome.worker not in state.busy:
+        return
+    unit, _ = state.busy.pop(outcome.worker)
+    if not outcome.is_lost:
+        state.idle.append(outcome.worker)
+    if outcome.error is None:
+        on_done(unit)
+        return
+    state.attempts[unit.file] += 1
+    if state.attempts[unit.file] < attempts:
+        console.print(f"  {unit.file} failed and is tried again: {outcome.error}", markup=False)
+        state.waiting.append(unit)
+    else:
+        console.print(f"  {unit.file} failed for the last time: {outcome.error}", markup=False)
+        state.failed[unit.file] = outcome.error

@@ -1,0 +1,185 @@
+"""Builds that are killed, refused, or given damaged files end with the bytes of an undisturbed one."""
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from build.lock import sole_run
+from build.run import main
+from tests.faults.harness import SMALL, KillAt, SmallFiles, finish, leftovers, result, start, write_photographs
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    return write_photographs(tmp_path_factory.mktemp("photographs"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, photographs):
+    out = tmp_path_factory.mktemp("undisturbed") / "mlimagenet"
+    assert finish(start(photographs, out)) == 0
+    return out
+
+
+def copied(undisturbed, tmp_path):
+    return shutil.copytree(undisturbed, tmp_path / "mlimagenet")
+
+
+def test_builds_killed_at_steps_of_their_writes_end_as_if_nothing_had_happened(tmp_path, photographs, undisturbed):
+    steps, kills = np.random.default_rng(0), 0
+    for round_number in range(3):
+        out = tmp_path / f"mlimagenet{round_number}"
+        while (code := finish(start(photographs, out, setup=KillAt(int(steps.integers(1, 50)))))) != 0:
+            assert code == -signal.SIGKILL, Path(f"{out}.log").read_text()[-2000:]
+            kills += 1
+            assert kills < 80
+        assert result(out) == result(undisturbed)
+        assert not leftovers(out)
+        assert "was stopped before it was done; going on" in Path(f"{out}.log").read_text()
+    assert kills >= 12
+
+
+def test_builds_killed_at_any_moment_end_as_if_nothing_had_happened(tmp_path, photographs, undisturbed):
+    began = time.monotonic()
+    assert finish(start(photographs, tmp_path / "warm")) == 0
+    whole = time.monotonic() - began
+    moments, kills = np.random.default_rng(1), 0
+    for round_number in range(3):
+        out = tmp_path / f"mlimagenet{round_number}"
+        for _ in range(7):
+            process = start(photographs, out)
+            process.join(float(moments.uniform(0.1, 1.0)) * whole)
+            kills += process.is_alive()
+            process.kill()
+            process.join()
+        assert finish(start(photographs, out)) == 0
+        assert result(out)[0] == result(undisturbed)[0]
+    assert kills >= 9
+
+
+@pytest.mark.parametrize("size", [2_000, 20_000])
+def test_a_full_disk_ends_a_build_with_an_error_and_the_next_one_goes_on(tmp_path, photographs, undisturbed, size):
+    out = tmp_path / "mlimagenet"
+    assert finish(start(photographs, out, setup=SmallFiles(size))) == 1
+    log = out.with_name("mlimagenet.log").read_text()
+    assert "error:" in log
+    assert "too large" in log
+    assert not leftovers(out)
+    assert finish(start(photographs, out)) == 0
+    assert result(out) == result(undisturbed)
+
+
+def test_an_output_that_cannot_be_written_is_an_error_with_its_name(photographs, capsys):
+    assert main(["--images", str(photographs), "--out", "/proc/mlimagenet", *SMALL]) == 1
+    assert "/proc/mlimagenet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("stage", ["regions", "labeler", "labels", "publish"])
+@pytest.mark.parametrize("damage", ["cut off", "one bit", "gone", "entry cut off"])
+def test_damaged_results_are_found_and_made_again(tmp_path, photographs, undisturbed, stage, damage, capsys):
+    out = copied(undisturbed, tmp_path)
+    file = sorted(p for p in (out / ".build" / "train" / stage).iterdir() if p.suffix != ".json")[-1]
+    if damage == "entry cut off":
+        file = file.with_name(f"{file.name}.json")
+    content = bytearray(file.read_bytes())
+    if damage == "one bit":
+        content[len(content) // 2] ^= 4
+    file.unlink()  # what is published may be a hard link to it
+    if damage != "gone":
+        file.write_bytes(content[: len(content) // 2] if "cut off" in damage else content)
+    assert main(["--verify", str(out)]) == (0 if damage == "entry cut off" else 1)
+    assert (file.name in capsys.readouterr().out) == (damage != "entry cut off")
+    assert main(["--images", str(photographs), "--out", str(out), *SMALL]) == 0
+    text = capsys.readouterr().out
+    reason = {
+        "cut off": "were written", "one bit": "its file is not what was written", "gone": "its file is gone",
+        "entry cut off": "1 not done yet",
+    }[damage]  # fmt: skip
+    assert reason in text
+    assert result(out) == result(undisturbed)
+    assert main(["--verify", str(out)]) == 0
+
+
+def test_a_published_file_that_was_changed_is_found_and_put_back(tmp_path, photographs, undisturbed, capsys):
+    out = copied(undisturbed, tmp_path)
+    (file,) = (out / "data").iterdir()
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content[:-1] + b"x")
+    assert main(["--verify", str(out)]) == 1
+    assert "1 files are not" in capsys.readouterr().out
+    assert main(["--images", str(photographs), "--out", str(out), *SMALL]) == 0
+    assert result(out) == result(undisturbed)
+
+
+def test_an_unreadable_image_in_each_shard_has_a_status(tmp_path, photographs):
+    images = shutil.copytree(photographs, tmp_path / "images")
+    files = sorted(images.rglob("*.png"))
+    for k in (1, 5, 9):
+        files[k].write_bytes(b"no image")
+    out = tmp_path / "mlimagenet"
+    assert finish(start(images, out)) == 0
+    (split,) = result(out)[1]["splits"].values()
+    assert split["statuses"]["unreadable"] == 3
+    assert {failure["file_name"] for failure in split["failures"]} == {
+        str(files[k].relative_to(images)) for k in (1, 5, 9)
+    }
+    assert split["rows"] == 12
+
+
+def test_a_second_build_on_the_same_output_is_refused(tmp_path, photographs, capsys):
+    out = tmp_path / "mlimagenet"
+    with sole_run(out / ".build" / "train"):
+        assert main(["--images", str(photographs), "--out", str(out), *SMALL]) == 1
+        text = capsys.readouterr().out
+        assert f"another run (process {os.getpid()} on " in text
+        part = ["--stage", "regions", "--num-shards", "2", "--shard-index", "1"]
+        assert main(["--images", str(photographs), "--out", str(out), *SMALL, *part]) == 1
+        assert main(["--images", str(photographs), "--out", str(out), *SMALL, "--split", "val"]) == 0
+    with sole_run(out / ".build" / "train", (1, 2)):
+        assert main(["--images", str(photographs), "--out", str(out), *SMALL]) == 1
+        assert "the run of part 1 of 2 (process" in capsys.readouterr().out
+        assert main(["--images", str(photographs), "--out", str(out), *SMALL, *part[:-1], "0"]) == 0
+
+
+def test_parts_in_any_order_make_the_same_dataset(tmp_path, photographs, undisturbed, capsys):
+    out = tmp_path / "mlimagenet"
+    common = ["--images", str(photographs), "--out", str(out), *SMALL]
+    for stage in ("regions", "labels"):
+        for index in ("2", "0", "1"):
+            assert main([*common, "--stage", stage, "--num-shards", "3", "--shard-index", index]) == 0
+            assert f"{stage}: 1 of 1 units to do" in capsys.readouterr().out
+        if stage == "regions":
+            assert main(["--status", str(out)]) == 0
+            assert "regions  3 of 3 units done" in capsys.readouterr().out
+            assert main([*common, "--stage", "labeler"]) == 0
+    assert main([*common, "--stage", "publish"]) == 0
+    assert result(out) == result(undisturbed)
+
+
+def test_a_run_says_what_it_will_do_again_and_why_before_it_starts(tmp_path, photographs, undisturbed, capsys):
+    out = copied(undisturbed, tmp_path)
+    assert main(["--images", str(photographs), "--out", str(out), *SMALL, "--tau", "0.4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    plan = lines[1:5]
+    assert plan[0] == "  regions  0 of 3 units done; to do: 3 changed: tau was 0.3, is 0.4"
+    assert plan[1] == "  labeler  0 of 1 units done; to do: 1 if what regions makes changes"
+    assert lines[5].startswith("regions: 3 of 3 units to do")
+    assert main(["--status", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert text.count("units done") == 4
+    assert "to do" not in text
+    assert "images: ok 12" in text
+
+
+def test_the_status_of_nothing_is_an_error(tmp_path, capsys):
+    for option in ("--status", "--verify"):
+        assert main([option, str(tmp_path)]) == 1
+        assert "no build was started there" in capsys.readouterr().out

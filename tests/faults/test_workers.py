@@ -1,0 +1,214 @@
+"""Workers that die, hang, fail or vanish do not change what comes out, unless a unit fails each time."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from build.config import BuildConfig
+from build.engines.runner import run_stage
+from build.engines.scheduler import Outcome, Pool, UnitsFailedError, run_units
+from build.plan import Unit, make_plan
+from build.run import main
+from tests.faults.flaky import FlakyRegions
+from tests.faults.harness import SMALL, finish, result, start, write_photographs
+
+
+class FakePool(Pool):
+    """Workers that do as a script says: for each unit, a list of what its tries come to."""
+
+    def __init__(self, script, count):
+        self.script, self.count = {unit: list(tries) for unit, tries in script.items()}, count
+        self.alive, self.running, self.tries, self.number = set(), {}, Counter(), 0
+
+    def size(self):
+        return self.count
+
+    def start(self):
+        self.number += 1
+        self.alive.add(self.number)
+        assert len(self.alive) <= self.count
+        return self.number
+
+    def submit(self, worker, unit):
+        assert worker in self.alive
+        assert worker not in self.running
+        self.running[worker] = unit
+
+    def wait(self, seconds):
+        worker = next(iter(self.running))
+        unit = self.running.pop(worker)
+        self.tries[unit.file] += 1
+        fate = self.script[unit.file].pop(0) if self.script[unit.file] else "done"
+        if fate == "lost":
+            self.alive.discard(worker)
+        return [Outcome(worker, None if fate == "done" else fate, is_lost=fate == "lost")]
+
+    def stop(self, worker):
+        self.alive.discard(worker)
+        self.running.pop(worker, None)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(["error", "lost"]), max_size=5), min_size=1, max_size=8),
+    st.integers(1, 4),
+    st.integers(1, 4),
+)
+def test_each_unit_is_done_once_or_fails_as_often_as_it_may(fates, workers, attempts):
+    units = [Unit(f"{k}", k, k + 1) for k in range(len(fates))]
+    pool, done = FakePool({unit.file: fate for unit, fate in zip(units, fates, strict=True)}, workers), []
+    expected_failures = {unit.file for unit, fate in zip(units, fates, strict=True) if len(fate) >= attempts}
+    failed = ""
+    try:
+        run_units(pool, units, attempts=attempts, timeout=0, on_done=done.append)
+    except UnitsFailedError as error:
+        failed = str(error)
+    assert bool(failed) == bool(expected_failures)
+    assert sorted(unit.file for unit in done) == sorted({unit.file for unit in units} - expected_failures)
+    assert all(f"{name}: " in failed for name in expected_failures)
+    assert all(pool.tries[u.file] == min(len(f) + 1, attempts) for u, f in zip(units, fates, strict=True))
+    assert not pool.alive  # all are stopped in the end
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    return write_photographs(tmp_path_factory.mktemp("photographs"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, photographs):
+    out = tmp_path_factory.mktemp("undisturbed") / "mlimagenet"
+    assert finish(start(photographs, out)) == 0
+    return out
+
+
+def flaky_stage(photographs, out, faults, **options):
+    """Return a regions stage whose units go wrong: {unit: (fault, times)}."""
+    small = {"image_size": 64, "scan_size": 0, "shard_size": 4, "workers": 1}
+    plan = make_plan(BuildConfig(images=str(photographs), out=str(out), **small, **options), str(photographs))
+    for unit, (fault, times) in faults.items():
+        (plan.work / f"{unit}.{fault}").write_text(str(times))
+    return FlakyRegions(plan)
+
+
+def finished(photographs, out):
+    """Return the result of a build that goes on with what the stage has left."""
+    assert main(["--images", str(photographs), "--out", str(out), *SMALL]) == 0
+    return result(out)
+
+
+@pytest.mark.slow
+def test_processes_that_die_hang_or_run_out_of_memory_change_nothing(tmp_path, photographs, undisturbed, capsys):
+    faults = {"00000.parquet": ("die", 1), "00001.parquet": ("memory", 1), "00002.parquet": ("hang", 1)}
+    stage = flaky_stage(photographs, tmp_path, faults, processes=2, device="cpu", unit_timeout=20.0)
+    assert run_stage(stage).units == 3
+    text = capsys.readouterr().out
+    assert "00000.parquet failed and is tried again: its process ended with code -9" in text
+    assert "00001.parquet failed and is tried again: MemoryError: no memory is left" in text
+    assert "00002.parquet failed and is tried again: took more than 20 s" in text
+    assert finished(photographs, tmp_path) == result(undisturbed)
+    assert "regions: nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_unit_that_fails_each_time_is_named_and_the_others_are_done(tmp_path, photographs, undisturbed):
+    faults = {"00001.parquet": ("error", 2)}
+    stage = flaky_stage(photographs, tmp_path, faults, processes=2, device="cpu", attempts=2)
+    with pytest.raises(
+        UnitsFailedError, match=r"1 units failed 2 times \(00001.parquet: ValueError: something is wrong"
+    ):
+        run_stage(stage)
+    ledger = stage.plan.ledger("regions")
+    assert list(ledger.entries()) == ["00000.parquet", "00002.parquet"]
+    assert finished(photographs, tmp_path) == result(undisturbed)
+
+
+@pytest.mark.slow
+def test_processes_make_the_same_bytes(tmp_path, photographs, undisturbed):
+    command = [
+        "--images",
+        str(photographs),
+        "--out",
+        str(tmp_path / "out"),
+        *SMALL,
+        "--processes",
+        "2",
+        "--device",
+        "cpu",
+    ]
+    assert main(command) == 0
+    assert result(tmp_path / "out") == result(undisturbed)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray cluster of two nodes with a CPU each, besides a head without any."""
+    pytest.importorskip("ray", reason="needs the extra ray")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    root = str(Path(__file__).parents[2])
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PYTHONPATH", root)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    ray.init(cluster.address, log_to_driver=False, logging_level="error")
+    yield cluster, nodes
+    ray.shutdown()
+    cluster.shutdown()
+    patch.undo()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ray_makes_the_same_bytes_and_survives_the_loss_of_a_node(tmp_path, photographs, undisturbed, cluster, capsys):
+    ray_cluster, nodes = cluster
+    command = [
+        "--images",
+        str(photographs),
+        "--out",
+        str(tmp_path / "whole"),
+        *SMALL,
+        "--engine",
+        "ray",
+        "--device",
+        "cpu",
+    ]
+    assert main(command) == 0
+    assert result(tmp_path / "whole") == result(undisturbed)
+
+    faults = {"00000.parquet": ("hang", 1), "00001.parquet": ("hang", 1)}  # both nodes are busy when one goes
+    stage = flaky_stage(photographs, tmp_path / "lossy", faults, engine="ray", device="cpu", unit_timeout=40.0)
+
+    def lose_a_node_when_both_are_busy():
+        import time
+
+        while any((stage.plan.work / f"{unit}.hang").read_text() != "0" for unit in faults):
+            time.sleep(0.1)
+        ray_cluster.remove_node(nodes[0], allow_graceful=False)
+
+    import threading
+
+    loser = threading.Thread(target=lose_a_node_when_both_are_busy)
+    loser.start()
+    assert run_stage(stage).units == 3
+    loser.join()
+    text = capsys.readouterr().out
+    assert "ActorDiedError" in text or "ActorUnavailableError" in text
+    assert finished(photographs, tmp_path / "lossy") == result(undisturbed)
+
+
+def test_without_ray_the_error_says_how_to_get_it(tmp_path, photographs, capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    command = ["--images", str(photographs), "--out", str(tmp_path / "out"), *SMALL, "--engine", "ray"]
+    assert main(command) == 1
+    assert "mlimagenet-data[ray]" in capsys.readouterr().out
+
+
+def test_what_workers_did_is_in_the_ledger(tmp_path, undisturbed):
+    entry = json.loads((undisturbed / ".build" / "train" / "regions" / "00001.parquet.json").read_text())
+    assert entry["rows"] == 4
