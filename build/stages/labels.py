@@ -20,6 +20,7 @@ from build.plan import LABELER_FILE, Plan, Stage, Unit
 
 __all__ = ["SCHEMA", "LabelsStage", "aggregate", "distinct"]
 
+_CANDIDATES = 10  # classes looked at for each that is kept
 _ELSEWHERE = 0.1  # what a class counts in a region if the label map sees it elsewhere
 
 SCHEMA = pa.schema([
@@ -64,8 +65,7 @@ class LabelsStage(Stage):
             self._confusable = self._head.confusable(self.plan.config.confusion)
         columns = ["image_id", "label", "grid", "counts", "elsewhere", "features"]
         regions = pq.read_table(self.plan.ledger("regions").path(unit.file), columns=columns)
-        with one_thread():  # a product's last bits depend on how many share it
-            rows = [self._row(row, self._head) for row in regions.to_pylist()]
+        rows = self._rows(regions.to_pylist(), self._head)
         advance(len(rows))
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         seconds = {"labels": round(time.perf_counter() - start, 3)}
@@ -80,24 +80,38 @@ class LabelsStage(Stage):
         }
         return Output(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
 
-    def _row(self, row: dict[str, Any], head: Labeler) -> dict[str, Any]:
-        nothing: dict[str, Any] = {
-            "labels": [], "scores": [], "found": None, "kept": [], "rejected": 0, "topk_labels": [], "topk_scores": [],
-        }  # fmt: skip
-        if row["features"] is None:
-            return {"image_id": row["image_id"], **nothing}
+    def _rows(self, images: list[dict[str, Any]], head: Labeler) -> list[dict[str, Any]]:
+        """Return a shard's rows; all its regions go through the labeler at once."""
+        features = [np.frombuffer(row["features"] or b"", "<f2").reshape(-1, head.dimension) for row in images]
+        with one_thread():  # a product's last bits depend on how many share it
+            probabilities = softmax(head.logits(np.concatenate(features)), self.plan.config.temperature)
+        best = _best(probabilities, _CANDIDATES * self.plan.config.top_k)
+        ends = np.cumsum([len(values) for values in features])
+        parts = zip(images, np.split(probabilities, ends[:-1]), np.split(best, ends[:-1]), strict=True)
+        return [{"image_id": row["image_id"], **self._named(row, p, order)} for row, p, order in parts]
+
+    def _named(self, row: dict[str, Any], p: NDArray[np.float32], best: NDArray[np.int64]) -> dict[str, Any]:
+        """Return what an image's regions and the image itself, the last of (R + 1, K) probabilities, show."""
+        if not len(p):
+            return {
+                "labels": [],
+                "scores": [],
+                "found": None,
+                "kept": [],
+                "rejected": 0,
+                "topk_labels": [],
+                "topk_scores": [],
+            }
         config = self.plan.config
-        features = np.frombuffer(row["features"], "<f2").reshape(-1, head.dimension)
-        probabilities = softmax(head.logits(features), config.temperature)
-        rankings = [_top(p, config.top_k, self._confusable) for p in probabilities]
+        rankings = [_top(*pair, config.top_k, self._confusable) for pair in zip(p, best, strict=True)]
         named = [k for k, ranking in enumerate(rankings[:-1]) if ranking[0][1] >= config.reject]
-        labels, found = aggregate([rankings[k] for k in named], rankings[-1], probabilities[-1], row["label"], config)
-        for scores, classes in zip(probabilities, row["elsewhere"], strict=False):  # the last row is the whole image
-            scores[classes] *= _ELSEWHERE
-        rankings = [_top(p, config.top_k, self._confusable) for p in probabilities]
+        labels, found = aggregate([rankings[k] for k in named], rankings[-1], p[-1], row["label"], config)
+        for k, classes in enumerate(row["elsewhere"]):
+            if classes:
+                p[k, classes] *= _ELSEWHERE
+                rankings[k] = _top(p[k], _best(p[k : k + 1], best.shape[1])[0], config.top_k, self._confusable)
         kept = distinct(row["counts"], row["grid"], rankings[:-1], named, config.merge_iou)
         return {
-            "image_id": row["image_id"],
             "labels": [index for index, _ in labels],
             "scores": [score for _, score in labels],
             "found": found,
@@ -129,15 +143,30 @@ def distinct(
     return sorted(kept)
 
 
-def _top(probabilities: NDArray[np.float32], count: int, confusable: NDArray[np.bool_]) -> Ranking:
-    """Return the best classes, equal scores in class order; scores of 0 (underflow) are left out.
+def _best(probabilities: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Return the best classes of each row of (n, K), equal scores in class order: (n, count)."""
+    count = min(count, probabilities.shape[1])
+    places = np.sort(np.argpartition(-probabilities, count - 1, axis=1)[:, :count], axis=1)
+    order = np.argsort(-np.take_along_axis(probabilities, places, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(places, order, axis=1)
+
+
+def _top(
+    probabilities: NDArray[np.float32], best: NDArray[np.int64], count: int, confusable: NDArray[np.bool_]
+) -> Ranking:
+    """Return the best classes; scores of 0 (underflow) are left out.
 
     Each class brings in the scores of the classes that are taken for it and are not as good, which then are not named.
+
+    Args:
+        probabilities: (K,).
+        best: The candidates, best first.
+        count: How many to return.
+        confusable: (K, K), which classes are taken for which.
     """
-    order = np.argsort(-probabilities, kind="stable")
     free = np.ones(len(probabilities), np.bool_)
     out: Ranking = []
-    for index in order[: 10 * count]:
+    for index in best:
         if len(out) == count or probabilities[index] <= 0:
             break
         if free[index]:

@@ -5,11 +5,16 @@ from hypothesis import strategies as st
 
 from build.config import BuildConfig
 from build.models.labeler import Labeler
-from build.stages.labels import _top, aggregate, distinct
+from build.stages.labels import _best, aggregate, distinct
+from build.stages.labels import _top as top_of
 from mlimagenet_data.masks import encode_mask
 
 WHOLE = np.array([0.5, 0.3, 0.1, 0.1], np.float32)
 WHOLE_RANKING = [(0, 0.5), (1, 0.3)]
+
+
+def _top(probabilities, count, confusable):
+    return top_of(probabilities, _best(probabilities[None], 10 * count)[0], count, confusable)
 
 
 def run(regions, **options):
@@ -186,3 +191,14 @@ def test_two_equal_regions_are_one():
 def test_only_named_regions_are_published():
     rankings = [[(1, 0.5)], [(2, 0.01)], [(1, 0.4)]]
     assert distinct(encoded(LEFT, MOST, RIGHT), [2, 4], rankings, [0, 2], 0.85) == [0, 2]
+
+
+@given(st.integers(0, 1000), st.integers(1, 40), st.integers(1, 5))
+def test_the_best_classes_are_those_of_a_full_sort(seed, count, levels):
+    p = np.random.default_rng(seed).integers(0, 10 * levels, (3, 30)).astype(np.float32)
+    best = _best(p, count)
+    for row, places in zip(p, best, strict=True):
+        expected = np.argsort(-row, kind="stable")[:count]
+        np.testing.assert_array_equal(row[places], row[expected])
+        clear = row[places] > row[places].min()  # of those that tie for the last place any will do
+        np.testing.assert_array_equal(places[clear], expected[clear])

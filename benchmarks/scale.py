@@ -1,0 +1,198 @@
+"""What a build of many images costs besides its networks: listing files, labels and publish, as functions of rows.
+
+    python -m benchmarks.scale --rows 10000 100000 1281167 --work /tmp/scale
+
+Regions, features and masks are made up, three regions an image; the stages are the build's own and run in processes of their own.
+At 1,281,167 rows the features take 13 GB of disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.synthetic import image_ids
+from build.config import BuildConfig
+from build.engines.runner import run_stage
+from build.inputs import Images, Listing
+from build.ledger import Output
+from build.plan import Plan, make_plan, write_table
+from build.sources import list_images
+from build.stages.labeler import LabelerStage
+from build.stages.labels import LabelsStage
+from build.stages.publish import PublishStage
+from build.stages.regions import SCHEMA, RegionsStage
+from mlimagenet_data.masks import encode_mask
+
+REGIONS, DIMENSION, GRID = 3, 1280, (24, 24)
+DISTINCT = 64  # images with features of their own; others repeat them
+console = Console()
+
+
+def make_regions(out: Path, rows: int, seed: int = 0) -> Plan:
+    """Write the list of images and the regions stage's shards, as if it had run."""
+    ids, labels = image_ids(rows)
+    zeros = pa.array(np.zeros(rows, np.int64))
+    columns = [ids, [f"{i}.JPEG" for i in ids], labels, zeros, zeros, pa.nulls(rows, pa.string()), zeros]
+    table = pa.table(
+        [pa.array(c, f.type) for c, f in zip(columns, Images.of([]).table.schema, strict=True)],
+        Images.of([]).table.schema,
+    )
+    config = BuildConfig(out=str(out))
+    plan = Plan(config, Listing(out, Images(table), Counter()), out / ".build" / "train")
+    write_table(plan.work / "inputs.parquet", table.replace_schema_metadata({"root": str(out)}))
+    stage, made = RegionsStage(plan), _made_up(np.random.default_rng(seed))
+    settings = stage.settings()
+    for unit in stage.units():
+        listed = plan.images(unit)
+        values = [made[k % DISTINCT] for k in range(len(listed))]
+        found = [
+            {**value, "image_id": i.image_id, "file_name": i.file_name, "label": i.label}
+            for i, value in zip(listed, values, strict=True)
+        ]
+        shard = pa.Table.from_pylist(found, schema=SCHEMA)
+        facts = {
+            "seconds": {}, "statuses": {"ok": len(found)}, "regions": REGIONS * len(found), "networks": [], "label_maps": {},
+            "byproducts": {}, "dimension": DIMENSION, "solver": {},
+        }  # fmt: skip
+        output = Output(len(found), facts, lambda path, shard=shard: pq.write_table(shard, path, compression="zstd"))
+        plan.ledger("regions").commit(unit.file, stage.fingerprint(unit, settings), settings, output)
+    stage.close()
+    return plan
+
+
+def _made_up(generator: np.random.Generator) -> list[dict[str, Any]]:
+    """Return rows without names: elliptic regions, features as a classifier's are distributed."""
+    ys, xs = np.mgrid[0 : GRID[0], 0 : GRID[1]]
+    rows = []
+    for _ in range(DISTINCT):
+        masks = []
+        for _ in range(REGIONS):
+            y, x, a, b = generator.uniform((4, 4, 3, 3), (20, 20, 9, 9))
+            masks.append(((ys - y) / a) ** 2 + ((xs - x) / b) ** 2 < 1)
+        features = np.abs(generator.normal(scale=0.6, size=(REGIONS + 1, DIMENSION)))
+        rows.append({
+            "height": 375, "width": 500, "status": "ok", "grid": list(GRID), "counts": [encode_mask(m) for m in masks],
+            "bbox": [[0.1, 0.1, 0.5, 0.5]] * REGIONS, "area": [float(m.mean()) for m in masks], "alignment": [0.5] * REGIONS,
+            "clicked": [None] * REGIONS, "elsewhere": [[], [3], []], "features": features.astype("<f2").tobytes(),
+            "variants": b"",
+        })  # fmt: skip
+    return rows
+
+
+def labels_and_publish(out: Path) -> dict[str, float]:
+    """Run the stages after regions, and return seconds, peak memory and sizes."""
+    plan = make_plan(BuildConfig(out=str(out)), None)
+    found: dict[str, float] = {"rows": len(plan.listing.images)}
+    for stage in (LabelerStage, LabelsStage, PublishStage):
+        start = time.perf_counter()
+        run_stage(stage(plan))
+        found[f"{stage.name}_s"] = time.perf_counter() - start
+    found["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    found["published_mb"] = sum(file.stat().st_size for file in (out / "data").iterdir()) / 1e6
+    return found
+
+
+def listing(folder: Path) -> dict[str, float]:
+    """List a folder of images, and return seconds and memory."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    rows = len(list_images(str(folder), split="train").images)
+    seconds = time.perf_counter() - start
+    return {
+        "files": rows,
+        "listing_s": seconds,
+        "listing_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3,
+    }
+
+
+def make_links(folder: Path, count: int) -> Path:
+    """Fill a folder tree with links to one file."""
+    folder.mkdir(parents=True)
+    source = folder.with_name("image.JPEG")
+    source.write_bytes(b"not read")
+    for image_id in image_ids(count)[0]:
+        path = folder / f"{image_id}.JPEG"
+        path.parent.mkdir(exist_ok=True)
+        if os.stat(source).st_nlink > 60_000:  # file systems allow some tens of thousands
+            source.unlink()
+            source.write_bytes(b"not read")
+        os.link(source, path)
+    return folder
+
+
+def apart(function: str, path: Path) -> dict[str, float]:
+    """Call one of the functions above in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.scale", "--call", function, str(path)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000], help="Numbers of images, ascending.")
+    parser.add_argument(
+        "--work", type=Path, default=Path("/tmp/mlimagenet-scale"), help="An empty folder; removed afterwards."
+    )
+    parser.add_argument("--json", type=Path, help="Write the figures, too.")
+    parser.add_argument("--call", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.call:
+        print(
+            json.dumps({"labels_and_publish": labels_and_publish, "listing": listing}[args.call[0]](Path(args.call[1])))
+        )
+        return
+    args.work.mkdir(parents=True)
+    results = []
+    for rows in args.rows:
+        make_regions(args.work / "out", rows)
+        found = apart("labels_and_publish", args.work / "out")
+        shutil.rmtree(args.work / "out")
+        found |= apart("listing", make_links(args.work / "images", rows))
+        shutil.rmtree(args.work / "images")
+        results.append(found)
+        console.print(found)
+    shutil.rmtree(args.work)
+    report(results)
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=1))
+
+
+def report(results: list[dict[str, float]]) -> None:
+    """Print a table, and how time grows with rows between the smallest and the largest run."""
+    table = Table(title="labels and publish, three regions an image; listing files")
+    for name in results[0]:
+        table.add_column(name)
+    for found in results:
+        table.add_row(
+            *(f"{value:,.0f}" if name in ("rows", "files") else f"{value:.2f}" for name, value in found.items())
+        )
+    console.print(table)
+    if len(results) > 1:
+        first, last = results[-2], results[-1]  # the smallest one is mostly start-up
+        for names in (("labels_s", "publish_s"), ("listing_s",)):
+            spent = [sum(found[name] for name in names) for found in (first, last)]
+            exponent = np.log(spent[1] / spent[0]) / np.log(last["rows"] / first["rows"])
+            console.print(
+                f"{' + '.join(names)} grows as rows ** {exponent:.3f} from {first['rows']:,} to {last['rows']:,} rows"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+import numpy as np
+import pytest
+
+from benchmarks.fuzz import READERS, fuzz, mutated
+
+
+@pytest.mark.parametrize("name", sorted(READERS))
+def test_damaged_files_are_read_or_refused(tmp_path, name):
+    counts = fuzz(name, 150, 12345, tmp_path / "findings")
+    assert set(counts) <= {"read", "refused"}
+    assert counts["refused"] > 10  # the changes do damage
+    assert not (tmp_path / "findings").exists()
+
+
+def test_what_goes_wrong_is_kept(tmp_path, monkeypatch):
+    def broken(folder):
+        return b"valid", lambda content: 1 / int(content == b"valid"), KeyError
+
+    monkeypatch.setitem(READERS, "broken", broken)
+    counts = fuzz("broken", 20, 0, tmp_path)
+    assert counts["raised ZeroDivisionError"] >= 15
+    number = int(next(tmp_path.iterdir()).name.rpartition("-")[2])
+    assert (tmp_path / f"broken-0-{number}").read_bytes() == mutated(b"valid", np.random.default_rng((0, number)))

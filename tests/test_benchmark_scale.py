@@ -1,0 +1,20 @@
+import pyarrow.parquet as pq
+
+from benchmarks.scale import REGIONS, labels_and_publish, listing, make_links, make_regions
+from mlimagenet_data.store import AnnotationStore
+
+
+def test_made_up_regions_go_through_the_builds_own_stages(tmp_path):
+    make_regions(tmp_path / "out", 600)
+    found = labels_and_publish(tmp_path / "out")
+    assert found["rows"] == 600
+    assert found["published_mb"] > 0.01
+    (file,) = (tmp_path / "out" / "data").iterdir()
+    rows = pq.read_table(file).to_pylist()
+    assert len(rows) == 600
+    assert 0 < sum(len(row["regions"]) for row in rows) <= 600 * REGIONS
+    assert len(AnnotationStore(tmp_path / "out", "train")) == 600
+
+
+def test_linked_files_are_listed(tmp_path):
+    assert listing(make_links(tmp_path / "images", 1500))["files"] == 1500
