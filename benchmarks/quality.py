@@ -67,6 +67,7 @@ VARIANTS = (
     Variant(LABELS, "without the whole image's prediction", ("--no-whole-image",)),
     Variant(LABELS, "list down to 0.02", ("--label-threshold", "0.02")),
     Variant(LABELS, "labels from 0.25 on", ("--label-threshold", "0.25")),
+    Variant(LABELS, "other labels beside originals as anywhere", ("--added-threshold", "0")),
     Variant(LABELS, "second look at crops", ("--second-look", "crop")),
     Variant(LABELS, "second look at masked crops", ("--second-look", "masked")),
     Variant(LABELER, "classifier's head trained further, seed 0", TRAINED),
@@ -174,12 +175,13 @@ def render(results: dict[str, Any]) -> str:
     ]
     parts += ["### The default build, annotated photographs", table(["figure", "value", "95% interval"], rows)]
     for title in dict.fromkeys(v["table"] for v in results["variants"]):
-        head = ["variant", *(NAMES[n] for n in SHOWN), "originals found", "seconds"]
+        head = ["variant", *(NAMES[n] for n in SHOWN), "originals found", "labels an ImageNet image", "seconds"]
         rows = [
             [
                 "default",
                 *(f"{default['figures'][n]:.{_digits(n)}f}" for n in SHOWN),
                 default["found"],
+                default["on_imagenet"],
                 default["seconds"],
             ]
         ]
@@ -189,7 +191,7 @@ def render(results: dict[str, Any]) -> str:
                     with_difference(v["figures"][n], default["figures"][n], v["intervals"][n], _digits(n))
                     for n in SHOWN
                 ]
-                rows.append([_named(v), *cells, v["found"], v["seconds"]])
+                rows.append([_named(v), *cells, v["found"], v["on_imagenet"], v["seconds"]])
         parts += [f"### {title}", table(head, rows)]
     names = ("map", "best_f1", "two@0.1", "precision@0.5")
     rows = [[name, *(f"{values[n]:.3f}" for n in names)] for name, values in results["bounds"].items()]
@@ -220,7 +222,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         interval = differences(scores, default, args.draws)
         console.print(f"[bold]{variant.name}[/]: {figures(scores)}")
         variants.append({
-            **vars(variant), "figures": figures(scores), "intervals": interval, "found": _found(found), "seconds": f"{spent:.0f}",
+            **vars(variant), "figures": figures(scores), "intervals": interval, "found": _found(found),
+            "on_imagenet": on_imagenet(folder), "seconds": f"{spent:.0f}",
         })  # fmt: skip
     run(images, args.work, Variant("", "default"))  # leave the default's dataset behind
     generator = np.random.default_rng(0)
@@ -234,7 +237,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "machine": f"{os.cpu_count()} CPU cores ({platform.machine()}), torch {torch.__version__}",
         "seconds_an_image": seconds / manifest["rows"],
         "default": {
-            "figures": figures(default), "intervals": intervals, "found": _found(manifest), "seconds": f"{seconds:.0f}",
+            "figures": figures(default), "intervals": intervals, "found": _found(manifest),
+            "on_imagenet": on_imagenet(out), "seconds": f"{seconds:.0f}",
         },
         "variants": variants,
         "bounds": {
@@ -259,6 +263,11 @@ def figures_of_labels(scores: Scores) -> dict[str, float]:
 
 def _found(manifest: dict[str, Any]) -> str:
     return f"{manifest['original_label_found']} of {manifest['with_original_label']}"
+
+
+def on_imagenet(out: Path) -> str:
+    """Return the mean number of labels of images that have an original one."""
+    return f"{np.mean([len(row['labels']) for row in load_rows(out).values() if row['label'] is not None]):.2f}"
 
 
 def draw(out: Path, images: Path, work: Path, scores: Scores, keys: list[str]) -> None:

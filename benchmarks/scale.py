@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,9 @@ from rich.table import Table
 from benchmarks.synthetic import image_ids
 from build.config import BuildConfig
 from build.engines.runner import run_stage
-from build.inputs import Images, Listing
+from build.inputs import SCHEMA as IMAGES
 from build.ledger import Output
-from build.plan import Plan, make_plan, write_table
+from build.plan import Unit, make_plan, write_table
 from build.sources import list_images
 from build.stages.labeler import LabelerStage
 from build.stages.labels import LabelsStage
@@ -44,36 +44,33 @@ DISTINCT = 64  # images with features of their own; others repeat them
 console = Console()
 
 
-def make_regions(out: Path, rows: int, seed: int = 0) -> Plan:
-    """Write the list of images and the regions stage's shards, as if it had run."""
+class MadeUpRegions(RegionsStage):
+    """The regions stage without networks and images."""
+
+    made = None
+
+    def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
+        """Give each image of a unit one of a few made-up results."""
+        self.made = self.made or _made_up(np.random.default_rng(0))
+        listed = self.plan.images(unit)
+        names = [{"image_id": i.image_id, "file_name": i.file_name, "label": i.label} for i in listed]
+        rows = [{**self.made[k % DISTINCT], **name} for k, name in enumerate(names)]
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        facts = {
+            "seconds": {}, "statuses": {"ok": len(rows)}, "regions": REGIONS * len(rows), "networks": [], "label_maps": {},
+            "byproducts": {}, "dimension": DIMENSION, "solver": {},
+        }  # fmt: skip
+        advance(len(rows))
+        return Output(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
+
+
+def make_list(out: Path, rows: int) -> None:
+    """Write the list of images, as if they had been listed."""
     ids, labels = image_ids(rows)
     zeros = pa.array(np.zeros(rows, np.int64))
     columns = [ids, [f"{i}.JPEG" for i in ids], labels, zeros, zeros, pa.nulls(rows, pa.string()), zeros]
-    table = pa.table(
-        [pa.array(c, f.type) for c, f in zip(columns, Images.of([]).table.schema, strict=True)],
-        Images.of([]).table.schema,
-    )
-    config = BuildConfig(out=str(out))
-    plan = Plan(config, Listing(out, Images(table), Counter()), out / ".build" / "train")
-    write_table(plan.work / "inputs.parquet", table.replace_schema_metadata({"root": str(out)}))
-    stage, made = RegionsStage(plan), _made_up(np.random.default_rng(seed))
-    settings = stage.settings()
-    for unit in stage.units():
-        listed = plan.images(unit)
-        values = [made[k % DISTINCT] for k in range(len(listed))]
-        found = [
-            {**value, "image_id": i.image_id, "file_name": i.file_name, "label": i.label}
-            for i, value in zip(listed, values, strict=True)
-        ]
-        shard = pa.Table.from_pylist(found, schema=SCHEMA)
-        facts = {
-            "seconds": {}, "statuses": {"ok": len(found)}, "regions": REGIONS * len(found), "networks": [], "label_maps": {},
-            "byproducts": {}, "dimension": DIMENSION, "solver": {},
-        }  # fmt: skip
-        output = Output(len(found), facts, lambda path, shard=shard: pq.write_table(shard, path, compression="zstd"))
-        plan.ledger("regions").commit(unit.file, stage.fingerprint(unit, settings), settings, output)
-    stage.close()
-    return plan
+    table = pa.table([pa.array(c, field.type) for c, field in zip(columns, IMAGES, strict=True)], IMAGES)
+    write_table(out / ".build" / "train" / "inputs.parquet", table.replace_schema_metadata({"root": str(out)}))
 
 
 def _made_up(generator: np.random.Generator) -> list[dict[str, Any]]:
@@ -95,10 +92,20 @@ def _made_up(generator: np.random.Generator) -> list[dict[str, Any]]:
     return rows
 
 
-def labels_and_publish(out: Path) -> dict[str, float]:
-    """Run the stages after regions, and return seconds, peak memory and sizes."""
+def stages(out: Path) -> dict[str, float]:
+    """Run the stages, the first one without networks, and return seconds, peak memory of those after it, and sizes."""
     plan = make_plan(BuildConfig(out=str(out)), None)
     found: dict[str, float] = {"rows": len(plan.listing.images)}
+    start = time.perf_counter()
+    run_stage(MadeUpRegions(plan))
+    found["regions_s"] = time.perf_counter() - start
+    return found | apart("after_regions", out)
+
+
+def after_regions(out: Path) -> dict[str, float]:
+    """Run the stages after regions, and return seconds, peak memory and sizes."""
+    plan = make_plan(BuildConfig(out=str(out)), None)
+    found: dict[str, float] = {}
     for stage in (LabelerStage, LabelsStage, PublishStage):
         start = time.perf_counter()
         run_stage(stage(plan))
@@ -155,14 +162,16 @@ def main() -> None:
     args = parser.parse_args()
     if args.call:
         print(
-            json.dumps({"labels_and_publish": labels_and_publish, "listing": listing}[args.call[0]](Path(args.call[1])))
+            json.dumps(
+                {"stages": stages, "after_regions": after_regions, "listing": listing}[args.call[0]](Path(args.call[1]))
+            )
         )
         return
     args.work.mkdir(parents=True)
     results = []
     for rows in args.rows:
-        make_regions(args.work / "out", rows)
-        found = apart("labels_and_publish", args.work / "out")
+        make_list(args.work / "out", rows)
+        found = apart("stages", args.work / "out")
         shutil.rmtree(args.work / "out")
         found |= apart("listing", make_links(args.work / "images", rows))
         shutil.rmtree(args.work / "images")
@@ -176,7 +185,7 @@ def main() -> None:
 
 def report(results: list[dict[str, float]]) -> None:
     """Print a table, and how time grows with rows between the smallest and the largest run."""
-    table = Table(title="labels and publish, three regions an image; listing files")
+    table = Table(title="stages without networks, three regions an image; listing files")
     for name in results[0]:
         table.add_column(name)
     for found in results:
@@ -186,7 +195,7 @@ def report(results: list[dict[str, float]]) -> None:
     console.print(table)
     if len(results) > 1:
         first, last = results[-2], results[-1]  # the smallest one is mostly start-up
-        for names in (("labels_s", "publish_s"), ("listing_s",)):
+        for names in (("regions_s",), ("labels_s", "publish_s"), ("listing_s",)):
             spent = [sum(found[name] for name in names) for found in (first, last)]
             exponent = np.log(spent[1] / spent[0]) / np.log(last["rows"] / first["rows"])
             console.print(

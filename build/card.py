@@ -81,6 +81,7 @@ def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
         "tau": f"{config['tau']:g}",
         "alignment": f"{config['alignment']:g}",
         "label_threshold": f"{config['label_threshold']:g}",
+        "added_threshold": f"{config['added_threshold']:g}",
         "labeler": "; ".join(f"{name}: {_labeler(splits[name]['labeler'])}" for name in names),
         "original": {
             "keep": "kept: where the pipeline did not find it by itself, it was added with the whole image's score for it",

@@ -266,6 +266,10 @@ class BuildConfig:
         0.13, "A class becomes a label of the image if its best score over regions (and the whole image) is at least this.",
         stage="labels", low=0, high=1
     )  # fmt: skip
+    added_threshold: float = _option(
+        0.4, "Where there is an original label, other classes must reach this, too: images that were chosen for one object show "
+        "others less often than a classifier believes.", stage="labels", low=0, high=1
+    )  # fmt: skip
     confusion: float = _option(
         0.25, "Classes whose weights in the head are at least this alike (cosine, after taking off their mean) are taken for one "
         "in a region: the best of them is named, with the sum of their scores. 1: no classes are.", stage="labels", low=0, high=1

@@ -1,12 +1,12 @@
 import pyarrow.parquet as pq
 
-from benchmarks.scale import REGIONS, labels_and_publish, listing, make_links, make_regions
+from benchmarks.scale import REGIONS, listing, make_links, make_list, stages
 from mlimagenet_data.store import AnnotationStore
 
 
 def test_made_up_regions_go_through_the_builds_own_stages(tmp_path):
-    make_regions(tmp_path / "out", 600)
-    found = labels_and_publish(tmp_path / "out")
+    make_list(tmp_path / "out", 600)
+    found = stages(tmp_path / "out")
     assert found["rows"] == 600
     assert found["published_mb"] > 0.01
     (file,) = (tmp_path / "out" / "data").iterdir()

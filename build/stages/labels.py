@@ -190,17 +190,23 @@ def aggregate(
         whole: The whole image's best classes; counted if the configuration says so, or if there are no regions.
         whole_probabilities: (K,), for the score of an original label that has to be added.
         original: The original label, or None.
-        config: `label_threshold`, `whole_image` and `original`.
+        config: `label_threshold`, `added_threshold`, `whole_image` and `original`.
 
     Returns:
-        The labels, best first, with their best score over regions (and the whole image), all at least the threshold but for an
-        added original label; and whether the original label was among them before it was added (None if there is none).
+        The labels, best first, with their best score over regions (and the whole image), all at least their threshold but for an
+        original label that had to be added; and whether the original label was among them before it was added (None if there
+        is none).
     """
     best: dict[int, float] = {}
     for ranking in [*regions, whole] if config.whole_image or not regions else regions:
         for index, score in ranking:
             best[index] = max(best.get(index, 0.0), score)
-    labels = {index: score for index, score in best.items() if score >= config.label_threshold}
+    added = config.label_threshold if original is None else max(config.label_threshold, config.added_threshold)
+    labels = {
+        index: score
+        for index, score in best.items()
+        if score >= (config.label_threshold if index == original else added)
+    }
     found = None if original is None else original in labels
     if original is not None and not found and config.original == "keep":
         smallest = float(np.finfo(np.float32).tiny)  # a score is never 0

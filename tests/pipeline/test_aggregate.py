@@ -45,7 +45,8 @@ def test_equal_scores_stand_in_class_order():
     ],
 )
 def test_the_original_label_is_kept_or_dropped(original, rule, expected, was_found):
-    labels, found = aggregate([[(2, 0.9)]], WHOLE_RANKING, WHOLE, original, BuildConfig(original=rule))
+    config = BuildConfig(original=rule, added_threshold=0.2)
+    labels, found = aggregate([[(2, 0.9)]], WHOLE_RANKING, WHOLE, original, config)
     assert labels == expected
     assert found is was_found
 
@@ -70,7 +71,10 @@ def slow_aggregate(regions, whole, probabilities, original, config):
     labels, found = [], None if original is None else False
     for index in range(len(probabilities)):
         scores = [score for ranking in counted for c, score in ranking if c == index]
-        if scores and max(scores) >= config.label_threshold:
+        least = config.label_threshold
+        if original is not None and index != original:
+            least = max(least, config.added_threshold)
+        if scores and max(scores) >= least:
             labels.append((index, max(scores)))
             found = True if index == original else found
         elif index == original and config.original == "keep":
@@ -95,13 +99,14 @@ few_rankings = st.lists(st.tuples(st.integers(0, 3), few_scores), max_size=3, un
     probabilities=st.lists(st.sampled_from([0.0, 0.001, 0.25, 0.5, 1.0]), min_size=4, max_size=4),
     original=st.none() | st.integers(0, 3),
     threshold=few_scores,
+    added=few_scores,
     whole_image=st.booleans(),
     rule=st.sampled_from(["keep", "drop"]),
 )
 def test_aggregation_agrees_with_a_slow_reference(
-    regions, whole, probabilities, original, threshold, whole_image, rule
+    regions, whole, probabilities, original, threshold, added, whole_image, rule
 ):
-    config = BuildConfig(label_threshold=threshold, whole_image=whole_image, original=rule)
+    config = BuildConfig(label_threshold=threshold, added_threshold=added, whole_image=whole_image, original=rule)
     arguments = (regions, whole, np.array(probabilities, np.float32), original, config)
     labels, found = aggregate(*arguments)
     assert (labels, found) == slow_aggregate(*arguments)
@@ -115,8 +120,14 @@ def test_a_score_at_the_threshold_counts():
     assert run([[(2, 0.4)]], label_threshold=0.41)[0] == [(0, 0.5)]
 
 
+def test_other_classes_need_more_beside_an_original_label():
+    config = BuildConfig(label_threshold=0.2, added_threshold=0.45, whole_image=False)
+    assert aggregate([[(1, 0.44), (2, 0.45), (3, 0.2)]], [], WHOLE, 3, config)[0] == [(2, 0.45), (3, 0.2)]
+    assert aggregate([[(1, 0.44), (2, 0.45), (3, 0.2)]], [], WHOLE, None, config)[0] == [(2, 0.45), (1, 0.44), (3, 0.2)]
+
+
 def test_without_regions_the_whole_image_can_find_the_original_label():
-    labels, found = aggregate([], WHOLE_RANKING, WHOLE, 1, BuildConfig(whole_image=False))
+    labels, found = aggregate([], WHOLE_RANKING, WHOLE, 1, BuildConfig(whole_image=False, added_threshold=0.2))
     assert (labels, found) == (WHOLE_RANKING, True)
 
 
