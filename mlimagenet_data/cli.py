@@ -20,6 +20,11 @@ Ranks images whose label is likely wrong, with cleanlab's multi-label quality sc
 disagree. Low quality comes first. Nothing is changed."""
 
 
+_EXPORT = """\
+Writes annotations in a form that other tools read. coco: instance JSON with masks stretched to the images. tsv: the paper's file,
+filename, original class, classes, scores. csv: a line for each label. What a form has no room for is left out."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 1 after an error that was printed."""
     given = _parser().parse_args(arguments)
@@ -51,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
         "--sheet", metavar="FILE.png", type=Path, default=Path("audit.png"),
         help="Where to draw them, with --images (default: audit.png).",
     )  # fmt: skip
+    export = _command(commands, "export", _export, _EXPORT)
+    export.add_argument("out", type=Path, help="The file to write.")
+    export.add_argument("--to", choices=("coco", "tsv", "csv"), required=True, help="Its form.")
     return parser
 
 
@@ -122,6 +130,17 @@ def _audit(given: argparse.Namespace) -> None:
         write_sheet(given.sheet, [(load_image(given.images / r.file_name), r) for r in records])
         if not given.json:
             _print(f"picture sheet: {given.sheet}")
+
+
+def _export(given: argparse.Namespace) -> None:
+    from mlimagenet_data.formats.coco import write_coco
+    from mlimagenet_data.formats.tables import write_csv, write_tsv
+    from mlimagenet_data.store import AnnotationStore
+
+    write = {"coco": write_coco, "tsv": write_tsv, "csv": write_csv}[given.to]
+    counts = write(AnnotationStore(given.annotations, given.split), given.out)
+    text = ", ".join(f"{count} {name}" for name, count in counts.items())
+    _print(json.dumps(counts) if given.json else f"{given.out}: {text}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Annotations in forms that other tools read: one module each."""
