@@ -32,7 +32,7 @@ def test_pycocotools_reads_what_was_written(store, tmp_path, capsys):
         (image,) = coco.loadImgs(number)
         assert (image["file_name"], image["height"], image["width"]) == (record.file_name, *record.size)
         assert image["labels"] == [index + 1 for index, _ in record.labels]
-        assert image["scores"] == pytest.approx([score for _, score in record.labels])
+        assert image["scores"] == pytest.approx([score for _, score in record.labels], abs=1e-6)
         found = coco.loadAnns(coco.getAnnIds(number))
         assert len(found) == len(record.regions)
         for annotation, region in zip(found, record.regions, strict=True):
