@@ -36,7 +36,8 @@ from build.sources import list_images
 from build.stages.labeler import LabelerStage
 from build.stages.labels import LabelsStage
 from build.stages.publish import PublishStage
-from build.stages.regions import SCHEMA, RegionsStage
+from build.stages.region_rows import SCHEMA
+from build.stages.regions import RegionsStage
 from mlimagenet_data.masks import encode_mask
 
 REGIONS, DIMENSION, GRID = 3, 1280, (24, 24)

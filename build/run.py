@@ -28,7 +28,8 @@ from build.sources import ImageReader
 from build.stages.labeler import LabelerStage
 from build.stages.labels import LabelsStage
 from build.stages.publish import PublishStage
-from build.stages.regions import RegionsStage, with_tau
+from build.stages.regions import RegionsStage
+from build.stages.tau import with_tau
 from build.status import Outlook, failures, outlook, verify
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import MLImageNetError

@@ -7,82 +7,30 @@ pooled features; what comes back is small.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
 
-from build.byproducts import Click
-from build.calibrate import choose_tau, stability
-from build.config import BuildConfig, ConfigError, digest
-from build.inputs import ImageInput, evenly_spaced
-from build.ledger import Output, read_json, write_json
+from build.config import BuildConfig, digest
+from build.inputs import ImageInput
+from build.ledger import Output
 from build.models.maps import Maps
 from build.ops.maskcut import maskcut
 from build.ops.peaks import Peaks, elsewhere, evidence, find_peaks, grow
 from build.ops.pooling import pool, region_weights
 from build.plan import Plan, Stage, Unit, inputs_digest
-from build.progress import console, meter
 from build.sources import ImageReader
-from build.stages.forward import Clock, Decoded, Forward, Seen
-from mlimagenet_data.masks import encode_mask
+from build.stages.forward import Clock, Forward, Seen
+from build.stages.region_rows import SCHEMA, Found, make_rows
 
-__all__ = ["SCHEMA", "RegionsStage", "clicked_regions", "with_tau"]
-
-SCHEMA = pa.schema([
-    ("image_id", pa.string()),
-    ("file_name", pa.string()),
-    ("label", pa.int64()),
-    ("height", pa.int32()),
-    ("width", pa.int32()),
-    ("status", pa.string()),
-    ("reason", pa.string()),
-    ("grid", pa.list_(pa.int32())),  # (gh, gw) of the masks
-    ("counts", pa.list_(pa.string())),
-    ("bbox", pa.list_(pa.list_(pa.float32()))),
-    ("area", pa.list_(pa.float32())),
-    ("alignment", pa.list_(pa.float32())),  # null without an original label
-    ("clicked", pa.list_(pa.bool_())),  # by an annotator; null without byproducts
-    ("elsewhere", pa.list_(pa.list_(pa.int16()))),  # of the region's best classes those whose evidence lies elsewhere
-    ("features", pa.binary()),  # (R + 1, D) little-endian float16, the whole image last
-    ("variants", pa.binary()),  # (R, V, D), likewise, the regions' features with patches dropped
-])  # fmt: skip
-
+__all__ = ["RegionsStage"]
 
 _LIKELY = 20  # classes of a region that are checked for being seen elsewhere
-
-
-class _Found(NamedTuple):
-    """What is kept of B images, on the CPU; R regions each, of which some are empty.
-
-    Attributes:
-        masks: (B, R, h, w) bool.
-        kept: (B, R) bool.
-        alignment: (B, R) float32; meaningless without an original label, NaN without a label map.
-        likely: (B, R, C) int64, the classes that the label map gives most in the region.
-        elsewhere: (B, R, C) bool, which of these are seen elsewhere rather than there.
-        features: (B, R + 1, D) float16, the whole image last.
-        variants: (B, R, V, D) float16, with patches dropped.
-        passes: (B,) int64, products that the eigen solver took.
-        exact: (B,) int64, cuts for which it fell back to the dense solver.
-    """
-
-    masks: NDArray[np.bool_]
-    kept: NDArray[np.bool_]
-    alignment: NDArray[np.float32]
-    likely: NDArray[np.int64]
-    elsewhere: NDArray[np.bool_]
-    features: NDArray[np.float16]
-    variants: NDArray[np.float16]
-    passes: NDArray[np.int64]
-    exact: NDArray[np.int64]
 
 
 class RegionsStage(Stage):
@@ -124,7 +72,7 @@ class RegionsStage(Stage):
             if found is not None:
                 dimension = found.features.shape[2]
                 solver.update(passes=int(found.passes.sum()), dense=int(found.exact.sum()))
-            making.append(self._writers.submit(clock.timed, "rows", _rows, seen.images, seen.decoded, found))
+            making.append(self._writers.submit(clock.timed, "rows", make_rows, seen.images, seen.decoded, found))
             while len(making) > 1:
                 rows += making.popleft().result()
             advance(len(seen.images))
@@ -143,7 +91,7 @@ class RegionsStage(Stage):
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         return Output(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
 
-    def _find(self, seen: Seen) -> _Found | None:
+    def _find(self, seen: Seen) -> Found | None:
         if seen.maps is None:
             return None
         found, masks, kept = _find(seen.maps, seen.readable, self.plan.config)
@@ -157,7 +105,7 @@ class RegionsStage(Stage):
 
 
 @torch.inference_mode()
-def _find(maps: Maps, images: Sequence[ImageInput], config: BuildConfig) -> tuple[_Found, torch.Tensor, torch.Tensor]:
+def _find(maps: Maps, images: Sequence[ImageInput], config: BuildConfig) -> tuple[Found, torch.Tensor, torch.Tensor]:
     cut = maskcut(
         maps.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou
     )
@@ -188,7 +136,7 @@ def _find(maps: Maps, images: Sequence[ImageInput], config: BuildConfig) -> tupl
         cut.passes.sum(1),
         cut.exact.sum(1),
     )
-    return _Found(*(value.cpu().numpy() for value in values)), masks, kept
+    return Found(*(value.cpu().numpy() for value in values)), masks, kept
 
 
 def _thinned(masks: torch.Tensor, images: Sequence[ImageInput], version: int, share: float) -> torch.Tensor:
@@ -216,122 +164,3 @@ def _pooled(maps: Sequence[torch.Tensor], masks: torch.Tensor, peaks: Peaks) -> 
         weights[:, first:-1] = (weights[:, first:-1] + windows) / 2
         found.append(pool(values, weights))
     return torch.stack(found).mean(dim=0)
-
-
-def _rows(images: list[ImageInput], decoded: list[Decoded], found: _Found | None) -> list[dict[str, Any]]:
-    rows, k = [], 0
-    for image, d in zip(images, decoded, strict=True):
-        seen: dict[str, Any] = {}
-        if d.tensors and found is not None:
-            seen, k = _regions(found, k, image.label, d), k + 1
-        rows.append(_row(image, d, seen))
-    return rows
-
-
-def _regions(found: _Found, k: int, label: int | None, decoded: Decoded) -> dict[str, Any]:
-    kept = np.flatnonzero(found.kept[k])
-    masks = found.masks[k, kept]
-    alignment = found.alignment[k, kept]
-    return {
-        "status": "ok" if len(masks) else "no_regions",
-        "grid": list(masks.shape[1:]),
-        "counts": [encode_mask(mask) for mask in masks],
-        "bbox": [_bbox(mask) for mask in masks],
-        "area": [float(mask.mean()) for mask in masks],
-        "alignment": [None if label is None or np.isnan(value) else float(value) for value in alignment],
-        "clicked": _clicked(masks, alignment, decoded),
-        "elsewhere": [
-            classes[other].tolist()
-            for classes, other in zip(found.likely[k, kept], found.elsewhere[k, kept], strict=True)
-        ],
-        "features": found.features[k, [*kept, -1]].astype("<f2").tobytes(),
-        "variants": found.variants[k, kept].astype("<f2").tobytes(),
-    }
-
-
-def _clicked(masks: NDArray[np.bool_], alignment: NDArray[np.float32], decoded: Decoded) -> list[bool | None]:
-    if decoded.byproduct_status is None:
-        return [None] * len(masks)
-    return list(clicked_regions(masks, alignment, decoded.clicks).tolist())
-
-
-def clicked_regions(
-    masks: NDArray[np.bool_], alignment: NDArray[np.float32], clicks: Sequence[Click]
-) -> NDArray[np.bool_]:
-    """Return which of (R, h, w) masks were clicked on: for each click, of the regions it lies in, the best aligned one.
-
-    Without a label map (alignment NaN) the smallest one is taken.
-    """
-    out = np.zeros(len(masks), bool)
-    height, width = masks.shape[1:]
-    for x, y in clicks:
-        under = np.flatnonzero(masks[:, min(int(y * height), height - 1), min(int(x * width), width - 1)])
-        if len(under):
-            order = np.lexsort((masks[under].mean(axis=(1, 2)), -np.nan_to_num(alignment[under], nan=0.0)))
-            out[under[order[0]]] = True
-    return out
-
-
-def _bbox(mask: NDArray[np.bool_]) -> list[float]:
-    """Return [x, y, width, height] of a mask, as shares of the image's width and height."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    height, width = mask.shape
-    top, left = rows[0] / height, columns[0] / width
-    return [float(left), float(top), float((columns[-1] + 1) / width - left), float((rows[-1] + 1) / height - top)]
-
-
-def _row(image: ImageInput, decoded: Decoded, seen: dict[str, Any]) -> dict[str, Any]:
-    nothing: dict[str, Any] = {name: [] for name in ("counts", "bbox", "area", "alignment", "clicked", "elsewhere")}
-    height, width = decoded.size or (None, None)
-    return {
-        "image_id": image.image_id,
-        "file_name": image.file_name,
-        "label": image.label,
-        "height": height,
-        "width": width,
-        "status": decoded.status,
-        "reason": decoded.reason,
-        **nothing,
-        **seen,
-    }
-
-
-def with_tau(plan: Plan) -> Plan:
-    """Return the plan with tau chosen from a sample, if its configuration says so; a choice made before is taken again.
-
-    Raises:
-        ConfigError: If no image of the sample can be read.
-    """
-    config = plan.config
-    if not config.calibrate_tau:
-        return plan
-    sample = evenly_spaced(plan.listing.images, config.calibrate_tau)
-    settings = {name: value for name, value in config.stage_settings("regions").items() if name != "tau"}
-    path, key = plan.work / "tau.json", digest([settings, inputs_digest(sample)])
-    known = read_json(path) or {}
-    if known.get("key") != key:
-        known = {"key": key, **_calibrate(plan, sample)}
-        write_json(path, known)
-    console.print(
-        f"tau {known['tau']:g}, chosen from {len(sample)} images: {known['regions_that_stay']} regions an image stay there"
-    )
-    return dataclasses.replace(plan, config=dataclasses.replace(config, tau=known["tau"]))
-
-
-def _calibrate(plan: Plan, sample: list[ImageInput]) -> dict[str, Any]:
-    forward, counts = Forward(plan.config), []
-    try:
-        with meter("tau", len(sample)) as progress:
-            for seen in forward.batches(sample, ImageReader(plan.listing.root), Clock()):
-                if seen.maps is not None:
-                    counts.append(stability(seen.maps.patches, plan.config))
-                progress.advance(len(seen.images))
-    finally:
-        forward.close()
-    if not counts:
-        raise ConfigError(
-            f"calibrate_tau: none of the {len(sample)} images of the sample in {plan.listing.root} can be read"
-        )
-    all_counts = np.concatenate(counts)
-    tau = choose_tau(all_counts)
-    return {"tau": tau, "images": len(all_counts), "regions_that_stay": round(float(all_counts.mean(axis=0).max()), 3)}

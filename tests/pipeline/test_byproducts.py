@@ -10,7 +10,7 @@ from build.byproducts import ByproductError, read_clicks
 from build.config import BuildConfig, ConfigError
 from build.run import main
 from build.stages.forward import Forward
-from build.stages.regions import clicked_regions
+from build.stages.region_rows import clicked_regions
 
 
 def entry(x="0.5", y="0.5", selected="True"):

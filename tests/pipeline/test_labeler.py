@@ -24,7 +24,7 @@ from build.models.training import Regions, Training, _class_weights, _draw, cali
 from build.plan import LABELER_FILE, Plan
 from build.run import main
 from build.stages.labeler import LabelerStage, aligned_regions, is_held_out, whole_images
-from build.stages.regions import SCHEMA
+from build.stages.region_rows import SCHEMA
 
 
 @pytest.fixture(autouse=True)
