@@ -3,7 +3,7 @@
     python -m benchmarks.quality --coco path/to/coco --imagenet path/to/imagenet-sample
 
 Builds annotated photographs (without original labels) and ImageNet images together, once for each variant; see
-`benchmarks.evaluation` for the annotated ones' format. About half an hour on two cores. Pictures of good and bad cases go to the
+`benchmarks.evaluation` for the annotated ones' format. About 20 minutes on two cores. Pictures of good and bad cases go to the
 work folder (reports/, which git ignores): they show the photographs.
 """
 
