@@ -165,10 +165,10 @@ def figures(scores: Scores, picks: np.ndarray | None = None) -> dict[str, float]
     truth = scores.truth[picks]
     kinds = np.flatnonzero(truth.sum(axis=0) >= LEAST_POSITIVES)
     return {
-        "iou5": float(best[best[:, 1] >= 0.05, 0].mean()),
-        "recall": float((best[best[:, 1] >= 0.01, 0] >= 0.5).mean()),
-        "grounded": float(grounded.mean()) if len(grounded) else 0.0,
-        "map": float(np.mean([_average_precision(scores.scores[picks, k], truth[:, k]) for k in kinds])),
+        "iou5": _mean(best[best[:, 1] >= 0.05, 0]),
+        "recall": _mean(best[best[:, 1] >= 0.01, 0] >= 0.5),
+        "grounded": _mean(grounded),
+        "map": _mean(np.array([_average_precision(scores.scores[picks, k], truth[:, k]) for k in kinds])),
         "best_f1": float(f1.max()),
         **{f"f1@{t}": float(value) for t, value in zip(THRESHOLDS, f1, strict=True)},
         **{f"precision@{t}": float(value) for t, value in zip(THRESHOLDS, precision, strict=True)},
@@ -178,6 +178,12 @@ def figures(scores: Scores, picks: np.ndarray | None = None) -> dict[str, float]
         "labels": float(scores.labels[picks].mean()),
         "regions": float(scores.regions[picks].mean()),
     }
+
+
+def _mean(values: np.ndarray) -> float:
+    """Return the mean, leaving out NaN; 0 of nothing."""
+    values = values[~np.isnan(values)] if values.dtype.kind == "f" else values
+    return float(values.mean()) if len(values) else 0.0
 
 
 def _average_precision(scores: np.ndarray, positives: np.ndarray) -> float:

@@ -248,5 +248,5 @@ class ImageReader:
                     self._groups.popitem(last=False)
             value = self._groups[str(path), group][row - starts[group]].as_py()
         if value is None or value["bytes"] is None:
-            raise OSError("the row holds no bytes")
+            raise OSError("the row holds no bytes, but perhaps a path: save the dataset with its images embedded")
         return bytes(value["bytes"])

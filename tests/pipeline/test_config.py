@@ -197,6 +197,13 @@ def test_each_stage_counts_its_own_options_and_no_other():
         "stage",
         "device",
         "workers",
+        "engine",
+        "address",
+        "processes",
+        "attempts",
+        "unit_timeout",
+        "num_shards",
+        "shard_index",
     }
     assert {option.name for option in fields(BuildConfig)} - set(names) == {*never_change_results, "batch_size"}
 
