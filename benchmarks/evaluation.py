@@ -172,9 +172,7 @@ def figures(scores: Scores, picks: np.ndarray | None = None) -> dict[str, float]
         "best_f1": float(f1.max()),
         **{f"f1@{t}": float(value) for t, value in zip(THRESHOLDS, f1, strict=True)},
         **{f"precision@{t}": float(value) for t, value in zip(THRESHOLDS, precision, strict=True)},
-        **{
-            f"two@{t}": float(value) for t, value in zip(THRESHOLDS, np.nanmean(scores.two[picks], axis=0), strict=True)
-        },
+        **{f"two@{t}": _mean(values) for t, values in zip(THRESHOLDS, scores.two[picks].T, strict=True)},
         "labels": float(scores.labels[picks].mean()),
         "regions": float(scores.regions[picks].mean()),
     }

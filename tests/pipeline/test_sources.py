@@ -99,7 +99,7 @@ def test_parquet_files_as_datasets_writes_them_are_listed(tmp_path):
 def test_what_datasets_itself_saves_is_read(tmp_path):
     files = sorted(write_folder(tmp_path / "images").rglob("*.png"))
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(num_classes=1000)})
-    rows = {"image": [{"bytes": file.read_bytes(), "path": str(file)} for file in files], "label": [0, 0, 281, 281]}
+    rows = {"image": [{"bytes": file.read_bytes(), "path": file.name} for file in files], "label": [0, 0, 281, 281]}
     saved = datasets.Dataset.from_dict(rows, features=features)
     saved.to_parquet(tmp_path / "train-00000-of-00001.parquet")
     images = list_images(str(tmp_path / "train-00000-of-00001.parquet"), split="train").images
