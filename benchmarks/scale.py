@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -31,6 +32,7 @@ from build.config import BuildConfig
 from build.engines.runner import run_stage
 from build.inputs import SCHEMA as IMAGES
 from build.ledger import Output
+from build.models.embedded import EmbeddedBackbone
 from build.plan import Unit, make_plan, write_table
 from build.sources import list_images
 from build.stages.labeler import LabelerStage
@@ -41,6 +43,7 @@ from build.stages.regions import RegionsStage
 from mlimagenet_data.masks import encode_mask
 
 REGIONS, DIMENSION, GRID = 3, 1280, (24, 24)
+_LOGIT = 9.0  # of the class that a region shows
 DISTINCT = 5000  # images with features and masks of their own, as many as a row group has; others repeat them
 console = Console()
 
@@ -55,7 +58,7 @@ class MadeUpRegions(RegionsStage):
         self.made = self.made or _made_up(np.random.default_rng(0))
         listed = self.plan.images(unit)
         names = [{"image_id": i.image_id, "file_name": i.file_name, "label": i.label} for i in listed]
-        rows = [{**self.made[k % DISTINCT], **name} for k, name in enumerate(names)]
+        rows = [{**self.made[k % DISTINCT], **name} for k, name in enumerate(names, unit.start)]
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         facts = {
             "seconds": {}, "statuses": {"ok": len(rows)}, "regions": REGIONS * len(rows), "networks": [], "label_maps": {},
@@ -77,13 +80,16 @@ def make_list(out: Path, rows: int) -> None:
 def _made_up(generator: np.random.Generator) -> list[dict[str, Any]]:
     """Return rows without names: elliptic regions, features as a classifier's are distributed."""
     ys, xs = np.mgrid[0 : GRID[0], 0 : GRID[1]]
-    rows = []
+    rows, (weight, _) = [], EmbeddedBackbone(64, torch.device("cpu")).head
     for _ in range(DISTINCT):
         masks = []
         for _ in range(REGIONS):
             y, x, a, b = generator.uniform((4, 4, 3, 3), (20, 20, 9, 9))
             masks.append(((ys - y) / a) ** 2 + ((xs - x) / b) ** 2 < 1)
-        features = np.abs(generator.normal(scale=0.6, size=(REGIONS + 1, DIMENSION)))
+        wanted = weight[generator.integers(0, len(weight), REGIONS + 1)]  # each region shows some class
+        features = _LOGIT * wanted / (wanted**2).sum(axis=1, keepdims=True) + generator.normal(
+            scale=0.1, size=wanted.shape
+        )
         rows.append({
             "height": 375, "width": 500, "status": "ok", "grid": list(GRID), "counts": [encode_mask(m) for m in masks],
             "bbox": [[0.1, 0.1, 0.5, 0.5]] * REGIONS, "area": [float(m.mean()) for m in masks], "alignment": [0.5] * REGIONS,
