@@ -1,0 +1,63 @@
+"""`mlimagenet audit`."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from mlimagenet_data.classes import imagenet_classes
+from mlimagenet_data.commands.common import add_annotations, command, say, say_json
+from mlimagenet_data.errors import MLImageNetError
+
+__all__ = ["add"]
+
+_TEXT = """\
+Ranks images whose label is likely wrong, with cleanlab's multi-label quality scores, and says how original and new labels
+disagree. Low quality comes first. Nothing is changed."""
+
+
+def add(commands: Any) -> None:
+    """Declare the subcommand."""
+    parser = command(commands, "audit", _audit, _TEXT)
+    add_annotations(parser)
+    parser.add_argument(
+        "--of", choices=("original", "labels"), default="original", help="Which labels to judge (default: original)."
+    )
+    parser.add_argument("--top", metavar="N", type=int, default=20, help="Images to list (default: 20).")
+    parser.add_argument("--verdict", help="List only images of this kind: agrees, weaker, replaced, unseen.")
+    parser.add_argument("--images", metavar="DIR", type=Path, help="The split's images, to draw those that are listed.")
+    parser.add_argument(
+        "--sheet", metavar="FILE.png", type=Path, default=Path("audit.png"),
+        help="Where to draw them, with --images (default: audit.png).",
+    )  # fmt: skip
+
+
+def _audit(given: argparse.Namespace) -> None:
+    from mlimagenet_data.audit import VERDICTS, audit
+    from mlimagenet_data.store import AnnotationStore
+
+    if given.verdict and given.verdict not in VERDICTS:
+        raise MLImageNetError(f"--verdict {given.verdict}: it must be one of {', '.join(VERDICTS)}")
+    store = AnnotationStore(given.annotations, given.split)
+    findings = audit(store, of=given.of)
+    counts = Counter(finding.verdict for finding in findings)
+    listed = [f for f in findings if given.verdict in (None, f.verdict)][: given.top]
+    if given.json:
+        say_json({"counts": counts, "findings": [finding.as_dict() for finding in listed]})
+    else:
+        say(*(f"{counts[name]:>8} {name}: {text}" for name, text in VERDICTS.items() if counts[name]), "")
+        names = imagenet_classes().names
+        for f in listed:
+            original = "-" if f.original is None else f"{names[f.original]} {f.original_score:.2f}"
+            labels = ", ".join(f"{names[index]} {score:.2f}" for index, score in f.labels[:4])
+            say(f"{f.quality:.3f} {f.verdict:<8} {f.image_id}: original {original}; labels {labels}")
+    if given.images and listed:
+        from mlimagenet_data.images import load_image
+        from mlimagenet_data.view import write_sheet
+
+        records = [store.record(f.row) for f in listed]
+        write_sheet(given.sheet, [(load_image(given.images / r.file_name), r) for r in records])
+        if not given.json:
+            say(f"picture sheet: {given.sheet}")

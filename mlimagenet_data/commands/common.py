@@ -1,0 +1,34 @@
+"""What the subcommands share: where annotations are, `--json`, printing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["add_annotations", "command", "say", "say_json"]
+
+
+def command(commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+    """Declare a subcommand that can print JSON; the first sentence of `text` is its line in `mlimagenet --help`."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text.partition(". ")[0], description=text)
+    parser.add_argument("--json", action="store_true", help="Print JSON, for scripts.")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_annotations(parser: argparse.ArgumentParser) -> None:
+    """Declare which annotations a subcommand reads."""
+    parser.add_argument("annotations", help="The dataset's folder, or its id on the Hub (USER/NAME).")
+    parser.add_argument("--split", default="train", help="Split to read (default: train).")
+
+
+def say(*lines: str) -> None:
+    """Print lines."""
+    print(*lines, sep="\n")
+
+
+def say_json(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    print(json.dumps(value))

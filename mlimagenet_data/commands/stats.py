@@ -1,0 +1,48 @@
+"""`mlimagenet stats`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mlimagenet_data.classes import imagenet_classes
+from mlimagenet_data.commands.common import add_annotations, command, say, say_json
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Declare the subcommand."""
+    parser = command(commands, "stats", _stats, "Counts labels, regions, classes, and classes that occur together.")
+    add_annotations(parser)
+    parser.add_argument("--plot", metavar="FILE.png", type=Path, help="Draw the counts, too. Needs matplotlib.")
+    parser.add_argument("--pairs", metavar="N", type=int, default=10, help="Pairs of classes to print (default: 10).")
+
+
+def _stats(given: argparse.Namespace) -> None:
+    from mlimagenet_data.statistics import collect, plot
+    from mlimagenet_data.store import annotation_files
+
+    found = collect(annotation_files(given.annotations, given.split))
+    if given.plot:
+        plot(found, given.plot)
+    if given.json:
+        say_json(found.as_dict())
+        return
+    names, readable = imagenet_classes().names, max(found.readable, 1)
+    several = sum(found.by_labels[2:])
+    say(
+        f"images              {found.images}, {found.readable} of them readable",
+        f"labels an image     {found.labels / readable:.2f}; {100 * several / readable:.1f}% of the images have two or more",
+        f"regions an image    {found.regions / readable:.2f}",
+        f"classes             {sum(count > 0 for count in found.per_class)} occur as labels",
+    )
+    if found.with_original:
+        share = 100 / found.with_original
+        say(
+            f"original labels     {share * found.original_among:.1f}% are among the labels, "
+            f"{share * found.original_first:.1f}% have the best score"
+        )
+    for a, b, count in found.pairs[: given.pairs]:
+        say(f"{count:>8} images with {names[a]} and {names[b]}")
