@@ -128,6 +128,12 @@ class BuildConfig:
         "vit_base_patch8_224.dino or convnext_base.dinov3_lvd1689m.",
         stage="regions",
     )
+    classifier: str = _option(
+        "embedded", "The network that sees which class is where: it gives the label map, and the features and the head that name "
+        "regions. embedded, or the timm name of an ImageNet classifier that averages over places, such as resnet50.a1_in1k or "
+        "convnext_tiny.fb_in22k_ft_in1k.", stage="regions"
+    )  # fmt: skip
+    classifier_weights: str = _option("hub", "Weights of a timm classifier, as --weights takes them.", stage="regions")
     weights: str = _option(
         "hub", "Weights of a timm backbone. hub: timm downloads them; FILE: a file of its state dict (safetensors or .pth); "
         "random: none, to try a setting out.", stage="regions"
@@ -137,7 +143,7 @@ class BuildConfig:
         "attention, as in MaskCut.", stage="regions", choices=("tokens", "keys")
     )  # fmt: skip
     region_features: str = _option(
-        "classifier", "Whose features of a region the labeler reads. classifier: the embedded network's, whose head then is its "
+        "classifier", "Whose features of a region the labeler reads. classifier: those of --classifier, whose head then is its "
         "start. backbone: the backbone's; a head for them is trained from nothing.",
         stage="regions", choices=("classifier", "backbone")
     )  # fmt: skip
@@ -146,11 +152,11 @@ class BuildConfig:
         "on a grid of a 16th of it, a transformer on one of its patches.", stage="regions", low=16, high=4096
     )  # fmt: skip
     label_map_size: int = _option(
-        384, "Pixels a side of what the embedded network sees for the label map, beside another backbone.",
+        384, "Pixels a side of what the classifier sees for the label map, where it is not the backbone, too.",
         stage="regions", low=64, high=2048
     )  # fmt: skip
     label_maps: str | None = _option(
-        None, "Folder of ReLabel's published label maps (<wnid>/<stem>.pt), used in place of the embedded network's. Images "
+        None, "Folder of ReLabel's published label maps (<wnid>/<stem>.pt), used in place of the classifier's. Images "
         "without one, or with a damaged one, get no alignment and no grown regions; the manifest counts them.", stage="regions"
     )  # fmt: skip
     byproducts: str | None = _option(
@@ -158,7 +164,7 @@ class BuildConfig:
         "the labeler, whatever its alignment; the manifest tells how often the two agree.", stage="regions"
     )  # fmt: skip
     scan_size: int = _option(
-        640, "Pixels a side at which the embedded network looks at the image once more, for smaller objects. 0: not.",
+        640, "Pixels a side at which the classifier looks at the image once more, for smaller objects. 0: not.",
         stage="regions", low=0, high=2048
     )  # fmt: skip
     peaks: int = _option(
@@ -169,13 +175,13 @@ class BuildConfig:
         0.04, "Probability that a class must reach somewhere in the label map to get a region.", stage="regions", low=0, high=1
     )  # fmt: skip
     second_look: str = _option(
-        "none", "crop: the embedded network sees each region's box once more, by itself at 224 pixels, and half of the region's "
+        "none", "crop: the classifier sees each region's box once more, by itself at 224 pixels, and half of the region's "
         "features are what it sees there. masked: likewise, with other pixels greyed out.",
         stage="regions", choices=("none", "crop", "masked")
     )  # fmt: skip
     precision: str = _option(
         "fp32",
-        "Of a timm backbone's forward: bf16 and fp16 are autocast.",
+        "Of a timm network's forward: bf16 and fp16 are autocast.",
         stage="regions",
         choices=("fp32", "bf16", "fp16"),
     )
@@ -213,6 +219,10 @@ class BuildConfig:
         low=0,
         high=1,
     )
+    classify_first: bool = _option(
+        False, "Classify each place of the label map and average probabilities over a region, in place of averaging features "
+        "and classifying the mean. Regions are then named by the classifier itself, without a labeler.", stage="regions"
+    )  # fmt: skip
     temperature: float = _option(
         1.0, "Logits are divided by it before every softmax: below 1, labels are more confident.",
         stage="regions", low=0.01, high=100
@@ -301,7 +311,11 @@ class BuildConfig:
                 f"num_shards: stage {self.stage} cannot be done in parts; pass --stage regions or --stage labels"
             )
         if self.second_look != "none" and self.names_by_backbone:
-            raise ConfigError("second_look: only the embedded network looks again; use --region-features classifier")
+            raise ConfigError("second_look: only the classifier looks again; use --region-features classifier")
+        if self.classify_first and (self.second_look != "none" or self.names_by_backbone or self.label_maps):
+            raise ConfigError(
+                "classify_first: goes with none of --second-look, --region-features backbone and --label-maps"
+            )
         if not self.split or not self.split.replace("_", "").isalnum():
             raise ConfigError(f"split: {self.split!r}; letters, digits and _ only, since it becomes part of file names")
 
@@ -311,8 +325,8 @@ class BuildConfig:
 
     @property
     def names_by_backbone(self) -> bool:
-        """Whether regions are named by the features of a backbone that has no classifier of its own."""
-        return self.backbone != "embedded" and self.region_features == "backbone"
+        """Whether regions are named by the features of a backbone that is not the classifier, too."""
+        return self.region_features == "backbone" and not self.backbone == self.classifier == "embedded"
 
     def as_dict(self) -> dict[str, Any]:
         """Return all options."""

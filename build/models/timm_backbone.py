@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 from build.config import ConfigError
 from build.models.maps import Maps
 
-__all__ = ["TimmBackbone"]
+__all__ = ["TimmBackbone", "autocast", "create_model", "prepare"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _FINEST = 16  # of a convolutional network the last stage with at most this stride is cut
@@ -41,16 +42,13 @@ class TimmBackbone:
         precision: str = "fp32", compiled: bool = False,
     ) -> None:  # fmt: skip
         self.name, self.image_size, self.device = name, image_size, device
-        model = _create(name, image_size, weights)
+        model, self.source, self.licence = create_model("backbone", name, image_size, weights)
         self._transformer = hasattr(model, "blocks") and hasattr(model, "num_prefix_tokens")
         if patch_features == "keys" and not self._transformer:
             raise ConfigError(f"patch_features: {name} has no attention whose keys could be cut; use tokens")
-        self._dtype = _DTYPES.get(precision)
+        self._dtype = precision
         self._keys: list[torch.Tensor] | None = _collect_keys(model, name) if patch_features == "keys" else None
-        config = model.pretrained_cfg
-        self._mean, self._std = (np.array(config[key], np.float32) for key in ("mean", "std"))
-        self.source = f"{name} (timm), weights: {config.get('hf_hub_id') or 'timm' if weights == 'hub' else weights}"
-        self.licence = "none: random weights" if weights == "random" else str(config.get("license") or "unknown")
+        self._normalise = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
         self._prefix = model.num_prefix_tokens if self._transformer else 0
         self._grid = _grid(model, name, image_size) if self._transformer else None
         self._indices: int | list[int] = 1 if self._transformer else _stages(model)  # 1: the last block
@@ -61,14 +59,12 @@ class TimmBackbone:
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
         """Return the network's input of an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
-        scaled = image.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
-        pixels = (np.asarray(scaled, np.float32) / 255 - self._mean) / self._std
-        return torch.from_numpy(pixels).permute(2, 0, 1)
+        return prepare(image, self.image_size, *self._normalise)
 
     @torch.inference_mode()
     def __call__(self, batch: torch.Tensor) -> Maps:
         """Return the maps of a (B, 3, S, S) batch; `features` are the last normalised tokens (or the last stage)."""
-        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
+        with autocast(self.device, self._dtype):
             norm = self._transformer
             maps = self._forward(batch.to(self.device), indices=self._indices, norm=norm, intermediates_only=True)
         patches, features = maps[0].float(), maps[-1].float()
@@ -79,13 +75,37 @@ class TimmBackbone:
         return Maps(patches, (features,), ())
 
 
-def _create(name: str, image_size: int, weights: str) -> Any:
+def prepare(image: Image.Image, image_size: int, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Return an RGB image scaled to a square and normalised: (3, image_size, image_size) float32."""
+    scaled = image.resize((image_size, image_size), Image.Resampling.BICUBIC)
+    pixels = (np.asarray(scaled, np.float32) / 255 - np.array(mean, np.float32)) / np.array(std, np.float32)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context in which a network runs: `fp32`, `bf16` or `fp16`."""
+    return torch.autocast(device.type, _DTYPES.get(precision), enabled=precision in _DTYPES)
+
+
+def create_model(option: str, name: str, image_size: int, weights: str, *, classes: int = 0) -> tuple[Any, str, str]:
+    """Return a timm model, where its weights come from, and their licence.
+
+    Args:
+        option: What names it on the command line, for messages.
+        name: timm's name.
+        image_size: Pixels a side.
+        weights: `hub`, `random`, or a file that timm reads.
+        classes: Of the classifier; 0 for none.
+
+    Raises:
+        ConfigError: If timm cannot make it.
+    """
     import timm
 
-    options: dict[str, Any] = {"num_classes": 0}
+    options: dict[str, Any] = {"num_classes": classes}
     if weights not in ("hub", "random"):
         if not Path(weights).is_file():
-            raise ConfigError(f"weights: {weights} is neither hub nor random nor a file")
+            raise ConfigError(f"{option}: its weights, {weights}, are neither hub nor random nor a file")
         options["pretrained_cfg_overlay"] = {"file": weights}
     try:
         if not timm.is_model(name.partition(".")[0]):
@@ -93,11 +113,14 @@ def _create(name: str, image_size: int, weights: str) -> Any:
         sized = {"img_size": image_size} if "vit" in name or "eva" in name else {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # random weights are the same ones each time
-            return timm.create_model(name, pretrained=weights != "random", **options, **sized)
+            model = timm.create_model(name, pretrained=weights != "random", **options, **sized)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(
-            f"backbone: timm cannot make {name!r} of {image_size} pixels a side with the weights {weights!r}: {error}"
+            f"{option}: timm cannot make {name!r} of {image_size} pixels a side with the weights {weights!r}: {error}"
         ) from error
+    config = model.pretrained_cfg
+    source = f"{name} (timm), weights: {config.get('hf_hub_id') or 'timm' if weights == 'hub' else weights}"
+    return model, source, "none: random weights" if weights == "random" else str(config.get("license") or "unknown")
 
 
 def _grid(model: Any, name: str, image_size: int) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from build.byproducts import ByproductError, Click, read_clicks
 from build.config import BuildConfig, ConfigError
 from build.inputs import ImageInput
+from build.models.classifier import make_classifier
 from build.models.embedded import EmbeddedBackbone
 from build.models.maps import Backbone, Maps
 from build.models.timm_backbone import TimmBackbone
@@ -105,21 +106,22 @@ def _folder(config: BuildConfig, option: str) -> Path | None:
 
 
 class Forward:
-    """Runs the backbone, and the embedded classifier at the sizes of the label maps, on batches of image files."""
+    """Runs the backbone, and the classifier at the sizes of the label maps, on batches of image files."""
 
     def __init__(self, config: BuildConfig) -> None:
         self._config = config
         self.device = pick_device(config.device)
-        own = config.backbone == "embedded"
+        own = config.backbone == config.classifier == "embedded"
         self._label_maps = _folder(config, "label_maps")
         sizes = ([] if own else [config.label_map_size]) + ([config.scan_size] if config.scan_size else [])
         if self._label_maps is not None and config.names_by_backbone:
-            sizes = []  # nothing of the embedded network is asked for
+            sizes = []  # nothing of the classifier is asked for
         self._byproducts = _folder(config, "byproducts")
         self._networks: list[Backbone] = [
             make_backbone(config),
-            *(EmbeddedBackbone(size, self.device) for size in sizes),
+            *(make_classifier(config, size, self.device) for size in sizes),
         ]
+        self._classifiers = slice(0 if own else 1, None)
         self._pool = ThreadPoolExecutor(config.workers or os.cpu_count() or 1)
 
     def credits(self) -> list[dict[str, str]]:
@@ -147,7 +149,7 @@ class Forward:
             yield Seen(batch, decoded, maps, pixels)
 
     def look_again(self, seen: Seen, masks: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        """Return what the embedded network sees in the chosen regions' boxes: (n, D), image by image; see `build.ops.crops`."""
+        """Return what the classifier sees in the chosen regions' boxes: (n, D), image by image; see `build.ops.crops`."""
         assert seen.pixels is not None
         masked = self._config.second_look == "masked"
         network = self._networks[-1]
@@ -194,14 +196,12 @@ class Forward:
         batches = [self._to_device(torch.stack(tensors)) for tensors in zip(*readable, strict=True)]
         seen = [network(batch) for network, batch in zip(self._networks, batches, strict=True)]
         self._synchronise()
-        if self._config.names_by_backbone:
-            features = seen[0].features
-        else:
-            features = tuple(f for maps in seen if maps.label_maps for f in maps.features)
+        named_by = seen[:1] if self._config.names_by_backbone else seen[self._classifiers]
+        features = tuple(f for maps in named_by for f in maps.features)
         if self._label_maps is not None:
             label_maps: tuple[torch.Tensor, ...] = (self._read_maps(decoded),)
         else:
-            label_maps = tuple(m for maps in seen for m in maps.label_maps)
+            label_maps = tuple(m for maps in seen[self._classifiers] for m in maps.label_maps)
         return Maps(seen[0].patches, features, label_maps), batches[-1]
 
     def _read_maps(self, decoded: Sequence[Decoded]) -> torch.Tensor:

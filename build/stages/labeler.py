@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from build.config import BuildConfig, ConfigError, digest
 from build.ledger import Output
-from build.models.embedded import EmbeddedBackbone
+from build.models.classifier import make_classifier
 from build.models.labeler import Labeler
 from build.models.training import Regions, Training, fit_temperature, train
 from build.plan import LABELER_FILE, Plan, Stage, Unit
@@ -146,7 +146,7 @@ class LabelerStage(Stage):
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             if not config.names_by_backbone:
-                weight, bias = EmbeddedBackbone(config.label_map_size, torch.device("cpu")).head
+                weight, bias = make_classifier(config, config.label_map_size, torch.device("cpu")).head
                 return Labeler.of_classifier(weight, bias, hidden=hidden, dropout=config.dropout), "trained"
             entries = [self.plan.entry("regions", shard.file) for shard in self.plan.shards]
             dimension = max(entry.facts["dimension"] for entry in entries)

@@ -63,7 +63,7 @@ class LabelsStage(Stage):
         if self._head is None:
             self._head = Labeler.load(self.plan.ledger("labeler").path(LABELER_FILE))
             self._confusable = self._head.confusable(self.plan.config.confusion)
-        columns = ["image_id", "label", "grid", "counts", "elsewhere", "features"]
+        columns = ["image_id", "label", "grid", "counts", "elsewhere", "features", "classes", "class_scores"]
         regions = pq.read_table(self.plan.ledger("regions").path(unit.file), columns=columns)
         rows = self._rows(regions.to_pylist(), self._head)
         advance(len(rows))
@@ -83,8 +83,11 @@ class LabelsStage(Stage):
     def _rows(self, images: list[dict[str, Any]], head: Labeler) -> list[dict[str, Any]]:
         """Return a shard's rows; all its regions go through the labeler at once."""
         features = [np.frombuffer(row["features"] or b"", "<f2").reshape(-1, head.dimension) for row in images]
-        with one_thread():  # a product's last bits depend on how many share it
-            probabilities = softmax(head.logits(np.concatenate(features)), self.plan.config.temperature)
+        if self.plan.config.classify_first:
+            probabilities = _dense(images, head.classes)
+        else:
+            with one_thread():  # a product's last bits depend on how many share it
+                probabilities = softmax(head.logits(np.concatenate(features)), self.plan.config.temperature)
         best = _best(probabilities, _CANDIDATES * self.plan.config.top_k)
         ends = np.cumsum([len(values) for values in features])
         parts = zip(images, np.split(probabilities, ends[:-1]), np.split(best, ends[:-1]), strict=True)
@@ -120,6 +123,16 @@ class LabelsStage(Stage):
             "topk_labels": [[index for index, _ in ranking] for ranking in rankings[:-1]],
             "topk_scores": [[score for _, score in ranking] for ranking in rankings[:-1]],
         }
+
+
+def _dense(images: list[dict[str, Any]], classes: int) -> NDArray[np.float32]:
+    """Return the (n, K) probabilities of all regions, of which the best were kept."""
+    best = [row for image in images for row in image["classes"] or ()]
+    scores = [row for image in images for row in image["class_scores"] or ()]
+    out = np.zeros((len(best), classes), np.float32)
+    if best:
+        np.put_along_axis(out, np.array(best, np.int64), np.array(scores, np.float32), axis=1)
+    return out
 
 
 def distinct(

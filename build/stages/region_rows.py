@@ -33,6 +33,8 @@ SCHEMA = pa.schema([
     ("elsewhere", pa.list_(pa.list_(pa.int16()))),  # of the region's best classes those whose evidence lies elsewhere
     ("features", pa.binary()),  # (R + 1, D) little-endian float16, the whole image last
     ("variants", pa.binary()),  # (R, V, D), likewise, the regions' features with patches dropped
+    ("classes", pa.list_(pa.list_(pa.int16()))),  # classified first: the best ones of each region and, last, the whole image
+    ("class_scores", pa.list_(pa.list_(pa.float32()))),
 ])  # fmt: skip
 
 
@@ -49,6 +51,8 @@ class Found(NamedTuple):
         variants: (B, R, V, D) float16, with patches dropped.
         passes: (B,) int64, products that the eigen solver took.
         exact: (B,) int64, cuts for which it fell back to the dense solver.
+        class_scores: (B, R + 1, C) float32, the best classes' probabilities where places are classified first.
+        classes: (B, R + 1, C) int64, these classes.
     """
 
     masks: NDArray[np.bool_]
@@ -60,6 +64,8 @@ class Found(NamedTuple):
     variants: NDArray[np.float16]
     passes: NDArray[np.int64]
     exact: NDArray[np.int64]
+    class_scores: NDArray[np.float32] | None = None
+    classes: NDArray[np.int64] | None = None
 
 
 def make_rows(images: Sequence[ImageInput], decoded: Sequence[Decoded], found: Found | None) -> list[dict[str, Any]]:
@@ -97,6 +103,8 @@ def _regions(found: Found, k: int, label: int | None, decoded: Decoded) -> dict[
         ],
         "features": found.features[k, [*kept, -1]].astype("<f2").tobytes(),
         "variants": found.variants[k, kept].astype("<f2").tobytes(),
+        "classes": None if found.classes is None else found.classes[k, [*kept, -1]].tolist(),
+        "class_scores": None if found.class_scores is None else found.class_scores[k, [*kept, -1]].tolist(),
     }
 
 

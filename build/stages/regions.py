@@ -114,10 +114,11 @@ def _find(maps: Maps, images: Sequence[ImageInput], config: BuildConfig) -> tupl
     grown = grow(maps.patches, peaks)
     masks = torch.cat((cut.masks, grown), dim=1)
     kept = torch.cat((cut.kept, grown.flatten(2).any(2)), dim=1)
-    logits = _pooled(maps.label_maps, masks, peaks)[:, :-1]
-    probabilities = (logits / config.temperature).softmax(dim=2)
-    wanted = torch.tensor([image.label or 0 for image in images], device=logits.device)
-    alignment = probabilities.gather(2, wanted[:, None, None].expand(-1, logits.shape[1], 1))[..., 0]
+    probabilities = _probabilities(maps.label_maps, masks, peaks, config)
+    named = probabilities.topk(_LIKELY, dim=2) if config.classify_first else None
+    probabilities = probabilities[:, :-1]
+    wanted = torch.tensor([image.label or 0 for image in images], device=probabilities.device)
+    alignment = probabilities.gather(2, wanted[:, None, None].expand(-1, probabilities.shape[1], 1))[..., 0]
     likely = probabilities.topk(_LIKELY, dim=2).indices
     features = _pooled(maps.features, masks, peaks)
     shape = (*masks.shape[:2], config.feature_variants, features.shape[2])
@@ -135,8 +136,18 @@ def _find(maps: Maps, images: Sequence[ImageInput], config: BuildConfig) -> tupl
         variants.half(),
         cut.passes.sum(1),
         cut.exact.sum(1),
+        *(named or ()),
     )
     return Found(*(value.cpu().numpy() for value in values)), masks, kept
+
+
+def _probabilities(
+    maps: Sequence[torch.Tensor], masks: torch.Tensor, peaks: Peaks, config: BuildConfig
+) -> torch.Tensor:
+    """Return (B, R + 1, K), the whole image last: of the mean logits, or, classifying first, the mean of each place's."""
+    if config.classify_first:
+        return _pooled([(values / config.temperature).softmax(dim=1) for values in maps], masks, peaks)
+    return (_pooled(maps, masks, peaks) / config.temperature).softmax(dim=2)
 
 
 def _thinned(masks: torch.Tensor, images: Sequence[ImageInput], version: int, share: float) -> torch.Tensor:

@@ -128,4 +128,6 @@ def test_images_are_scaled_and_normalised_as_the_weights_ask():
     found = backbone("vit_small_patch16_dinov3", 32)
     tensor = found.prepare(Image.new("RGB", (500, 80), (255, 0, 127)))
     assert tensor.shape == (3, 32, 32)
-    np.testing.assert_allclose(tensor[:, 5, 7], (np.array([1, 0, 127 / 255]) - found._mean) / found._std, rtol=1e-5)
+    np.testing.assert_allclose(
+        tensor[:, 5, 7], (np.array([1, 0, 127 / 255]) - found._normalise[0]) / found._normalise[1], rtol=1e-5
+    )
