@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from mlimagenet_data.index import cache_folder
+
 __all__ = ["STAGES", "BuildConfig", "ConfigError", "digest", "from_mapping"]
 
 STAGES = ("regions", "labeler", "labels", "publish")
@@ -67,7 +69,11 @@ class BuildConfig:
         low=0,
     )
     out: str = _option(
-        "mlimagenet", "The dataset folder to write. Intermediate results lie in its .build/.", group="output"
+        "mlimagenet", "The dataset folder to write. Intermediate results lie in its .build/. Or a URL of any file system that "
+        "fsspec knows (s3://bucket/name, gs://...): then runs on other machines see what is done there.", group="output"
+    )  # fmt: skip
+    work: str | None = _option(
+        None, "Folder for the working copy of an --out that is a URL. Default: one in the cache folder.", group="output"
     )
     embed_images: bool = _option(
         False,
@@ -327,6 +333,18 @@ class BuildConfig:
     def names_by_backbone(self) -> bool:
         """Whether regions are named by the features of a backbone that is not the classifier, too."""
         return self.region_features == "backbone" and not self.backbone == self.classifier == "embedded"
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the output is not a local folder."""
+        return "://" in self.out
+
+    @property
+    def folder(self) -> Path:
+        """The output folder; of one that is not local, the working copy."""
+        if not self.is_remote:
+            return Path(self.out)
+        return Path(self.work) if self.work else cache_folder() / "builds" / digest(self.out.rstrip("/"))[:16]
 
     def as_dict(self) -> dict[str, Any]:
         """Return all options."""

@@ -2,7 +2,8 @@
 
 A unit's file is written under a temporary name, synced and renamed; then its entry, a small JSON file with hash, row count and
 fingerprint, is written the same way. A unit is done when its entry exists, carries the fingerprint of today's settings and
-inputs, and the file has the size it names. One entry a unit needs no lock and no rewriting of a common file.
+inputs, and the file has the size it names. One entry a unit needs no lock and no rewriting of a common file. Where the output is
+not local, file and entry are then put into the store (`build.remote`), and entries are read from there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from build.remote import Remote
 
 __all__ = [
     "Entry",
@@ -119,24 +122,53 @@ def read_json(path: Path) -> dict[str, Any] | None:
 class Ledger:
     """The units of one stage, in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, remote: Remote | None = None) -> None:
         self.folder = folder
+        self._remote = remote
 
     def path(self, unit: str) -> Path:
-        """Return where a unit's file lies."""
+        """Return where a unit's file lies, or its working copy."""
         return self.folder / unit
+
+    def fetched(self, unit: str) -> Path:
+        """Return a unit's file, fetched from the store where the working copy is not what the unit's entry says.
+
+        Raises:
+            OSError: If what the store has is not, either.
+        """
+        path = self.path(unit)
+        entry = self.entry(unit) if self._remote else None
+        if self._remote is not None and entry is not None and entry.fault(path):
+            self._remote.pull(path)
+            if reason := entry.fault(path):
+                self._remove(self._entry_path(unit))
+                raise OSError(f"{self._remote.url}: {unit}: {reason}; run the same command again, which makes it anew")
+        return path
 
     def entry(self, unit: str) -> Entry | None:
         """Return a unit's entry, or None if it has none that can be read."""
+        path = self._entry_path(unit)
         try:
-            return Entry(**json.loads(self._entry_path(unit).read_text(encoding="utf-8")))
+            content = self._remote.read(path) if self._remote else path.read_bytes()
+            return None if content is None else Entry(**json.loads(content))
         except (FileNotFoundError, json.JSONDecodeError, TypeError, UnicodeDecodeError):
             return None
 
     def entries(self) -> dict[str, Entry]:
         """Return all entries that can be read."""
-        names = sorted(path.name.removesuffix(".json") for path in self.folder.glob("*.json"))
-        return {name: entry for name in names if (entry := self.entry(name)) is not None}
+        return {name: entry for name in self._names() if (entry := self.entry(name)) is not None}
+
+    def fault(self, entry: Entry) -> str:
+        """Hash a unit's file, in the store if it has one, and say how it differs from what was written."""
+        path = self.path(entry.file)
+        if self._remote is None:
+            return entry.fault(path)
+        fetched = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            self._remote.pull(path, to=fetched)
+            return entry.fault(fetched)
+        finally:
+            fetched.unlink(missing_ok=True)
 
     def why_not_done(self, unit: str, fingerprint: str, settings: dict[str, Any]) -> str | None:
         """Return None if a unit is done, else the reason why it must be done."""
@@ -147,6 +179,8 @@ class Ledger:
             changes = changed_settings(entry.settings, settings)
             return f"changed: {changes}" if changes else "inputs changed"
         path = self.path(unit)
+        if self._remote is not None:
+            return None if self._remote.size(path) == entry.size else "its file in the store is not what was written"
         if path.exists() and (path.stat().st_size, path.stat().st_mtime_ns) == (entry.size, entry.modified_ns):
             return None
         return entry.fault(path) or None
@@ -154,22 +188,36 @@ class Ledger:
     def commit(self, unit: str, fingerprint: str, settings: dict[str, Any], output: Output) -> Entry:
         """Write a unit's file and then its entry."""
         path = self.path(unit)
-        self._entry_path(unit).unlink(missing_ok=True)  # an old entry must not vouch for the new file
+        self._remove(self._entry_path(unit))  # an old entry must not vouch for the new file
         write_atomic(path, output.write)
         info = path.stat()
         entry = Entry(
             unit, _hash(path), info.st_size, output.rows, fingerprint, info.st_mtime_ns, settings, output.facts
         )
         write_json(self._entry_path(unit), asdict(entry))
+        if self._remote is not None:
+            self._remote.push(path)
+            self._remote.push(self._entry_path(unit))
         return entry
 
     def remove_others(self, units: set[str]) -> None:
         """Remove units that no longer exist (the number of shards changed): the entry first, then the file."""
-        for path in self.folder.glob("*.json"):
-            unit = path.name.removesuffix(".json")
+        for unit in self._names():
             if unit not in units:
-                path.unlink()
-                self.path(unit).unlink(missing_ok=True)
+                self._remove(self._entry_path(unit))
+                self._remove(self.path(unit))
+
+    def _names(self) -> list[str]:
+        """Return the units that have an entry."""
+        names = (
+            self._remote.names(self.folder) if self._remote else os.listdir(self.folder) if self.folder.is_dir() else []
+        )
+        return sorted(n.removesuffix(".json") for n in names if n.endswith(".json") and not n.startswith("."))
+
+    def _remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        if self._remote is not None:
+            self._remote.remove(path)
 
     def _entry_path(self, unit: str) -> Path:
         return self.folder / f"{unit}.json"

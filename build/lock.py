@@ -1,6 +1,7 @@
 """One run at a time writes a build, or several parts of one stage (--num-shards), each once.
 
-A lock is the operating system's (flock): it ends with its process, however that ends. The file beside it says whose it is.
+A lock is the operating system's (flock): it ends with its process, however that ends. The file beside it says whose it is. Where
+the output is not local, a lease in the store (`build.lease`) keeps out runs on other machines, too.
 """
 
 from __future__ import annotations
@@ -16,18 +17,21 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from build.config import ConfigError
+from build.lease import lease
 from build.ledger import read_json, write_json
+from build.remote import Remote
 
 __all__ = ["sole_run"]
 
 
 @contextmanager
-def sole_run(work: Path, part: tuple[int, int] | None = None) -> Iterator[str]:
+def sole_run(work: Path, part: tuple[int, int] | None = None, remote: Remote | None = None) -> Iterator[str]:
     """Hold a build's lock while the block runs.
 
     Args:
         work: The folder of a split's intermediate results.
         part: (index, count) for a run that does a part of a stage's units; None for one that may do all.
+        remote: The store that `work` is a working copy of, so that runs on other machines count, too.
 
     Yields:
         Who held the lock and was stopped before it could give it back; empty if nobody was.
@@ -45,10 +49,23 @@ def sole_run(work: Path, part: tuple[int, int] | None = None) -> Iterator[str]:
         stopped = _holder(folder, name) if (folder / f"{name}.json").exists() else ""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         write_json(folder / f"{name}.json", {"process": os.getpid(), "host": socket.gethostname(), "since": now})
-        yield stopped
+        with _leased(remote, folder, name) as elsewhere:
+            yield stopped or elsewhere
         (folder / f"{name}.json").unlink(missing_ok=True)
     finally:
         lock.release()
+
+
+@contextmanager
+def _leased(remote: Remote | None, folder: Path, name: str) -> Iterator[str]:
+    if remote is None:
+        yield ""
+        return
+    folder = folder / "leases"
+    parts = [file for file in remote.names(folder) if file.startswith("part-")]
+    others = ["run.json"] if name != "run" else parts
+    with lease(remote, folder / f"{name}.json", [folder / other for other in others]) as was_held:
+        yield f"a run that wrote to {remote.url}" if was_held else ""
 
 
 def _others(folder: Path, name: str) -> list[str]:

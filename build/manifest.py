@@ -30,7 +30,9 @@ def read_manifest(out: Path) -> dict[str, Any]:
 
 def write_manifest(plan: Plan, files: list[str]) -> dict[str, Any]:
     """Write the manifest with this split's part made anew, and return it."""
-    out = Path(plan.config.out)
+    out = plan.config.folder
+    if plan.remote is not None:
+        plan.remote.pull(out / "build_manifest.json")  # other splits may have been published elsewhere
     manifest = read_manifest(out)
     manifest["schema_version"] = SCHEMA_VERSION
     manifest["splits"][plan.config.split] = _split(plan, files)
@@ -103,7 +105,7 @@ def _failures(plan: Plan, statuses: dict[str, int]) -> list[dict[str, str]]:
     if set(statuses) <= USABLE_STATUSES:
         return rows
     for shard in plan.shards:
-        table = pq.read_table(plan.ledger("regions").path(shard.file), columns=["file_name", "status", "reason"])
+        table = pq.read_table(plan.ledger("regions").fetched(shard.file), columns=["file_name", "status", "reason"])
         rows += table.filter(pc.is_valid(table["reason"])).to_pylist()
         if len(rows) >= _MOST_FAILURES:
             break

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,10 +16,11 @@ import pyarrow.parquet as pq
 from build.config import BuildConfig, ConfigError
 from build.inputs import SCHEMA, ImageInput, Images, Listing, digest_of
 from build.ledger import Entry, Ledger, Output, write_atomic
+from build.remote import Remote
 from build.sources import list_images
 from mlimagenet_data.schema import SCHEMA_VERSION
 
-__all__ = ["LABELER_FILE", "Plan", "Stage", "Unit", "inputs_digest", "make_plan", "write_table"]
+__all__ = ["LABELER_FILE", "Plan", "Stage", "Unit", "inputs_digest", "make_plan", "remote_of", "write_table"]
 
 LABELER_FILE = "labeler.safetensors"  # the one unit of the labeler stage
 
@@ -55,9 +57,20 @@ class Plan:
         """Return the images of a unit."""
         return self.listing.images[unit.start : unit.stop]
 
+    @cached_property
+    def remote(self) -> Remote | None:
+        """The store that the output lies in, None if it is local."""
+        return remote_of(self.config)
+
     def ledger(self, stage: str) -> Ledger:
         """Return a stage's ledger."""
-        return Ledger(self.work / stage)
+        return Ledger(self.work / stage, self.remote)
+
+    def push(self, *paths: Path) -> None:
+        """Put files of the output folder into the store, in this order, if it is not local."""
+        for path in paths if self.remote else ():
+            assert self.remote is not None
+            self.remote.push(path)
 
     def hash_of(self, stage: str, unit: str) -> str:
         """Return the hash of an earlier stage's output, for a later one's fingerprint.
@@ -119,17 +132,25 @@ def make_plan(config: BuildConfig, images: str | None) -> Plan:
     Raises:
         ConfigError: If there is no image folder, and none of an earlier run either.
     """
-    work = Path(config.out) / ".build" / config.split
+    work = config.folder / ".build" / config.split
+    remote, inputs = remote_of(config), work / "inputs.parquet"
     if images is not None:
         listing = list_images(images, split=config.split, unlabelled=config.unlabelled, limit=config.limit)
         table = listing.images.table.replace_schema_metadata({"root": str(listing.root.resolve())})
-        write_table(work / "inputs.parquet", table)
-        return Plan(config, listing, work)
-    if not (work / "inputs.parquet").exists():
+        write_table(inputs, table)
+        plan = Plan(config, listing, work)
+        plan.push(inputs)
+        return plan
+    if not (remote.pull(inputs) if remote else inputs.exists()):
         raise ConfigError(
             f"nothing to do: pass --images DIR or --demo ({config.out} holds no earlier run of split {config.split})"
         )
-    return Plan(config, _read_listing(work / "inputs.parquet"), work)
+    return Plan(config, _read_listing(inputs), work)
+
+
+def remote_of(config: BuildConfig) -> Remote | None:
+    """Return the store that a build's output lies in, None if it is local."""
+    return Remote(config.out, config.folder) if config.is_remote else None
 
 
 def write_table(path: Path, table: pa.Table) -> None:

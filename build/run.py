@@ -21,7 +21,7 @@ from build.ledger import changed_settings, read_json, remove_leftovers, write_js
 from build.lock import sole_run
 from build.manifest import read_manifest
 from build.options import arguments_of, configuration, parse
-from build.plan import Plan, Stage, make_plan
+from build.plan import Plan, Stage, make_plan, remote_of
 from build.processes import is_first_process, number_of_processes
 from build.progress import console
 from build.sources import ImageReader
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = arguments_of(arguments)
         for name, command in (("status", _status), ("verify", _verify)):
             if out := given.pop(name, None):
-                return command(Path(out))
+                return command(out)
         return _run(configuration(given))
     except (ConfigError, MLImageNetError, UnitsFailedError, OSError) as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}")
@@ -69,22 +69,23 @@ def _run(config: BuildConfig) -> int:
     if not is_first_process():
         return _run_stages(config)
     part = (config.shard_index, config.num_shards) if config.num_shards > 1 else None
-    with sole_run(Path(config.out) / ".build" / config.split, part) as stopped:
+    with sole_run(config.folder / ".build" / config.split, part, remote_of(config)) as stopped:
         if stopped:
             console.print(f"{stopped} was stopped before it was done; going on")
         if part is None:
-            remove_leftovers(Path(config.out))
+            remove_leftovers(config.folder)
         return _run_stages(config)
 
 
 def _run_stages(config: BuildConfig) -> int:
     start = time.perf_counter()
-    images = str(lay_out_demo(Path(config.out) / ".build" / "demo")) if config.demo else config.images
+    images = str(lay_out_demo(config.folder / ".build" / "demo")) if config.demo else config.images
     plan = make_plan(config, images)
     _greet(plan)
     if config.stage in ("all", "regions"):
         plan = with_tau(plan)
     write_json(plan.work / "run.json", plan.config.as_dict())
+    plan.push(plan.work / "run.json")
     names = STAGES if config.stage == "all" else (config.stage,)
     _check_earlier_stages(plan, names[0])
     if config.stage == "all":
@@ -95,7 +96,7 @@ def _run_stages(config: BuildConfig) -> int:
     if "publish" not in runs:
         console.print(f"stage {config.stage} is done; the dataset is written by `--stage publish`")
         return 0
-    split = read_manifest(Path(config.out))["splits"][config.split]
+    split = read_manifest(config.folder)["splits"][config.split]
     _summary(plan, split, runs, time.perf_counter() - start)
     if config.demo:
         _print_rows(plan)
@@ -107,11 +108,16 @@ def _run_stages(config: BuildConfig) -> int:
     return 0
 
 
-def _last_runs(out: Path) -> list[list[Stage]]:
+def _last_runs(out: str) -> list[list[Stage]]:
     """Return the stages of each split of a build, with the settings of its last run."""
     found: list[list[Stage]] = []
-    for path in sorted((out / ".build").glob("*/run.json")):
-        config = BuildConfig(**{**(read_json(path) or {}), "out": str(out)})
+    here = BuildConfig(out=out)
+    if remote := remote_of(here):
+        for split in remote.names(here.folder / ".build"):
+            remote.pull(here.folder / ".build" / split / "run.json")
+        remote.pull(here.folder / "build_manifest.json")
+    for path in sorted((here.folder / ".build").glob("*/run.json")):
+        config = BuildConfig(**{**(read_json(path) or {}), "out": out, "work": None})
         plan = make_plan(config, None)
         found.append([_STAGES[name](plan) for name in STAGES])
     if not found:
@@ -119,7 +125,7 @@ def _last_runs(out: Path) -> list[list[Stage]]:
     return found
 
 
-def _status(out: Path) -> int:
+def _status(out: str) -> int:
     for stages in _last_runs(out):
         plan = stages[0].plan
         console.print(
@@ -138,7 +144,7 @@ def _print_outlook(states: list[Outlook]) -> None:
         console.print(f"  {state.stage:<8} {text}", markup=False)
 
 
-def _verify(out: Path) -> int:
+def _verify(out: str) -> int:
     wrong = []
     for stages in _last_runs(out):
         wrong += verify(stages)
@@ -213,7 +219,7 @@ def _summary(plan: Plan, split: dict[str, Any], runs: dict[str, StageRun], secon
 
 def _records(plan: Plan, count: int) -> list[tuple[int, Record]]:
     """Return up to `count` readable rows, evenly spaced."""
-    store = AnnotationStore(plan.config.out, plan.config.split)
+    store = AnnotationStore(plan.config.folder, plan.config.split)
     return [(row, store.record(row)) for row in evenly_spaced(store.usable_rows().tolist(), count)]
 
 
@@ -232,7 +238,8 @@ def _sheet(plan: Plan) -> None:
     if not records:
         console.print("no picture sheet: no image could be read")
         return
-    path = Path(f"{str(plan.config.out).rstrip('/')}-sheet.png")
+    out = plan.config.out.rstrip("/")
+    path = Path(f"{out.rpartition('/')[2] if plan.config.is_remote else out}-sheet.png")
     write_sheet(path, [(reader.image(plan.listing.images[row]), record) for row, record in records])
     console.print(f"picture sheet: {path}")
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from build.config import ConfigError
-from build.ledger import Entry
+from build.ledger import Entry, Ledger
 from build.manifest import read_manifest
 from build.plan import Plan, Stage
 
@@ -83,12 +82,13 @@ def verify(stages: Sequence[Stage]) -> list[str]:
     for stage in stages:
         ledger = plan.ledger(stage.name)
         for name, entry in ledger.entries().items():
-            if reason := entry.fault(ledger.path(name)):
+            if reason := ledger.fault(entry):
                 wrong.append(f"{ledger.path(name)}: {reason}")
-    out = Path(plan.config.out)
+    out = plan.config.folder
+    published = Ledger(out / "data", plan.remote)
     for split in read_manifest(out)["splits"].values():
         for name, facts in split["files"].items():
-            path = out / "data" / name
-            if reason := Entry(name, facts["sha256"], facts["bytes"], facts["rows"], "", 0, {}, {}).fault(path):
-                wrong.append(f"{path}: {reason}")
+            entry = Entry(name, facts["sha256"], facts["bytes"], facts["rows"], "", 0, {}, {})
+            if reason := published.fault(entry):
+                wrong.append(f"{published.path(name)}: {reason}")
     return wrong

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from build.engines.scheduler import Pool, run_units
 from build.plan import Stage, Unit
@@ -86,7 +85,8 @@ def _pool(stage: Stage, units: int) -> Pool | None:
     config = stage.plan.config
     if not stage.in_workers:
         return None
-    stage.plan = replace(stage.plan, config=replace(config, out=str(Path(config.out).resolve())))
+    if not config.is_remote:  # a working copy may lie elsewhere on another machine
+        stage.plan = replace(stage.plan, config=replace(config, out=str(config.folder.resolve())))
     if config.engine == "ray":
         from build.engines.ray_pool import RayPool
 

@@ -91,7 +91,7 @@ class LabelerStage(Stage):
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
-        self._shards = [plan.ledger("regions").path(unit.file) for unit in plan.shards]
+        self._files: dict[int, Path] = {}
 
     def units(self) -> list[Unit]:
         """One unit: the labeler."""
@@ -153,21 +153,27 @@ class LabelerStage(Stage):
             labeler = Labeler(dimension, NUM_CLASSES, linear=not hidden, hidden=hidden, dropout=config.dropout)
             return labeler, "trained_from_nothing"
 
+    def _file(self, shard: int) -> Path:
+        """Return a shard's regions; looked up once, since training reads them in every epoch."""
+        if shard not in self._files:
+            self._files[shard] = self.plan.ledger("regions").fetched(self.plan.shards[shard].file)
+        return self._files[shard]
+
     def _load(self, shard: int, dimension: int) -> Regions:
         config = self.plan.config
-        return aligned_regions(self._shards[shard], dimension, config.alignment, config.held_out)
+        return aligned_regions(self._file(shard), dimension, config.alignment, config.held_out)
 
     def _count(self, labeler: Labeler) -> NDArray[np.int64]:
         counts = np.zeros(labeler.classes, np.int64)
-        for shard in range(len(self._shards)):
+        for shard in range(len(self.plan.shards)):
             counts += np.bincount(self._load(shard, labeler.dimension).classes, minlength=len(counts))
         return counts
 
     def _clicks(self) -> dict[str, int]:
         """Count how clicks and alignment agree, over the regions of images with a click in one of them."""
         counts = {"clicked": 0, "clicked_and_aligned": 0, "aligned_only": 0}
-        for shard in self._shards:
-            for row in pq.read_table(shard, columns=["alignment", "clicked"]).to_pylist():
+        for shard in range(len(self.plan.shards)):
+            for row in pq.read_table(self._file(shard), columns=["alignment", "clicked"]).to_pylist():
                 if not any(row["clicked"]):
                     continue
                 for score, clicked in zip(row["alignment"], row["clicked"], strict=True):
@@ -184,12 +190,12 @@ class LabelerStage(Stage):
         config = self.plan.config
         load = partial(self._load, dimension=labeler.dimension)
         with process_group(pick_device(config.device)) as device:
-            history = train(labeler.to(device), len(self._shards), load, _training(config), _print_epoch)
+            history = train(labeler.to(device), len(self.plan.shards), load, _training(config), _print_epoch)
 
         def load_whole(shard: int) -> Regions:
-            return whole_images(self._shards[shard], labeler.dimension, config.held_out)
+            return whole_images(self._file(shard), labeler.dimension, config.held_out)
 
-        calibration = fit_temperature(labeler, len(self._shards), load_whole)
+        calibration = fit_temperature(labeler, len(self.plan.shards), load_whole)
         if not math.isnan(history.held_out_loss):
             right = 100 * history.held_out_accuracy
             console.print(f"  took epoch {history.best_epoch}: {right:.1f}% of the held-out regions right")

@@ -61,10 +61,10 @@ class LabelsStage(Stage):
         """Label the images of one shard."""
         start = time.perf_counter()
         if self._head is None:
-            self._head = Labeler.load(self.plan.ledger("labeler").path(LABELER_FILE))
+            self._head = Labeler.load(self.plan.ledger("labeler").fetched(LABELER_FILE))
             self._confusable = self._head.confusable(self.plan.config.confusion)
         columns = ["image_id", "label", "grid", "counts", "elsewhere", "features", "classes", "class_scores"]
-        regions = pq.read_table(self.plan.ledger("regions").path(unit.file), columns=columns)
+        regions = pq.read_table(self.plan.ledger("regions").fetched(unit.file), columns=columns)
         rows = self._rows(regions.to_pylist(), self._head)
         advance(len(rows))
         table = pa.Table.from_pylist(rows, schema=SCHEMA)

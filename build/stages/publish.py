@@ -6,6 +6,7 @@ Shards are made among the intermediate results, and appear in the dataset folder
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections import Counter
@@ -76,24 +77,29 @@ class PublishStage(Stage):
 
     def finish(self) -> None:
         """Bring the files into the dataset folder, remove earlier ones of this split, write card and manifest."""
-        out, ledger = Path(self.plan.config.out), self.plan.ledger(self.name)
-        units = self.units()
-        for unit in units:
-            _install(ledger.path(unit.file), out / "data" / unit.file)
-        for path in (out / "data").glob(f"{self.plan.config.split}-*.parquet"):
-            if path.name not in {unit.file for unit in units}:
-                path.unlink()
-        self._write_statistics([out / "data" / unit.file for unit in units])
-        manifest = write_manifest(self.plan, [unit.file for unit in units])
+        out, ledger, remote = self.plan.config.folder, self.plan.ledger(self.name), self.plan.remote
+        files = [unit.file for unit in self.units()]
+        for file in files:
+            _install(ledger.fetched(file), out / "data" / file)
+            self.plan.push(out / "data" / file)
+        for name in remote.names(out / "data") if remote else os.listdir(out / "data"):
+            if re.fullmatch(rf"{self.plan.config.split}-\d+-of-\d+\.parquet", name) and name not in files:
+                (out / "data" / name).unlink(missing_ok=True)
+                if remote:
+                    remote.remove(out / "data" / name)
+        self._write_statistics([out / "data" / file for file in files])
+        manifest = write_manifest(self.plan, files)
         # a split without images can be read with the column, one with images not without
         embed_images = any(split["config"]["publish"]["embed_images"] for split in manifest["splits"].values())
         write_card(out, manifest, imagenet_classes(), embed_images=embed_images)
+        self.plan.push(out / "README.md", out / "build_manifest.json")
 
     def _write_statistics(self, files: list[Path]) -> None:
-        folder, split = Path(self.plan.config.out) / "statistics", self.plan.config.split
+        folder, split = self.plan.config.folder / "statistics", self.plan.config.split
         found = collect(files)
         write_json(folder / f"{split}.json", found.as_dict())
         write_atomic(folder / f"{split}.png", lambda path: plot(found, path))
+        self.plan.push(folder / f"{split}.json", folder / f"{split}.png")
 
     def _shards(self, unit: Unit) -> list[Unit]:
         return [shard for shard in self.plan.shards if shard.start < unit.stop and shard.stop > unit.start]
@@ -123,9 +129,9 @@ class PublishStage(Stage):
 
     def _rows(self, unit: Unit) -> Iterator[dict[str, Any]]:
         for shard in self._shards(unit):
-            table = pq.read_table(self.plan.ledger("regions").path(shard.file))
+            table = pq.read_table(self.plan.ledger("regions").fetched(shard.file))
             regions = table.drop_columns(["features", "variants"]).to_pylist()
-            labels = pq.read_table(self.plan.ledger("labels").path(shard.file)).to_pylist()
+            labels = pq.read_table(self.plan.ledger("labels").fetched(shard.file)).to_pylist()
             rows = zip(self.plan.images(shard), regions, labels, strict=True)
             for offset, (listed, seen, named) in enumerate(rows):
                 assert listed.image_id == seen["image_id"] == named["image_id"]

@@ -31,10 +31,12 @@ def write_photographs(root: Path, count: int = 12) -> Path:
     return root
 
 
-def start(images: Path, out: Path, *options: str, setup: Setup | None = None) -> multiprocessing.Process:
-    """Start a build in a child process; what it prints goes to `<out>.log`."""
+def start(
+    images: Path, out: Path | str, *options: str, setup: Setup | None = None, log: str = ""
+) -> multiprocessing.Process:
+    """Start a build in a child process; what it prints goes to `log`, by default `<out>.log`."""
     command = ["--images", str(images), "--out", str(out), *SMALL, *options]
-    process = CONTEXT.Process(target=_child, args=(command, f"{out}.log", setup))
+    process = CONTEXT.Process(target=_child, args=(command, log or f"{out}.log", setup))
     process.start()
     return process
 
