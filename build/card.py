@@ -70,6 +70,7 @@ def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
     )
     return {
         "pixels": pixels,
+        "config_sha256": ", ".join(f"`{splits[name]['config_sha256'][:16]}`" for name in names),
         "networks": "; ".join(network["source"] for network in networks),
         "licences": "; ".join(f"{network['source']}: {network['licence']}" for network in networks),
         "scan": f"(at {config['scan_size']} pixels a side, too) " if config["scan_size"] else "",

@@ -80,6 +80,12 @@ class BuildConfig:
         "Write the image files into the dataset, too. Without it nothing in the output holds pixels.",
         stage="publish",
     )
+    push_to_hub: str | None = _option(
+        None, "USER/NAME: publish the dataset on the Hugging Face Hub when it is done; log in with `hf auth login` or set "
+        "HF_TOKEN. `mlimagenet push` does that with a dataset that is there, or says what would be sent.", group="output"
+    )  # fmt: skip
+    hub_private: bool = _option(False, "Create it there as a private one.", group="output")
+    hub_tag: str | None = _option(None, "Name this revision so, such as v1.0.", group="output")
     sheet: int = _option(
         0, "Draw N images, evenly spaced, with their regions and labels, on a picture sheet beside the output "
         "(OUT-sheet.png). It shows the photographs. The demo draws all of its own.", group="output", low=0

@@ -33,6 +33,7 @@ from build.stages.tau import with_tau
 from build.status import Outlook, failures, outlook, verify
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import MLImageNetError
+from mlimagenet_data.hub import prepare, push
 from mlimagenet_data.schema import USABLE_STATUSES
 from mlimagenet_data.store import AnnotationStore, Record
 from mlimagenet_data.view import write_sheet
@@ -102,10 +103,19 @@ def _run_stages(config: BuildConfig) -> int:
         _print_rows(plan)
     if config.demo or config.sheet:
         _sheet(plan)
+    if config.push_to_hub:
+        _push(config)
     if split["rows"] != len(plan.listing.images):
         console.print(f"[bold red]error:[/] {len(plan.listing.images)} images, but {split['rows']} rows")
         return 1
     return 0
+
+
+def _push(config: BuildConfig) -> None:
+    assert config.push_to_hub is not None
+    publication = prepare(config.folder, with_images=config.embed_images)
+    address = push(publication, config.push_to_hub, private=config.hub_private, tag=config.hub_tag)
+    console.print(f"published at {address}", markup=False)
 
 
 def _last_runs(out: str) -> list[list[Stage]]:

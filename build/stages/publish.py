@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from build.card import write_card
 from build.config import digest
+from build.croissant import write_croissant
 from build.inputs import ImageInput
 from build.ledger import Output, write_atomic, write_json
 from build.manifest import write_manifest
@@ -92,7 +93,8 @@ class PublishStage(Stage):
         # a split without images can be read with the column, one with images not without
         embed_images = any(split["config"]["publish"]["embed_images"] for split in manifest["splits"].values())
         write_card(out, manifest, imagenet_classes(), embed_images=embed_images)
-        self.plan.push(out / "README.md", out / "build_manifest.json")
+        write_croissant(out, manifest)
+        self.plan.push(out / "croissant.json", out / "README.md", out / "build_manifest.json")
 
     def _write_statistics(self, files: list[Path]) -> None:
         folder, split = self.plan.config.folder / "statistics", self.plan.config.split

@@ -3,6 +3,7 @@ import json
 import shutil
 
 import datasets
+import mlcroissant
 import numpy as np
 import pyarrow.parquet as pq
 import pycocotools.mask as coco_mask
@@ -105,6 +106,18 @@ def test_the_card_has_metadata_and_no_gaps(demo):
     assert len(label["dtype"]["class_label"]["names"]) == 1000
     assert "$" not in card.text
     assert "| train | 8 | 8 |" in card.text
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_croissant_metadata_is_valid_and_reads_the_rows(demo, monkeypatch):
+    monkeypatch.chdir(demo)
+    described = mlcroissant.Dataset(jsonld=str(demo / "croissant.json"))
+    assert not described.metadata.ctx.issues.errors
+    assert not described.metadata.ctx.issues.warnings
+    rows = list(described.records("train"))
+    wanted = pq.read_table(shard(demo), columns=["image_id", "labels"]).to_pylist()
+    assert [row["train/image_id"].decode() for row in rows] == [row["image_id"] for row in wanted]
+    assert [list(row["train/labels"]) for row in rows] == [row["labels"] for row in wanted]
 
 
 def test_the_manifest_tells_how_it_was_made(demo):
