@@ -1,0 +1,68 @@
+"""Losses that judge each class by itself: binary cross-entropy and the asymmetric loss, undecided classes left out."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+
+from mlimagenet_data.losses.reduction import as_float, check_targets, sum_over_decided
+
+__all__ = ["asymmetric", "binary_cross_entropy"]
+
+
+def binary_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return -sum_k [y_k log p_k + (1 - y_k) log(1 - p_k)] with p = sigmoid(logits), averaged over the batch.
+
+    Classes with a negative target are left out: the sum is K times the mean over the batch's decided classes.
+
+    Args:
+        logits: (B, K).
+        targets: (B, K) in [0, 1], or -1 for classes whose presence is undecided: `multi_hot`, `soft`, `ignore`.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    check_targets(logits, targets)
+    logits = as_float(logits)
+    each = binary_cross_entropy_with_logits(logits, targets.to(logits.dtype).clamp(min=0), reduction="none")
+    return sum_over_decided(each, targets >= 0)
+
+
+def asymmetric(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    gamma_pos: float = 0.0,
+    gamma_neg: float = 4.0,
+    margin: float = 0.05,
+) -> torch.Tensor:
+    """Return the asymmetric loss (ASL): negatives count the less, the surer they are absent.
+
+    Ridnik et al., "Asymmetric Loss For Multi-Label Classification", arXiv 2009.14119, equations 4 to 6: with p = sigmoid(logits)
+    and p_m = max(p - margin, 0), a class's term is -y (1 - p)^gamma_pos log p - (1 - y) p_m^gamma_neg log(1 - p_m). Undecided
+    classes are left out, as in `binary_cross_entropy`. timm's AsymmetricLossMultiLabel is the same for targets of 0 and 1, but
+    cuts logarithms at log(1e-8) and has gamma_pos 1 as its default.
+
+    Args:
+        logits: (B, K).
+        targets: (B, K) in [0, 1], or -1 for undecided classes.
+        gamma_pos: Focusing of positives, 0 or at least 1.
+        gamma_neg: Focusing of negatives, 0 or at least 1.
+        margin: Probability under which a negative counts nothing, in [0, 1).
+
+    Raises:
+        ValueError: If the shapes differ, or a parameter is out of its range.
+    """
+    check_targets(logits, targets)
+    if not 0 <= margin < 1 or any(0 < gamma < 1 or gamma < 0 for gamma in (gamma_pos, gamma_neg)):
+        raise ValueError(
+            f"margin must be in [0, 1), gammas 0 or at least 1 (between, the gradient has no bound), got {margin}, {gamma_pos}, "
+            f"{gamma_neg}"
+        )
+    logits = as_float(logits)
+    wanted = targets.to(logits.dtype).clamp(min=0)
+    missing, shifted = torch.sigmoid(-logits), (torch.sigmoid(logits) - margin).clamp(min=0)
+    log_absent = torch.log1p(-shifted) if margin > 0 else logsigmoid(-logits)
+    positive = missing**gamma_pos * logsigmoid(logits)
+    negative = shifted**gamma_neg * log_absent
+    return sum_over_decided(-wanted * positive - (1 - wanted) * negative, targets >= 0)
