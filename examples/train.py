@@ -1,12 +1,17 @@
-"""Train a network on multi-label ImageNet with labels that follow every crop. One file, to be read and changed.
+"""Train a network on multi-label ImageNet with labels that follow every crop. Small, to be read and changed.
 
-    python examples/train.py path/to/imagenet --annotations mlimagenet --model resnet50 --epochs 90
+    python examples/train.py path/to/imagenet --annotations mlimagenet --config examples/configs/resnet50.yaml
     torchrun --nproc-per-node 8 examples/train.py path/to/imagenet --annotations mlimagenet --batch-size 128
     python examples/train.py path/to/imagenet ... --resume run/checkpoint.pt      goes on where that run stopped
 
-The model is timm's or torchvision's, by name. The loss is binary cross-entropy over the classes whose presence in the crop is
-decided (--loss bce), or timm's asymmetric loss (--loss asl, undecided classes count as absent). On CUDA the forward runs in
-bfloat16 (--precision); on a CPU everything is float32.
+    --labels single --loss softmax      the single-label baseline
+    --labels image                      the whole image's labels whatever the crop, as in the paper's loader
+    --init run/checkpoint.pt --config examples/configs/finetune.yaml      multi-label fine-tuning of any of them
+    python examples/train.py path/to/coco --dataset coco --init run/checkpoint.pt --config examples/configs/transfer.yaml
+
+The model is timm's or torchvision's, by name. Losses are summed over classes and averaged over images. On CUDA the forward
+runs in bfloat16 (--precision); on a CPU everything is float32. Beside this file: recipe.py (options), targets.py (datasets),
+networks.py, objectives.py (losses).
 """
 
 from __future__ import annotations
@@ -16,89 +21,51 @@ import math
 import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from networks import load_weights, make_model
+from objectives import Objective
+from recipe import parse
+from targets import make_dataset, make_transforms
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from torchvision.transforms import v2
 
-from mlimagenet_data import MultiLabelImageNet
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def parse() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", help="the ImageNet folder, with train/ (and val/ for --val-split)")
-    parser.add_argument(
-        "--annotations", help="built dataset's folder or Hub id (default: as MultiLabelImageNet finds it)"
-    )
-    parser.add_argument(
-        "--val-split", default="", help="annotated split to evaluate on after each epoch (default: none)"
-    )
-    parser.add_argument(
-        "--model", default="resnet50", help="name of a timm model, or of a torchvision one as torchvision/NAME"
-    )
-    parser.add_argument("--loss", choices=["bce", "asl"], default="bce")
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--epochs", type=int, default=90)
-    parser.add_argument("--steps", type=int, default=0, help="stop an epoch after so many steps (default: 0, all)")
-    parser.add_argument("--batch-size", type=int, default=128, help="images a process")
-    parser.add_argument("--lr", type=float, default=1e-3, help="AdamW's peak learning rate")
-    parser.add_argument("--warmup", type=float, default=0.05, help="share of all steps with a rising learning rate")
-    parser.add_argument("--weight-decay", type=float, default=0.05)
-    parser.add_argument("--workers", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], default="bf16", help="of the forward on CUDA")
-    parser.add_argument("--out", type=Path, default=Path("run"), help="folder of the checkpoint")
-    parser.add_argument("--resume", type=Path, help="checkpoint to go on from")
-    return parser.parse_args()
-
-
-def make_model(name: str, classes: int) -> nn.Module:
-    """Make a network with random weights."""
-    if name.startswith("torchvision/"):
-        from torchvision import models
-
-        return models.get_model(name.partition("/")[2], weights=None, num_classes=classes)
-    import timm
-
-    return timm.create_model(name, num_classes=classes)
-
-
-def make_loss(name: str):
-    """Return a function of logits (B, K) and targets (B, K) in {0, 1, -1}; -1 marks undecided classes."""
-    if name == "asl":
-        from timm.loss import AsymmetricLossMultiLabel
-
-        loss = AsymmetricLossMultiLabel()
-        return lambda logits, targets: loss(logits, targets.clamp(min=0))
-
-    def bce(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        each = nn.functional.binary_cross_entropy_with_logits(logits.float(), targets.clamp(min=0), reduction="none")
-        decided = targets >= 0
-        return (each * decided).sum() / decided.sum() * targets.shape[1]  # summed over classes, averaged over images
-
-    return bce
-
-
-def make_transforms(size: int):
-    """Return the transforms for training and for evaluation."""
-    last = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
-    train = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), *last])
-    return train, v2.Compose([v2.Resize(size * 8 // 7), v2.CenterCrop(size), *last])
+from mlimagenet_data.mixing import Mixed
 
 
 def learning_rate(step: int, steps: int, warmup: float) -> float:
     """Return the factor of the peak learning rate: a linear rise, then a cosine to zero."""
     rise = max(1, round(warmup * steps))
     return (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def make_optimizer(args: argparse.Namespace, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer; biases and the parameters of norms are not decayed."""
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": args.weight_decay},
+        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if args.optimizer == "lamb":
+        from timm.optim import Lamb
+
+        return Lamb(groups, lr=args.lr)
+    if args.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=args.lr, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=args.lr)
+
+
+def make_mixer(args: argparse.Namespace) -> Callable | None:
+    """Return what mixes the images of a batch and their targets: MixUp, CutMix, or one of them at random."""
+    kinds = ((v2.MixUp, args.mixup), (v2.CutMix, args.cutmix))
+    mixers = [kind(alpha=alpha, num_classes=args.batch_size) for kind, alpha in kinds if alpha]
+    return Mixed(v2.RandomChoice(mixers)) if mixers else None
 
 
 def mean_average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
@@ -113,11 +80,16 @@ def mean_average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, loader: DataLoader, device: torch.device) -> float:
+def evaluate(model: nn.Module, loader: DataLoader, device: torch.device, *, softmax: bool = False) -> float:
     """Return the mAP on a split (on the main process, over all its images)."""
     model.eval()
-    pairs = [(model(images.to(device)).sigmoid().float().cpu(), targets) for images, targets in loader]
-    return mean_average_precision(torch.cat([s for s, _ in pairs]).numpy(), torch.cat([t for _, t in pairs]).numpy())
+    scores, targets = [], []
+    for images, batch in loader:
+        output = model(images.to(device))
+        logits = (output[0] if isinstance(output, tuple) else output).float().cpu()
+        scores.append(logits.softmax(dim=1) if softmax else logits.sigmoid())
+        targets.append(batch["target"])
+    return mean_average_precision(torch.cat(scores).numpy(), torch.cat(targets).numpy())
 
 
 def seed_everything(seed: int) -> None:
@@ -135,76 +107,131 @@ def save(path: Path, **state) -> None:
     os.replace(temporary, path)
 
 
+class Trainer:
+    """One process of a run: its model, data and where it stands.
+
+    Args:
+        args: The script's options.
+        rank: Number of the process.
+        device: Where it computes.
+    """
+
+    def __init__(self, args: argparse.Namespace, rank: int, device: torch.device) -> None:
+        self.args, self.rank, self.device, self.distributed = args, rank, device, dist.is_initialized()
+        seed_everything(args.seed)
+        transform, val_transform = make_transforms(args.image_size, args.augment)
+        dataset = make_dataset(args, transform, "trainval" if args.dataset == "voc2007" else "train", train=True)
+        self.sampler = DistributedSampler(dataset, seed=args.seed) if self.distributed else None
+        self.generator = torch.Generator()
+        self.loader = DataLoader(dataset, args.batch_size, sampler=self.sampler, shuffle=self.sampler is None,
+                                 num_workers=args.workers, generator=self.generator, pin_memory=device.type == "cuda",
+                                 drop_last=len(dataset) >= args.batch_size)  # fmt: skip
+        self.val = None
+        if args.val_split and rank == 0:
+            val_set = make_dataset(args, val_transform, args.val_split, train=False)
+            self.val = DataLoader(val_set, args.batch_size, num_workers=args.workers)
+        self.model = make_model(
+            args.model, len(dataset.classes), size=args.image_size, drop_path=args.drop_path, loss=args.loss
+        )
+        if args.init and (left_out := load_weights(self.model, args.init)) and rank == 0:
+            print(f"not taken from {args.init}: {', '.join(left_out)}", flush=True)
+        self.model.to(device)
+        self.trained = DistributedDataParallel(self.model) if self.distributed else self.model
+        self.optimizer = make_optimizer(args, self.model)
+        self.epoch_steps = min(len(self.loader), args.steps or len(self.loader))
+        steps = args.epochs * self.epoch_steps
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: learning_rate(step, steps, args.warmup)
+        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda" and args.precision == "fp16")
+        self.mixer, self.objective = make_mixer(args), Objective(args, len(dataset))
+        self.first = self.resume() if args.resume else 0
+        if rank == 0:
+            self.objective.open_memory(self.first, first=True)
+        self.wait()
+        if rank != 0:
+            self.objective.open_memory(self.first, first=False)
+
+    def parts(self) -> dict[str, object]:
+        """Return what a checkpoint holds the state of."""
+        return {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler, "scaler": self.scaler}
+
+    def resume(self) -> int:
+        """Load a checkpoint and return the epoch that follows it."""
+        state = torch.load(self.args.resume, map_location=self.device, weights_only=True)
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
+        return state["epoch"] + 1
+
+    def wait(self) -> None:
+        """Wait for the other processes."""
+        if self.distributed:
+            dist.barrier()
+
+    def run(self) -> None:
+        """Train all epochs that are left."""
+        for epoch in range(self.first, self.args.epochs):
+            # every epoch is seeded by its number, so that a resumed run draws what an uninterrupted one draws
+            seed_everything(self.args.seed + 1000 * epoch + self.rank)
+            self.generator.manual_seed(self.args.seed + 1000 * epoch + self.rank)
+            if self.sampler is not None:
+                self.sampler.set_epoch(epoch)
+            loss, speed = self.train_epoch()
+            self.wait()  # for what the others remember of this epoch
+            if self.rank == 0:
+                self.report(epoch, loss, speed)
+            self.wait()  # until it is saved
+
+    def train_epoch(self) -> tuple[float, float]:
+        """Train an epoch; return the mean loss, and images a second."""
+        self.trained.train()
+        on_gpu = self.device.type == "cuda"
+        precision = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[self.args.precision]
+        start, total, seen = time.perf_counter(), 0.0, 0
+        for _, (pixels, targets) in zip(range(self.epoch_steps), self.loader, strict=False):
+            images = pixels.to(self.device, non_blocking=True)
+            batch = {name: value.to(self.device, non_blocking=True) for name, value in targets.items()}
+            if self.mixer is not None:
+                images, batch["target"] = self.mixer(images, batch["target"])
+            with torch.autocast(self.device.type, precision, enabled=on_gpu and self.args.precision != "fp32"):
+                output = self.trained(images)
+            loss = self.objective(output, batch)
+            self.optimizer.zero_grad()
+            self.scaler.scale(loss).backward()
+            if self.args.clip_grad:
+                self.scaler.unscale_(self.optimizer)
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.args.clip_grad)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.scheduler.step()
+            total, seen = total + loss.item() * len(images), seen + len(images)
+        return total / seen, seen / (time.perf_counter() - start)
+
+    def report(self, epoch: int, loss: float, speed: float) -> None:
+        """Evaluate, print a line, save a checkpoint."""
+        found = ""
+        if self.val is not None:
+            found = f", mAP {evaluate(self.model, self.val, self.device, softmax=self.args.loss == 'softmax'):.4f}"
+        print(
+            f"epoch {epoch + 1}/{self.args.epochs}: loss {loss:.4f}{found}, {speed:.0f} images/s a process", flush=True
+        )
+        self.objective.save(self.args.out, epoch)
+        save(
+            self.args.out / "checkpoint.pt",
+            epoch=epoch,
+            **{name: part.state_dict() for name, part in self.parts().items()},
+        )
+        self.objective.tidy(self.args.out, epoch)
+
+
 def main() -> None:
     """Train."""
-    args = parse()
-    distributed = "RANK" in os.environ
-    if distributed:
+    args = parse(__doc__)
+    if "RANK" in os.environ:
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
-    seed_everything(args.seed)
-
-    train_transform, val_transform = make_transforms(args.image_size)
-    target = "ignore" if args.loss == "bce" else "multi_hot"
-    dataset = MultiLabelImageNet(args.root, train_transform, annotations=args.annotations, target=target)
-    sampler = DistributedSampler(dataset, seed=args.seed) if distributed else None
-    generator = torch.Generator()
-    loader = DataLoader(dataset, args.batch_size, sampler=sampler, shuffle=sampler is None, num_workers=args.workers,
-                        generator=generator, pin_memory=device.type == "cuda",
-                        drop_last=len(dataset) >= args.batch_size)  # fmt: skip
-    val = None
-    if args.val_split and rank == 0:
-        val_set = MultiLabelImageNet(
-            args.root, val_transform, split=args.val_split, annotations=args.annotations, target="ignore"
-        )
-        val = DataLoader(val_set, args.batch_size, num_workers=args.workers)
-
-    model = make_model(args.model, len(dataset.classes)).to(device)
-    trained = DistributedDataParallel(model) if distributed else model
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
-    epoch_steps = min(len(loader), args.steps or len(loader))
-    steps = args.epochs * epoch_steps
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step, steps, args.warmup))
-    scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda" and args.precision == "fp16")
-    loss_function = make_loss(args.loss)
-    first = 0
-    if args.resume:
-        state = torch.load(args.resume, map_location=device, weights_only=True)
-        for name, thing in (("model", model), ("optimizer", optimizer), ("scheduler", scheduler), ("scaler", scaler)):
-            thing.load_state_dict(state[name])
-        first = state["epoch"] + 1
-
-    precision = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[args.precision]
-    for epoch in range(first, args.epochs):
-        # every epoch is seeded by its number, so that a resumed run draws what an uninterrupted one draws
-        seed_everything(args.seed + 1000 * epoch + rank)
-        generator.manual_seed(args.seed + 1000 * epoch + rank)
-        if sampler is not None:
-            sampler.set_epoch(epoch)
-        trained.train()
-        start, total, seen = time.perf_counter(), 0.0, 0
-        for _, batch in zip(range(epoch_steps), loader, strict=False):
-            images, targets = (tensor.to(device, non_blocking=True) for tensor in batch)
-            with torch.autocast(device.type, precision, enabled=device.type == "cuda" and args.precision != "fp32"):
-                logits = trained(images)
-            loss = loss_function(logits, targets)
-            optimizer.zero_grad()
-            scaler.scale(loss).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            scheduler.step()
-            total, seen = total + loss.item() * len(images), seen + len(images)
-        if rank == 0:
-            speed = seen / (time.perf_counter() - start)
-            found = f", mAP {evaluate(model, val, device):.4f}" if val is not None else ""
-            print(
-                f"epoch {epoch + 1}/{args.epochs}: loss {total / seen:.4f}{found}, {speed:.0f} images/s a process",
-                flush=True,
-            )
-            save(args.out / "checkpoint.pt", model=model.state_dict(), optimizer=optimizer.state_dict(),
-                 scheduler=scheduler.state_dict(), scaler=scaler.state_dict(), epoch=epoch)  # fmt: skip
-    if distributed:
+    Trainer(args, rank, torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")).run()
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 

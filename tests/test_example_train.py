@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mlimagenet_data.losses.heatmaps import Heatmaps
 from tests.annotated import region, row, write_rows
 
 SCRIPT = Path(__file__).parent.parent / "examples" / "train.py"
@@ -14,8 +15,11 @@ SCRIPT = Path(__file__).parent.parent / "examples" / "train.py"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
+    return write_colours(tmp_path_factory.mktemp("colours"))
+
+
+def write_colours(root):
     """Red images of class 3 and blue ones of class 7, each all over the image."""
-    root = tmp_path_factory.mktemp("colours")
     rows = []
     for k in range(16):
         label, colour = ((3, (220, 30, 30)), (7, (30, 30, 220)))[k % 2]
@@ -52,6 +56,7 @@ def test_the_loss_falls_and_the_classes_are_learnt(root, tmp_path):
 STOP_AFTER_A_CHECKPOINT = """
 import os, runpy, sys
 sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
 replace = os.replace
 def stop(*paths):
     replace(*paths)
@@ -87,6 +92,8 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(root, tmp_path):
 
 def test_two_processes_train_together(root, tmp_path):
     command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT))
-    text, state = train(root, tmp_path, "--epochs", "1", "--steps", "1", command=command)
+    text, state = train(root, tmp_path, "--epochs", "1", "--steps", "1", "--loss", "spatial", command=command)
     assert len(losses(text)) == 1
     assert state["epoch"] == 0
+    memory = Heatmaps(tmp_path / "heatmaps.npy", 16)
+    assert int((memory.read(torch.arange(16))[0] >= 0).any(dim=1).sum()) == 16  # of both processes' images

@@ -1,0 +1,86 @@
+"""The losses of train.py by name, with the memory that consistency needs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mlimagenet_data.losses.binary import asymmetric, binary_cross_entropy
+from mlimagenet_data.losses.byproducts import point_regression, points_in_crop
+from mlimagenet_data.losses.consistency import remembered, spatial_consistency
+from mlimagenet_data.losses.heatmaps import Heatmaps, copy_file
+from mlimagenet_data.losses.pooled import soft_cross_entropy
+from mlimagenet_data.losses.single_positive import assume_negative, entropy_maximisation, expected_positive
+
+__all__ = ["Objective"]
+
+Batch = dict[str, torch.Tensor]
+
+
+class Objective:
+    """A loss of a network's output and a batch's targets.
+
+    Args:
+        args: The script's options.
+        rows: Number of training images, for consistency's memory.
+    """
+
+    def __init__(self, args: argparse.Namespace, rows: int) -> None:
+        self.args, self.rows, self.memory = args, rows, None
+        self.base = {
+            "bce": binary_cross_entropy,
+            "byproducts": binary_cross_entropy,
+            "asl": asymmetric,
+            "softmax": soft_cross_entropy,
+            "an-ls": lambda x, y: assume_negative(x, y, smoothing=0.05),
+            "em": entropy_maximisation,
+            "epr": lambda x, y: expected_positive(x, y, count=args.positives),
+        }.get(args.loss, assume_negative)
+
+    def __call__(self, output: Any, batch: Batch) -> torch.Tensor:
+        """Return the loss; consistency also updates its memory."""
+        logits = output[0] if isinstance(output, tuple) else output
+        loss = self.base(logits, batch["target"])
+        if self.args.loss == "byproducts":
+            return loss + self.args.extra_weight * point_regression(
+                output[1], *points_in_crop(batch["point"], batch["edges"])
+            )
+        if self.memory is None:
+            return loss
+        maps = (output[1] if self.args.loss == "spatial" else logits[:, :, None, None]).float().sigmoid()
+        whole = torch.tensor([0.0, 0.0, 1.0, 1.0], device=maps.device).expand(len(maps), 4)
+        return loss + self.args.extra_weight * self.agree(maps, batch, batch.get("edges", whole))
+
+    def agree(self, maps: torch.Tensor, batch: Batch, edges: torch.Tensor) -> torch.Tensor:
+        """Return the distance to what is remembered of these images, then remember what the network says now."""
+        classes, heat = (tensor.to(maps.device) for tensor in self.memory.read(batch["row"]))
+        loss = classes.shape[1] * spatial_consistency(maps, classes, heat, edges)  # summed over classes, like the rest
+        self.memory.write(batch["row"], *remembered(maps, batch["target"], classes, heat, edges))
+        return loss
+
+    def open_memory(self, epoch: int, *, first: bool) -> None:
+        """Open the memory as it was before an epoch; of several processes, the `first` one calls this before the others."""
+        if self.args.loss not in ("consistency", "spatial"):
+            return
+        path = self.args.out / "heatmaps.npy"
+        if first and epoch:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            copy_file(self.args.resume.parent / f"heatmaps-{epoch - 1}.npy", path)
+        elif first:
+            path.unlink(missing_ok=True)
+        self.memory = Heatmaps(path, self.rows, size=(8, 8) if self.args.loss == "spatial" else (1, 1))
+
+    def save(self, folder: Path, epoch: int) -> None:
+        """Copy the memory for a checkpoint that is about to be written."""
+        if self.memory is not None:
+            self.memory.copy_to(folder / f"heatmaps-{epoch}.npy")
+
+    def tidy(self, folder: Path, epoch: int) -> None:
+        """Delete the copies of earlier checkpoints."""
+        if self.memory is not None:
+            for path in folder.glob("heatmaps-*.npy"):
+                if path.name != f"heatmaps-{epoch}.npy":
+                    path.unlink()

@@ -1,0 +1,307 @@
+"""The parts of examples/train.py: options, targets, networks, losses, transfer. In this process, on generated images."""
+
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mlimagenet_data.losses.heatmaps import Heatmaps
+from tests.annotated import region, row, write_images, write_rows
+from tests.test_example_train import write_colours
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+sys.path.insert(0, str(EXAMPLES))
+
+import networks  # noqa: E402
+import recipe  # noqa: E402
+import targets  # noqa: E402
+import train  # noqa: E402
+
+CONFIGS = sorted((EXAMPLES / "configs").glob("*.yaml"))
+SMALL = ("--model", "resnet10t", "--image-size", "32", "--batch-size", "8", "--workers", "0", "--lr", "0.003")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_colours(tmp_path_factory.mktemp("colours"))
+
+
+def trainer(root, out, *options):
+    args = recipe.parse("", [str(root), *SMALL, "--out", str(out), *map(str, options)])
+    return train.Trainer(args, 0, torch.device("cpu"))
+
+
+def run(root, out, *options):
+    trainer(root, out, *options).run()
+    return torch.load(out / "checkpoint.pt", weights_only=True)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configurations_name_options_and_models(path):
+    args = recipe.parse("", ["imagenet", "--config", str(path), "--lr", "0.5", "--epochs", "7"])
+    assert (args.lr, args.epochs) == (0.5, 7)
+    assert (args.loss, args.out) == ("bce", Path("run"))
+    assert isinstance(args.weight_decay, float)
+    assert isinstance(args.batch_size, int)
+    import timm
+
+    assert timm.is_model(args.model)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("learning_rate: 1", "no option 'learning_rate'"),
+    ("lr: [1, 2]", "wanted one value"),
+    ("epochs: many", "epochs is 'many'"),
+    ("loss: focal", "one of bce, asl"),
+    ("- lr", "not a mapping"),
+    ("lr: !!python/object:os.system x", "config"),
+    ("config: other.yaml", "no option 'config'"),
+])  # fmt: skip
+def test_what_is_wrong_with_a_configuration_is_said(tmp_path, capsys, text, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(SystemExit):
+        recipe.parse("", ["imagenet", "--config", str(path)])
+    error = capsys.readouterr().err
+    assert message in error
+    assert str(path) in error
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--dataset", "coco", "--loss", "em"], "--dataset coco"),
+    (["--loss", "spatial", "--augment", "rand"], "RandAugment"),
+    (["--loss", "an", "--mixup", "0.2"], "not of an"),
+    (["--loss", "byproducts"], "--byproducts DIR"),
+    (["--init", "a.pt", "--resume", "b.pt"], "one of them"),
+])  # fmt: skip
+def test_options_that_do_not_fit_together_are_refused(capsys, options, message):
+    with pytest.raises(SystemExit):
+        recipe.parse("", ["imagenet", *options])
+    assert message in capsys.readouterr().err
+
+
+def click_file(folder, image_id, x, y):
+    path = folder / f"{image_id}.xml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    click = f"<selectedRecord><x>{x}</x><y>{y}</y></selectedRecord>"
+    path.write_text(f"<a><metadata><selected>True</selected>{click}</metadata></a>")
+
+
+OPTIONS = {
+    "softmax": ("--labels", "single"),
+    "bce": ("--mixup", "0.2", "--cutmix", "1.0", "--labels", "image"),
+    "asl": ("--augment", "rand", "--optimizer", "sgd"),
+    "em": ("--optimizer", "lamb", "--clip-grad", "1"),
+    "an": ("--augment", "three"),
+}
+
+
+@pytest.mark.parametrize("loss", recipe.LOSSES)
+def test_every_loss_trains(root, tmp_path, loss, capsys):
+    options = OPTIONS.get(loss, ())
+    if loss == "byproducts":
+        click_file(tmp_path / "clicks", "n01491361/image0", 0.5, 0.5)
+        options = ("--byproducts", tmp_path / "clicks")
+    state = run(root, tmp_path, "--loss", loss, "--epochs", 2, *options)
+    assert all(value.isfinite().all() for value in state["model"].values())
+    first, last = (float(line.split("loss ")[1].split(",")[0]) for line in capsys.readouterr().out.splitlines())
+    assert np.isfinite([first, last]).all()
+    assert last < first
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory):
+    """An image with class 5 on its left and 6 on its right half; its original label is 5."""
+    root = tmp_path_factory.mktemp("halves")
+    left = np.zeros((4, 4), bool)
+    left[:, :2] = True
+    rows = [row("image", (40, 80), [region(left, 5), region(~left, 6)], label=5)]
+    write_images(root, rows)
+    write_rows(root / "mlimagenet", rows)
+    return root
+
+
+@pytest.mark.parametrize(("labels", "loss", "present"), [
+    ("crop", "bce", {6: 1.0}),
+    ("crop", "softmax", {6: 1.0}),
+    ("image", "bce", {5: 1.0, 6: 1.0}),
+    ("image", "softmax", {5: 0.5, 6: 0.5}),
+    ("single", "bce", {5: 1.0}),
+    ("single", "softmax", {5: 1.0}),
+])  # fmt: skip
+def test_targets_are_of_the_crop_the_image_or_the_label(halves, labels, loss, present):
+    args = recipe.parse("", [str(halves), "--labels", labels, "--loss", loss])
+    _, found = targets.make_dataset(args, lambda image: image.crop((40, 0, 80, 40)), "train", train=True)[0]
+    assert {k: float(found["target"][k]) for k in found["target"].nonzero().flatten().tolist()} == pytest.approx(
+        present
+    )
+
+
+def test_a_loss_gets_the_edges_the_row_and_the_click(halves, tmp_path):
+    click_file(tmp_path, "n01498041/image", 0.9, 0.5)  # another image
+    image_id = (
+        targets.make_dataset(recipe.parse("", [str(halves)]), None, "train", train=True).images.record(0).image_id
+    )
+    click_file(tmp_path, image_id, 0.75, 0.25)
+    for options, wanted in (
+        (("spatial",), {"target": 5, "row": 0, "edges": [0.0, 0.5, 1.0, 1.0]}),
+        (("byproducts", "--byproducts", str(tmp_path)), {"edges": [0.0, 0.5, 1.0, 1.0], "point": [0.75, 0.25]}),
+        (("consistency",), {"target": 5, "row": 0}),
+        (("an",), {"target": 5}),
+    ):
+        args = recipe.parse("", [str(halves), "--loss", *options])
+        _, found = targets.make_dataset(args, lambda image: image.crop((40, 0, 80, 40)), "train", train=True)[0]
+        plain = {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in found.items()}
+        assert {name: plain.get(name) for name in wanted} == wanted
+        assert plain.keys() <= wanted.keys() | {"target"}
+
+
+def test_a_resumed_run_remembers_what_the_checkpoint_knew(root, tmp_path, monkeypatch):
+    options = ("--epochs", 3, "--loss", "spatial", "--steps", 2)
+    whole = run(root, tmp_path / "whole", *options)
+    assert [path.name for path in (tmp_path / "whole").glob("heatmaps-*")] == ["heatmaps-2.npy"]
+    stopped = tmp_path / "stopped"
+    count = itertools.count()
+
+    def stop_in_the_last_epoch(*args):
+        if next(count) == 5:
+            raise KeyboardInterrupt
+        return agree(*args)
+
+    agree = train.Objective.agree
+    monkeypatch.setattr(train.Objective, "agree", stop_in_the_last_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        trainer(root, stopped, *options).run()
+    monkeypatch.undo()
+    resumed = run(root, stopped, *options, "--resume", stopped / "checkpoint.pt")
+    for name, value in whole["model"].items():
+        assert torch.equal(value, resumed["model"][name]), name
+    rows = torch.arange(16)
+    memories = [Heatmaps(folder / "heatmaps.npy", 16).read(rows)[1] for folder in (tmp_path / "whole", stopped)]
+    torch.testing.assert_close(*memories, rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_new_run_forgets_an_old_ones_memory(root, tmp_path):
+    run(root, tmp_path, "--epochs", 1, "--steps", 1, "--loss", "consistency")
+    fresh = trainer(root, tmp_path, "--epochs", 1, "--loss", "consistency")
+    assert (fresh.objective.memory.read(torch.arange(16))[0] == -1).all()
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])
+def test_class_maps_average_to_the_logits(name):
+    torch.manual_seed(0)
+    model = networks.make_model(name, 7, size=48, loss="spatial").eval()
+    images = torch.randn(2, 3, 48, 48)
+    with torch.inference_mode():
+        logits, maps = model(images)
+        torch.testing.assert_close(maps.mean(dim=(2, 3)), logits)
+        assert maps.shape == (2, 7, *((2, 2) if name == "resnet10t" else (3, 3)))
+        if name == "resnet10t":
+            torch.testing.assert_close(logits, model.network(images), rtol=1e-4, atol=1e-5)
+
+
+def test_points_come_beside_the_networks_own_logits():
+    model = networks.make_model("resnet10t", 7, size=32, loss="byproducts").eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        logits, points = model(images)
+        torch.testing.assert_close(logits, model.network(images))
+    assert points.shape == (2, 2)
+
+
+def test_weights_are_taken_but_for_another_number_of_classes(tmp_path):
+    old = networks.make_model("resnet10t", 5)
+    torch.save({"model": old.state_dict(), "epoch": 3}, tmp_path / "old.pt")
+    new = networks.make_model("resnet10t", 7, loss="byproducts")
+    assert networks.load_weights(new, tmp_path / "old.pt") == ["fc.bias", "fc.weight", "point.bias", "point.weight"]
+    torch.testing.assert_close(new.network.conv1[0].weight, old.conv1[0].weight)
+    again = networks.make_model("resnet10t", 5)
+    assert networks.load_weights(again, tmp_path / "old.pt") == []
+    torch.testing.assert_close(again.fc.weight, old.fc.weight)
+    with pytest.raises(ValueError, match=r"old\.pt: not the weights of this model"):
+        networks.load_weights(networks.make_model("resnet18", 5), tmp_path / "old.pt")
+
+
+def test_a_position_embedding_is_resized(tmp_path):
+    torch.save(networks.make_model("vit_tiny_patch16_224", 5, size=32).state_dict(), tmp_path / "vit.pt")
+    assert networks.load_weights(networks.make_model("vit_tiny_patch16_224", 5, size=48), tmp_path / "vit.pt") == []
+
+
+def test_fine_tuning_starts_from_a_runs_weights(root, tmp_path, capsys):
+    run(root, tmp_path / "single", "--epochs", 1, "--labels", "single", "--loss", "softmax")
+    tuned = trainer(root, tmp_path / "multi", "--init", tmp_path / "single" / "checkpoint.pt", "--epochs", 1)
+    state = torch.load(tmp_path / "single" / "checkpoint.pt", weights_only=True)["model"]
+    for name, value in tuned.model.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    assert "not taken" not in capsys.readouterr().out
+
+
+def write_coco(root):
+    """Three images: with a cat and a dog, a crowd of dogs, nothing."""
+    for split in ("train", "val"):
+        images = [{"id": k, "file_name": f"{k}.jpg", "height": 32, "width": 32} for k in range(3)]
+        boxes = [(0, 17, 0), (0, 18, 0), (1, 18, 1)]
+        objects = [{"id": k + 1, "image_id": i, "category_id": c, "iscrowd": crowd, "bbox": [0, 0, 9, 9], "area": 81}
+                   for k, (i, c, crowd) in enumerate(boxes)]  # fmt: skip
+        categories = [{"id": 18, "name": "dog"}, {"id": 17, "name": "cat"}]
+        write_pixels(root / f"{split}2017", images)
+        file = root / "annotations" / f"instances_{split}2017.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({"images": images, "annotations": objects, "categories": categories}))
+
+
+def write_pixels(folder, images):
+    folder.mkdir(parents=True)
+    for item in images:
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)).save(
+            folder / item["file_name"]
+        )
+
+
+def test_coco_becomes_multi_hot_and_trains(tmp_path, capsys):
+    write_coco(tmp_path)
+    args = recipe.parse("", [str(tmp_path), "--dataset", "coco"])
+    dataset = targets.make_dataset(args, lambda image: image.size, "val", train=False)
+    assert dataset.classes == ["cat", "dog"]
+    assert [dataset[k][1]["target"].tolist() for k in range(3)] == [[1, 1], [0, 1], [0, 0]]
+    run(tmp_path, tmp_path / "run", "--dataset", "coco", "--epochs", 1, "--val-split", "val", "--loss", "asl")
+    assert "mAP" in capsys.readouterr().out
+
+
+def write_voc(root):
+    base = root / "VOCdevkit" / "VOC2007"
+    write_pixels(base / "JPEGImages", [{"file_name": "000001.jpg"}, {"file_name": "000002.jpg"}])
+    objects = {"000001": [("cat", 0), ("dog", 1), ("cat", 1)], "000002": []}
+    (base / "Annotations").mkdir()
+    for name, found in objects.items():
+        text = "".join(f"<object><name>{kind}</name><difficult>{d}</difficult></object>" for kind, d in found)
+        (base / "Annotations" / f"{name}.xml").write_text(
+            f"<annotation><filename>{name}.jpg</filename>{text}</annotation>"
+        )
+    lists = base / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    for split in ("trainval", "test"):
+        (lists / f"{split}.txt").write_text("000001\n000002\n")
+
+
+def test_vocs_difficult_objects_are_undecided(tmp_path, capsys):
+    write_voc(tmp_path)
+    args = recipe.parse("", [str(tmp_path), "--dataset", "voc2007"])
+    dataset = targets.make_dataset(args, lambda image: image.size, "test", train=False)
+    found = dataset[0][1]["target"]
+    named = {targets.VOC_CLASSES[k]: float(found[k]) for k in found.nonzero().flatten().tolist()}
+    assert named == {"cat": 1.0, "dog": -1.0}
+    assert not dataset[1][1]["target"].any()
+    run(tmp_path, tmp_path / "run", "--dataset", "voc2007", "--epochs", 1, "--val-split", "test")
+    assert "mAP" in capsys.readouterr().out
+
+
+def test_mean_average_precision_is_exact_and_leaves_out_the_undecided():
+    scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
+    truth = np.array([[1, 0], [-1, 0], [0, 0], [1, 0]])
+    assert train.mean_average_precision(scores, truth) == pytest.approx((1 + 2 / 3) / 2)
