@@ -38,7 +38,7 @@ def asymmetric(
 ) -> torch.Tensor:
     """Return the asymmetric loss (ASL): negatives count the less, the surer they are absent.
 
-    Ridnik et al., "Asymmetric Loss For Multi-Label Classification", arXiv 2009.14119, equations 4 to 6: with p = sigmoid(logits)
+    Ridnik et al., "Asymmetric Loss For Multi-Label Classification", arXiv 2009.14119: with p = sigmoid(logits)
     and p_m = max(p - margin, 0), a class's term is -y (1 - p)^gamma_pos log p - (1 - y) p_m^gamma_neg log(1 - p_m). Undecided
     classes are left out, as in `binary_cross_entropy`. timm's AsymmetricLossMultiLabel is the same for targets of 0 and 1, but
     cuts logarithms at log(1e-8) and has gamma_pos 1 as its default.

@@ -8,7 +8,7 @@ the same on a grid of 1 x 1 cells, with the edges (0, 0, 1, 1) whatever the crop
 
 Our choices: maps are carried between crop and image exactly by area; only the classes with the highest heatmaps are
 remembered, so that ImageNet fits (`mlimagenet_data.losses.heatmaps`); cells and classes never seen have no part in the loss;
-the distance is the squared difference of probabilities.
+the distance is the squared difference of probabilities; the momentum's default.
 """
 
 from __future__ import annotations

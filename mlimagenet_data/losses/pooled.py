@@ -1,6 +1,6 @@
 """ReLabel: a label map is pooled over the crop, and the softmax of that is the target.
 
-Yun et al., "Re-labeling ImageNet: from Single to Multi-Labels, from Global to Localized Labels", arXiv 2101.05022, section 3.3.
+Yun et al., "Re-labeling ImageNet: from Single to Multi-Labels, from Global to Localized Labels", arXiv 2101.05022.
 The loader's `pooled` target is a distribution as well, made from regions; both are learnt by `soft_cross_entropy`.
 """
 

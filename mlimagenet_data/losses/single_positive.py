@@ -41,7 +41,7 @@ def assume_negative(logits: torch.Tensor, labels: torch.Tensor, *, smoothing: fl
 def entropy_maximisation(logits: torch.Tensor, labels: torch.Tensor, *, weight: float = 0.1) -> torch.Tensor:
     """Return the loss that raises the label's score and pushes all others towards not knowing.
 
-    Equation 3 of arXiv 2203.16219: -log p of the label, and -weight H(p) of each other class, with the binary entropy H(p) =
+    arXiv 2203.16219: -log p of the label, and -weight H(p) of each other class, with the binary entropy H(p) =
     -p log p - (1 - p) log(1 - p). Entropy is a reward: the loss may be negative.
 
     Args:
@@ -62,7 +62,7 @@ def entropy_maximisation(logits: torch.Tensor, labels: torch.Tensor, *, weight: 
 def expected_positive(logits: torch.Tensor, labels: torch.Tensor, *, count: float) -> torch.Tensor:
     """Return the loss that raises the label's score and asks that a batch has `count` classes an image.
 
-    Section 3 of arXiv 2106.09708 (EPR): -1/K log p of the label, and ((the batch's mean of sum_k p_k) - count)^2 / K^2 once a
+    arXiv 2106.09708 (EPR): -1/K log p of the label, and ((the batch's mean of sum_k p_k) - count)^2 / K^2 once a
     batch.
 
     Args:
