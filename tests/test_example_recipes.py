@@ -1,4 +1,4 @@
-"""The parts of examples/train.py: options, targets, networks, losses. In this process, on generated images."""
+"""The parts of examples/train.py: options, targets, losses. In this process, on generated images."""
 
 import itertools
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 from mlimagenet_data.losses.heatmaps import Heatmaps
@@ -46,8 +47,6 @@ def test_configurations_name_options_and_models(path):
     assert (args.loss, args.out) == ("bce", Path("run"))
     assert isinstance(args.weight_decay, float)
     assert isinstance(args.batch_size, int)
-    import timm
-
     assert timm.is_model(args.model)
 
 
@@ -188,46 +187,6 @@ def test_a_new_run_forgets_an_old_ones_memory(root, tmp_path):
     run(root, tmp_path, "--epochs", 1, "--steps", 1, "--loss", "consistency")
     fresh = trainer(root, tmp_path, "--epochs", 1, "--loss", "consistency")
     assert (fresh.objective.memory.read(torch.arange(16))[0] == -1).all()
-
-
-@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])
-def test_class_maps_average_to_the_logits(name):
-    torch.manual_seed(0)
-    model = networks.make_model(name, 7, size=48, loss="spatial").eval()
-    images = torch.randn(2, 3, 48, 48)
-    with torch.inference_mode():
-        logits, maps = model(images)
-        torch.testing.assert_close(maps.mean(dim=(2, 3)), logits)
-        assert maps.shape == (2, 7, *((2, 2) if name == "resnet10t" else (3, 3)))
-        if name == "resnet10t":
-            torch.testing.assert_close(logits, model.network(images), rtol=1e-4, atol=1e-5)
-
-
-def test_points_come_beside_the_networks_own_logits():
-    model = networks.make_model("resnet10t", 7, size=32, loss="byproducts").eval()
-    images = torch.randn(2, 3, 32, 32)
-    with torch.inference_mode():
-        logits, points = model(images)
-        torch.testing.assert_close(logits, model.network(images))
-    assert points.shape == (2, 2)
-
-
-def test_weights_are_taken_but_for_another_number_of_classes(tmp_path):
-    old = networks.make_model("resnet10t", 5)
-    torch.save({"model": old.state_dict(), "epoch": 3}, tmp_path / "old.pt")
-    new = networks.make_model("resnet10t", 7, loss="byproducts")
-    assert networks.load_weights(new, tmp_path / "old.pt") == ["fc.bias", "fc.weight", "point.bias", "point.weight"]
-    torch.testing.assert_close(new.network.conv1[0].weight, old.conv1[0].weight)
-    again = networks.make_model("resnet10t", 5)
-    assert networks.load_weights(again, tmp_path / "old.pt") == []
-    torch.testing.assert_close(again.fc.weight, old.fc.weight)
-    with pytest.raises(ValueError, match=r"old\.pt: not the weights of this model"):
-        networks.load_weights(networks.make_model("resnet18", 5), tmp_path / "old.pt")
-
-
-def test_a_position_embedding_is_resized(tmp_path):
-    torch.save(networks.make_model("vit_tiny_patch16_224", 5, size=32).state_dict(), tmp_path / "vit.pt")
-    assert networks.load_weights(networks.make_model("vit_tiny_patch16_224", 5, size=48), tmp_path / "vit.pt") == []
 
 
 def test_fine_tuning_starts_from_a_runs_weights(root, tmp_path, capsys):
