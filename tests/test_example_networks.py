@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from tests.test_example_recipes import networks
+from tests.example_modules import networks
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])

@@ -1,7 +1,6 @@
 """The parts of examples/train.py: options, targets, losses. In this process, on generated images."""
 
 import itertools
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +10,8 @@ import torch
 
 from mlimagenet_data.losses.heatmaps import Heatmaps
 from tests.annotated import region, row, write_images, write_rows
+from tests.example_modules import EXAMPLES, recipe, targets, train
 from tests.test_example_train import write_colours
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
-sys.path.insert(0, str(EXAMPLES))
-
-import networks  # noqa: E402
-import recipe  # noqa: E402
-import targets  # noqa: E402
-import train  # noqa: E402
 
 CONFIGS = sorted((EXAMPLES / "configs").glob("*.yaml"))
 SMALL = ("--model", "resnet10t", "--image-size", "32", "--batch-size", "8", "--workers", "0", "--lr", "0.003")

@@ -5,7 +5,8 @@ import json
 import numpy as np
 from PIL import Image
 
-from tests.test_example_recipes import recipe, run, targets
+from tests.example_modules import recipe, targets
+from tests.test_example_recipes import run
 
 
 def write_coco(root):
