@@ -1,0 +1,57 @@
+"""A headless Chromium for the viewer's page, where there is one."""
+
+import os
+import shutil
+
+import pytest
+
+from mlimagenet_data.cli import main
+from tests.annotated import random_rows, write_images, write_rows
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[browser]'")
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        pytest.skip(f"none of {', '.join(NAMES)} is installed; on Debian: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses root
+        browser = started.chromium.launch(executable_path=found, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory):
+    """(annotations, images, page, folder) of thirty random images."""
+    folder, rows = tmp_path_factory.mktemp("viewer"), random_rows(30, seed=8)
+    rows[7]["label"] = None
+    set_, images = write_rows(folder / "set", rows), write_images(folder / "images", rows)
+    assert main(["view", str(set_), "--images", str(images / "train"), "--out", str(folder / "page.html")]) == 0
+    assert main(["view", str(set_), "--images", str(images / "train"), "--out", str(folder / "page")]) == 0
+    return set_, images, folder / "page.html", folder / "page" / "index.html"
+
+
+@pytest.fixture
+def open_page(chromium):
+    """Open a file in a window of its own; whatever it loads from elsewhere, or any error on it, fails the test."""
+    contexts, complaints = [], []
+
+    def open_one(path, *, width=1280, height=800, **more):
+        contexts.append(chromium.new_context(viewport={"width": width, "height": height}, **more))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(10_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else complaints.append(r.url))
+        page.complaints = complaints
+        page.goto(path if isinstance(path, str) else path.as_uri())
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert not complaints
