@@ -33,7 +33,7 @@ class Detail {
     byId("random-crop").addEventListener("click", () => this.crop.set(randomCrop(this.image.size)));
     byId("whole-image").addEventListener("click", () => this.crop.whole());
     byId("all-regions").addEventListener("change", (event) => this.#showAll(event.target.checked));
-    this.dialog.addEventListener("keydown", (event) => this.#key(event));
+    document.addEventListener("keydown", (event) => this.isOpen && this.#key(event));
     byId("rules").textContent = this.#rules();
   }
 
@@ -45,7 +45,6 @@ class Detail {
   async open(position, place, [hasPrevious, hasNext]) {
     const image = this.data.images[position];
     Object.assign(this, { image, position });
-    this.regions = [];
     byId("detail-title").textContent = image.id;
     byId("detail-original").textContent = image.original === null ? "" : `original label: ${this.data.classes[image.original]}`;
     byId("detail-verdict").textContent = `(${this.data.verdicts[image.verdict]})`;
@@ -53,22 +52,25 @@ class Detail {
     byId("previous").disabled = !hasPrevious;
     byId("next").disabled = !hasNext;
     this.#photograph(image);
+    this.#load(image, [], true); // what is still there of the last image goes
     if (!this.isOpen) this.dialog.showModal();
-    let problem = image.problem;
+    let regions = [], problem = image.problem;
     try {
-      const found = (await this.regionsOf(position)).map(decodeRegion);
-      if (this.image !== image) return; // another one was opened meanwhile
-      this.regions = found;
+      regions = (await this.regionsOf(position)).map(decodeRegion);
     } catch (error) {
       problem = `The regions cannot be shown: ${error.message}`;
     }
+    if (this.image !== image) return; // another one was opened meanwhile
     byId("problem").hidden = !problem;
     byId("problem").textContent = problem ?? "";
-    this.#load(image);
+    this.#load(image, regions, false);
   }
 
-  #load(image) {
-    this.masks.load(image.size, this.regions);
+  #load(image, regions, isBusy) {
+    this.regions = regions;
+    this.dialog.setAttribute("aria-busy", isBusy);
+    byId("panel").hidden = isBusy;
+    this.masks.load(image.size, regions);
     this.shown = this.#clearest(image);
     this.#listRegions();
     this.crop.load(image.size);

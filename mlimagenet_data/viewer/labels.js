@@ -60,7 +60,7 @@ function visibleCells(region, box) {
   };
   let sum = 0;
   for (let k = 1; k < region.ends.length; k += 2) sum += before(region.ends[k]) - before(region.ends[k - 1]);
-  return sum > 1e-12 * (right - left) * (bottom - top) ? sum : 0; // what is out of view leaves a rounding error
+  return Math.max(sum, 0); // what is out of view leaves a rounding error
 }
 
 // Returns what a crop {top, left, height, width} in pixels shows of an image of [height, width] pixels: `box`, the visible part as

@@ -18,7 +18,10 @@ def chromium():
     if found is None:
         pytest.skip(f"none of {', '.join(NAMES)} is installed; on Debian: apt-get install chromium")
     with playwright.sync_playwright() as started:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses root
+        arguments = [
+            "--disable-dev-shm-usage",
+            *(["--no-sandbox"] if os.geteuid() == 0 else []),
+        ]  # for containers, and root
         browser = started.chromium.launch(executable_path=found, args=arguments)
         yield browser
         browser.close()

@@ -61,6 +61,7 @@ def test_crops_have_the_loaders_labels(dataset, page, policy):
         record = loader.record(position)
         view = view_of_box(record.size, *box)
         shares = [region_shares(region.mask, view.box, view.area) for region in record.regions]
+        assert all(share >= 0 for pair in answer["shares"] for share in pair)
         np.testing.assert_allclose(answer["shares"], np.reshape(shares, (-1, 2)).tolist() or [], rtol=0, atol=1e-12)
     assert seen == {-1.0, 0.0, 1.0}
 
@@ -78,7 +79,8 @@ def test_masks_are_decoded_as_in_python(dataset, page):
 
 
 def test_damaged_masks_are_refused_as_in_python(page):
-    generator, cases = np.random.default_rng(0), []
+    generator = np.random.default_rng(0)
+    cases = [["PPPPP01", 1], ["PPPPPP01", 1]]  # a zero of six characters, and one of seven
     for _ in range(400):
         shape = tuple(generator.integers(1, 30, 2))
         raw = list(encode_mask(generator.random(shape) < 0.5))
