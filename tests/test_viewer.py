@@ -206,19 +206,27 @@ def test_only_a_folder_of_its_own_is_replaced(annotated, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["page.html", "page"])
-def test_a_failure_leaves_the_last_page_as_it_was(annotated, tmp_path, name):
+@pytest.mark.parametrize("moment", ["while it is filled", "while it is moved"])
+def test_a_failure_leaves_the_last_page_as_it_was(annotated, tmp_path, monkeypatch, name, moment):
     (tmp_path / "out").mkdir()
-    out = tmp_path / "out" / name
+    out, write_page = tmp_path / "out" / name, write.write_file if name == "page.html" else write.write_folder
     assert view(annotated[0], "--out", out) == 0
-    store = AnnotationStore(annotated[0], "train")
+    store, replace = AnnotationStore(annotated[0], "train"), write.os.replace
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
 
     def failing():
         yield from entries(store, [0, 1], None, 32)
-        raise OSError("no space left")
+        if moment == "while it is filled":
+            raise OSError("no space left")
 
+    def refusing(source, target):
+        if str(source).endswith(".tmp"):
+            raise OSError("no space left")
+        replace(source, target)
+
+    monkeypatch.setattr(write.os, "replace", refusing)
     with pytest.raises(OSError, match="no space"):
-        (write.write_file if name == "page.html" else write.write_folder)(out, failing(), LabelPolicy(), ABOUT)
+        write_page(out, failing(), LabelPolicy(), ABOUT)
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 

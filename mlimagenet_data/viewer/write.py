@@ -73,6 +73,8 @@ def write_folder(out: Path, found: Iterable[Entry], policy: LabelPolicy, about: 
             os.replace(out, old)
         os.replace(temporary, out)
     finally:
+        if old.exists() and not out.exists():
+            os.replace(old, out)  # the last page stays
         for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)
     return size
