@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from mlimagenet_data.cli import main
-from tests.annotated import random_rows, write_images, write_rows
+from tests.annotated import random_rows, region, row, write_images, write_rows
+from tests.browser.pages import HALF
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -36,6 +37,23 @@ def dataset(tmp_path_factory):
     assert main(["view", str(set_), "--images", str(images / "train"), "--out", str(folder / "page.html")]) == 0
     assert main(["view", str(set_), "--images", str(images / "train"), "--out", str(folder / "page")]) == 0
     return set_, images, folder / "page.html", folder / "page" / "index.html"
+
+
+@pytest.fixture(scope="session")
+def known(tmp_path_factory):
+    """(page, folder's page) of four images of which all is known."""
+    folder = tmp_path_factory.mktemp("known")
+    rows = [
+        row("right", (100, 200), [region(HALF, 5, 0.9), region(~HALF, 9, 0.6, [(5, 0.2)])], label=5),
+        row("replaced", (100, 100), [region(HALF, 6, 0.9)], label=5),
+        row("none", (100, 100), [], label=5, status="no_regions"),
+        row("weaker", (100, 100), [region(HALF, 7, 0.9), region(~HALF, 8, 0.4)], label=8),
+    ]
+    set_, images = write_rows(folder / "set", rows), write_images(folder / "images", rows) / "train"
+    (images / rows[3]["file_name"]).unlink()
+    for name in ("page.html", "page"):
+        assert main(["view", str(set_), "--images", str(images), "--out", str(folder / name)]) == 0
+    return folder / "page.html", folder / "page" / "index.html"
 
 
 @pytest.fixture
