@@ -15,7 +15,7 @@ help:
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[build,audit,ray,test,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[build,audit,ray,test,browser,dev]'
 	touch $@
 
 install: $(VENV)/.installed

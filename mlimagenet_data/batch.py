@@ -10,7 +10,7 @@ import torch
 
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import AnnotationError
-from mlimagenet_data.labels import _ROUNDING, LabelPolicy, regions_by_class, regions_of
+from mlimagenet_data.labels import ROUNDING, LabelPolicy, regions_by_class, regions_of
 from mlimagenet_data.store import AnnotationStore, Record
 
 __all__ = ["batch_targets"]
@@ -177,8 +177,8 @@ def _pooled(records: list[Record], flat: _Flat, shares: torch.Tensor) -> torch.T
 
 
 def _decide(visibility: torch.Tensor, coverage: torch.Tensor, policy: LabelPolicy) -> torch.Tensor:
-    present = (visibility >= policy.visibility - _ROUNDING) | (coverage >= policy.coverage - _ROUNDING)
-    absent = (visibility <= policy.absent_visibility + _ROUNDING) & (coverage <= policy.absent_coverage + _ROUNDING)
+    present = (visibility >= policy.visibility - ROUNDING) | (coverage >= policy.coverage - ROUNDING)
+    absent = (visibility <= policy.absent_visibility + ROUNDING) & (coverage <= policy.absent_coverage + ROUNDING)
     return torch.where(present, 1, torch.where(absent, 0, -1)).to(torch.int8)
 
 

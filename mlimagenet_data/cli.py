@@ -6,12 +6,12 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from mlimagenet_data.commands import audit, export, push, stats
+from mlimagenet_data.commands import audit, export, push, stats, view
 from mlimagenet_data.errors import MLImageNetError
 
 __all__ = ["main"]
 
-_COMMANDS = (stats, audit, export, push)
+_COMMANDS = (stats, view, audit, export, push)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
