@@ -20,6 +20,7 @@ from mlimagenet_data.evaluate.predictions import Predictions
 __all__ = ["default_device", "predict"]
 
 _AMP = {"cuda": torch.float16, "cpu": torch.bfloat16}
+_FORMAT = torch.channels_last  # for the embedded network on a CPU 1.8 (8 images) to 3 times (64) as fast
 Batch = tuple[list[int], torch.Tensor | None, list[tuple[int, str]]]
 
 
@@ -56,21 +57,27 @@ def predict(
         EvaluationError: If the network's output is not (B, 1000).
     """
     device = device or default_device()
-    if "RANK" in os.environ and not dist.is_initialized():
+    started = "RANK" in os.environ and not dist.is_initialized()
+    if started:
         dist.init_process_group("gloo")  # there is nothing to exchange but the results
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     mine = range(rank, len(data), world)
     logits = torch.full((len(mine), NUM_CLASSES), float("nan"))
     failures: list[tuple[int, str]] = []
-    module = network.module.to(device)
+    module = network.module.to(device, memory_format=_FORMAT)  # type: ignore[call-overload]
     loader: Any = DataLoader(
         _Images(network, data, mine), batch_size, num_workers=workers, collate_fn=_collate, pin_memory=device.type == "cuda"
     )  # fmt: skip
     for places, images, bad in _shown(loader, len(mine), progress and rank == 0):
         failures += bad
         if images is not None:
-            logits[places] = _forward(module, images.to(device, non_blocking=True), amp, network.name)
-    return _gather(logits, failures, data, network.name, rank, world)
+            logits[places] = _forward(
+                module, images.to(device, non_blocking=True, memory_format=_FORMAT), amp, network.name
+            )
+    found = _gather(logits, failures, data, network.name, rank, world)
+    if started:
+        dist.destroy_process_group()
+    return found
 
 
 @torch.inference_mode()
