@@ -187,6 +187,33 @@ def test_networks_of_other_classes_are_refused(images, weights):
         predict(network, open_folder(images))
 
 
+def test_logits_that_are_not_finite_are_refused(images, weights):
+    network = open_network(TINY, weights)
+    torch.nn.init.constant_(network.module.get_classifier().bias, float("nan"))
+    with pytest.raises(
+        EvaluationError, match=f"--model {TINY}: it gives logits that are not finite; try without --amp"
+    ):
+        predict(network, open_folder(images), amp=True)
+
+
+def test_other_processes_read_the_same_images(images, weights):
+    network, data = open_network(TINY, weights), open_folder(images)
+    found = [predict(network, data, workers=workers, batch_size=5).logits for workers in (0, 2)]
+    np.testing.assert_array_equal(*found)
+
+
+def test_saved_predictions_are_evaluated_without_torch(images, tmp_path):
+    files = open_folder(images).files
+    save_predictions(tmp_path / "p.safetensors", Predictions(np.zeros((12, 1000), np.float32), "none"), files)
+    code = (
+        "import sys\nfrom mlimagenet_data.cli import main\n"
+        f"main(['eval', '--predictions', {str(tmp_path / 'p.safetensors')!r}, '--data', {f'folder:{images}'!r}])\n"
+        "assert 'torch' not in sys.modules"
+    )
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "none on images in class folders: 12 of 12 images" in result.stdout
+
+
 def test_unreadable_images_are_counted_and_named(images, weights, tmp_path, capsys):
     folder = tmp_path / "data" / "3"
     folder.mkdir(parents=True)
@@ -269,6 +296,9 @@ def test_predictions_of_other_images_are_refused(tmp_path, suffix):
     if suffix == ".safetensors":
         with pytest.raises(EvaluationError, match="row 1 is b, in the set it is c"):
             load_predictions(path, ["a", "c"])
+        save_predictions(path, Predictions(np.zeros((2, 1000), np.float32), "tiny"), ["a"])
+        with pytest.raises(EvaluationError, match="row 1 is None, in the set it is b"):
+            load_predictions(path, files)
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(EvaluationError, match="no readable predictions"):
         load_predictions(path, files)

@@ -9,6 +9,7 @@ from mlimagenet_data.errors import EvaluationError
 from mlimagenet_data.evaluate.annotated import open_annotations
 from mlimagenet_data.evaluate.folders import open_folder, open_v2
 from mlimagenet_data.evaluate.masks import open_imagenet_s
+from mlimagenet_data.evaluate.report import evaluate
 from mlimagenet_data.evaluate.validation import open_imagenet_m, open_multilabel, open_real
 from mlimagenet_data.store import AnnotationStore
 from tests.annotated import row, write_rows
@@ -275,3 +276,38 @@ def test_the_published_files_are_read(real_data, tmp_path):
     assert found.evaluated.sum() == (sizes > 0).sum() == 46_837
     assert sizes[sizes > 0].mean() == pytest.approx(1.229, abs=5e-4)
     assert found.examples == open_real(tmp_path).examples  # timm's copy
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("model", "mistakes", "no_label", "valid"), [("vit3b", 378, 64, 85), ("greedy_soups", 249, 52, 67)]
+)
+def test_published_mistakes_are_judged_by_real_labels(real_data, tmp_path, model, mistakes, no_label, valid):
+    """The files hold the mistakes only, so neither top-1 nor multi-label accuracy follows from them, but this does.
+
+    Images are counted here by a plain loop over the files; what is published of them is checked below.
+    """
+    found = json.loads((real_data / "imagenet-mistakes" / f"{model}_mistakes.json").read_text())
+    lists = json.loads((real_data / "real.json").read_text())
+    pairs = [(lists[int(name[15:23]) - 1], item["top_prediction"]) for name, item in found.items()]
+    assert (len(pairs), sum(not a for a, _ in pairs), sum(p in a for a, p in pairs)) == (mistakes, no_label, valid)
+
+    data = open_real(touch(tmp_path, *found), real_data / "real.json", partial=True)
+    scores = np.zeros((len(data), 1000), np.float32)
+    scores[np.arange(len(data)), [found[file]["top_prediction"] for file in data.files]] = 1
+    report = evaluate(scores, data)
+    assert (report.images, report.evaluated, report.unread) == (mistakes, mistakes - no_label, 0)
+    assert report.skipped == {"no class fits": no_label}
+    assert report.accuracy == pytest.approx(valid / (mistakes - no_label))
+    assert np.isnan(report.top1)
+
+
+@pytest.mark.data
+def test_published_mistakes_are_as_many_as_their_paper_says(real_data):
+    """Arxiv 2205.04596: 40% of ViT-3B's mistakes are major; it has all 68 of ImageNet-M wrong, Greedy Soups all but 19."""
+    folder = real_data / "imagenet-mistakes"
+    vit, greedy = (json.loads((folder / f"{name}_mistakes.json").read_text()) for name in ("vit3b", "greedy_soups"))
+    major = {name for name, item in vit.items() if item["failure severity"] == "Major"}
+    assert len(major) / len(vit) == pytest.approx(0.40, abs=0.01)
+    assert len(major) >= 68
+    assert len(major & set(greedy)) >= 68 - 19

@@ -54,7 +54,7 @@ def predict(
         The predictions; None in all processes but the first.
 
     Raises:
-        EvaluationError: If the network's output is not (B, 1000).
+        EvaluationError: If the network's output is not (B, 1000), or not finite.
     """
     device = device or default_device()
     started = "RANK" in os.environ and not dist.is_initialized()
@@ -86,7 +86,12 @@ def _forward(module: torch.nn.Module, images: torch.Tensor, amp: bool, name: str
         out: torch.Tensor = module(images)
     if out.ndim != 2 or out.shape[1] != NUM_CLASSES:
         raise EvaluationError(f"--model {name}: its output is {tuple(out.shape)}; it must be (images, {NUM_CLASSES})")
-    return out.float().cpu()
+    out = out.float().cpu()
+    if not out.isfinite().all():
+        raise EvaluationError(
+            f"--model {name}: it gives logits that are not finite{'; try without --amp' if amp else ''}"
+        )
+    return out
 
 
 class _Images(Dataset[Any]):

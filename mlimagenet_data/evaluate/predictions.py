@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -116,7 +117,7 @@ def load_predictions(path: Path, files: Sequence[str]) -> Predictions:
     try:
         logits, facts = _read_safetensors(path) if path.suffix == ".safetensors" else _read_npy(path)
         known = {name: json.loads(fact) for name, fact in facts.items() if name in ("model", "failures", "files")}
-    except (OSError, ValueError, EOFError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, EOFError, RecursionError) as error:
         raise EvaluationError(f"{path}: no readable predictions: {error}") from error
     if logits.shape != (len(files), NUM_CLASSES) or not np.issubdtype(logits.dtype, np.floating):
         raise EvaluationError(
@@ -124,7 +125,7 @@ def load_predictions(path: Path, files: Sequence[str]) -> Predictions:
         )
     names = known.get("files", list(files))
     if names != list(files):
-        pairs = zip(names, files, strict=False) if isinstance(names, list) else [(names, files[0])]
+        pairs = zip_longest(names if isinstance(names, list) else [names], files)
         row, (name, expected) = next((k, pair) for k, pair in enumerate(pairs) if pair[0] != pair[1])
         raise EvaluationError(
             f"{path}: row {row} is {str(name)[:200]}, in the set it is {expected}; it is of other images"
