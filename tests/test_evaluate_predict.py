@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -309,6 +309,24 @@ def test_arrays_that_are_no_predictions_are_refused(tmp_path, value):
     np.save(tmp_path / "p.npy", value, allow_pickle=True)
     with pytest.raises(EvaluationError, match=r"p\.npy: "):
         load_predictions(tmp_path / "p.npy", ["a", "b"])
+
+
+@pytest.mark.filterwarnings("ignore:Reading `.npy` or `.npz` file:UserWarning")
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0, 400))
+def test_damaged_predictions_are_read_or_refused(tmp_path_factory, changes, cut):
+    logits = np.zeros((2, 1000), np.float32)
+    for suffix in (".npy", ".safetensors"):
+        path = tmp_path_factory.getbasetemp() / f"damaged{suffix}"
+        save_predictions(path, Predictions(logits, "tiny", [("a", "why")]), ["a", "b"])
+        raw = bytearray(path.read_bytes())
+        for place, value in changes:
+            raw[place] = value
+        path.write_bytes(raw[: len(raw) - cut] if cut % 2 else raw)
+        try:
+            assert load_predictions(path, ["a", "b"]).logits.shape == (2, 1000)
+        except EvaluationError as error:
+            assert path.name in str(error) or "predictions: " in str(error)  # noqa: PT017 - some damage does not show
 
 
 def test_a_false_size_in_a_file_takes_no_memory(tmp_path):

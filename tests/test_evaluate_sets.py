@@ -2,6 +2,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from mlimagenet_data.classes import imagenet_classes
@@ -10,7 +12,7 @@ from mlimagenet_data.evaluate.annotated import open_annotations
 from mlimagenet_data.evaluate.folders import open_folder, open_v2
 from mlimagenet_data.evaluate.masks import open_imagenet_s
 from mlimagenet_data.evaluate.report import evaluate
-from mlimagenet_data.evaluate.validation import open_imagenet_m, open_multilabel, open_real
+from mlimagenet_data.evaluate.validation import open_imagenet_m, open_multilabel, open_real, read_multilabels
 from mlimagenet_data.store import AnnotationStore
 from tests.annotated import row, write_rows
 
@@ -156,6 +158,32 @@ def test_other_files_than_the_annotations_are_refused(tmp_path, value, message):
     labels = write(tmp_path / "human.json", value)
     with pytest.raises(EvaluationError, match=f"human.json: {message}"):
         open_imagenet_m(touch(tmp_path / "val", val(1)), labels, partial=True)
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["", "n01440764", "../x", val(1), "correct"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["correct", "unclear", val(1), ".."]), inner)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(VALUES, st.dictionaries(st.sampled_from(["initial_annots", "problematic_images", "imagenet_m"]), VALUES))
+def test_any_json_is_read_or_refused_by_name(tmp_path_factory, value, parts):
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    for content in (value, parts, annotations(imagenet_m=[], initial_annots={val(1): value})):
+        write(path, content)
+        for reader in (read_multilabels, lambda path: open_real(path.parent, path, partial=True)):
+            try:
+                reader(path)
+            except EvaluationError as error:
+                assert str(path.parent) in str(error)  # noqa: PT017 - many of them are fine
 
 
 def test_a_missing_file_says_where_to_get_it(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -29,6 +30,18 @@ __all__ = [
 
 Activation = Literal["softmax", "sigmoid"]
 ACTIVATIONS = ("softmax", "sigmoid")
+# what safetensors, json and NumPy's parser of headers raise on damaged files, found by fuzzing
+_DAMAGED = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    OverflowError,
+    RecursionError,
+    SyntaxError,
+    tokenize.TokenError,
+)
 _ROWS = 4096  # images whose probabilities are computed at a time
 
 
@@ -117,7 +130,7 @@ def load_predictions(path: Path, files: Sequence[str]) -> Predictions:
     try:
         logits, facts = _read_safetensors(path) if path.suffix == ".safetensors" else _read_npy(path)
         known = {name: json.loads(fact) for name, fact in facts.items() if name in ("model", "failures", "files")}
-    except (OSError, ValueError, TypeError, EOFError, RecursionError) as error:
+    except _DAMAGED as error:
         raise EvaluationError(f"{path}: no readable predictions: {error}") from error
     if logits.shape != (len(files), NUM_CLASSES) or not np.issubdtype(logits.dtype, np.floating):
         raise EvaluationError(
@@ -151,4 +164,4 @@ def _read_safetensors(path: Path) -> tuple[NDArray[np.floating], dict[str, str]]
 
 
 def _read_npy(path: Path) -> tuple[NDArray[np.floating], dict[str, str]]:
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)), {}  # mapped: a false size takes no memory
+    return np.asarray(np.lib.format.open_memmap(path, mode="r")), {}  # mapped: a false size takes no memory
