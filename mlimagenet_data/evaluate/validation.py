@@ -6,10 +6,10 @@ folders; from the latter, the original class is known, which top-1 and the mean 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Iterable
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,11 +56,9 @@ def open_real(root: Path, labels: Path | None = None, *, partial: bool = False) 
 
     Raises:
         EvaluationError: If the file does not hold 50,000 lists of classes, or images are missing; the message says which.
-        ModuleNotFoundError: If `labels` is None and timm is not installed.
     """
     if labels is None:
-        with resources.as_file(resources.files("timm.data").joinpath("_info/imagenet_real_labels.json")) as path:
-            return open_real(root, path, partial=partial)
+        labels = _timms_real()
     lists = read_json(labels, _REAL)
     if not isinstance(lists, list) or len(lists) != _IMAGES:
         found = f"{len(lists)} entries" if isinstance(lists, list) else type(lists).__name__
@@ -74,6 +72,15 @@ def open_real(root: Path, labels: Path | None = None, *, partial: bool = False) 
         classes = tuple(dict.fromkeys(lists[number - 1]))
         examples.append(Example(file, classes, (), original, "" if classes else "no class fits"))
     return EvaluationSet("ImageNet ReaL", root, examples, np.ones(NUM_CLASSES, np.bool_))
+
+
+def _timms_real() -> Path:
+    spec = importlib.util.find_spec("timm")  # imports nothing
+    if spec is None or spec.origin is None:
+        raise EvaluationError(
+            f"timm, which has a copy of ReaL's labels, is not installed; name the file itself: {_REAL}"
+        )
+    return Path(spec.origin).with_name("data") / "_info" / "imagenet_real_labels.json"
 
 
 def open_multilabel(root: Path, labels: Path, *, partial: bool = False) -> EvaluationSet:
