@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mlimagenet_data.commands import audit, export, push, stats, view
+from mlimagenet_data.commands import eval as evaluation
 from mlimagenet_data.errors import MLImageNetError
 
 __all__ = ["main"]
 
-_COMMANDS = (stats, view, audit, export, push)
+_COMMANDS = (stats, view, audit, evaluation, export, push)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,13 @@
 """Errors that this package raises on purpose; each message names the place, the value and the way out."""
 
-__all__ = ["AnnotationError", "AnnotationsNotFoundError", "ImageError", "MLImageNetError", "UntrackableTransformError"]
+__all__ = [
+    "AnnotationError",
+    "AnnotationsNotFoundError",
+    "EvaluationError",
+    "ImageError",
+    "MLImageNetError",
+    "UntrackableTransformError",
+]
 
 
 class MLImageNetError(Exception):
@@ -13,6 +20,10 @@ class AnnotationError(MLImageNetError, ValueError):
 
 class AnnotationsNotFoundError(MLImageNetError, FileNotFoundError):
     """No annotations where they were looked for."""
+
+
+class EvaluationError(MLImageNetError, ValueError):
+    """Scores, targets, or files of an evaluation that cannot be what they should be."""
 
 
 class ImageError(MLImageNetError, OSError):

@@ -23,8 +23,8 @@ _DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexEr
 _ORIENTED = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})
 
 
-def load_image(path: str | os.PathLike[str] | BinaryIO) -> Image.Image:
-    """Return the RGB image in a file (or in an open binary one), turned as its EXIF orientation says.
+def load_image(path: str | os.PathLike[str] | BinaryIO, *, upright: bool = True) -> Image.Image:
+    """Return the RGB image in a file (or in an open binary one), turned as its EXIF orientation says, unless not `upright`.
 
     PNG files named .JPEG, CMYK, grayscale, palette and 16-bit images work. 16-bit gray is scaled to 8 bits (Pillow's own
     conversion clips it to white); alpha is dropped.
@@ -36,7 +36,7 @@ def load_image(path: str | os.PathLike[str] | BinaryIO) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
-            if not _ORIENTED.isdisjoint(image.info) or image.format == "TIFF":
+            if upright and (not _ORIENTED.isdisjoint(image.info) or image.format == "TIFF"):
                 ImageOps.exif_transpose(image, in_place=True)  # in place: without an orientation nothing is copied
             return _to_rgb(image)
     except FileNotFoundError as error:
