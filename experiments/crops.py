@@ -15,7 +15,7 @@ from mlimagenet_data import LabelPolicy, MultiLabelImageNet
 
 __all__ = ["CROP", "TARGETS", "Crops", "draw_boxes", "targets_of", "views"]
 
-CROP = 64  # pixels a side of what networks see
+CROP = 48  # pixels a side of what networks see
 TARGETS = ("single", "located", "image", "crop", "ignore", "pooled")
 
 

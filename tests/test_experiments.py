@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from experiments import crop_labels
-from experiments.crops import TARGETS, draw_boxes, targets_of, views
+from experiments.crops import CROP, TARGETS, draw_boxes, targets_of, views
 from experiments.methods import METHODS, binary, cross_entropy, entropy_maximisation
 from experiments.report import interval
 from experiments.scenes import GRID, SIZE, Material, compose, write_scenes
@@ -84,9 +84,9 @@ def test_targets_are_those_of_the_objects_in_the_crop(tmp_path, scenes):
 
 def test_crops_are_cut_where_the_boxes_say():
     ramp = torch.arange(SIZE, dtype=torch.uint8).expand(3, SIZE, SIZE)[None]
-    box = torch.tensor([[10.0, 20.0, 64.0, 64.0]] * 2)
+    box = torch.tensor([[10.0, 20.0, CROP, CROP]] * 2)
     plain, mirrored = views(ramp, torch.tensor([0, 0]), box, torch.tensor([False, True]))
-    assert torch.equal(plain, ramp[0, :, 10:74, 20:84])
+    assert torch.equal(plain, ramp[0, :, 10 : 10 + CROP, 20 : 20 + CROP])
     assert torch.equal(mirrored, plain.flip(-1))
 
 
