@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mlimagenet_data.commands import audit, completion, export, import_, info, join, labels, show, stats, verify
+from mlimagenet_data.commands.common import printable
 from mlimagenet_data.errors import MLImageNetError
 
 __all__ = ["main"]
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (MLImageNetError, OSError, ModuleNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
 
 

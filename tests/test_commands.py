@@ -61,6 +61,17 @@ def test_info_takes_any_manifest(tmp_path, capsys, config):
     assert "unknown: no build_manifest.json" in output(capsys, "info", folder)
 
 
+def test_a_strangers_names_do_not_reach_the_terminal_as_they_are(tmp_path, capsys):
+    item = row("a", (4, 4), []) | {"image_id": "\x1b[2Jx\x9b", "file_name": "\x1b[31m.png"}
+    folder = write_set(tmp_path, [item], networks=[{"source": "\x1b]0;title\x07", "licence": "\r"}])
+    said = output(capsys, "show", folder, "\x1b[2Jx\x9b") + output(capsys, "info", folder)
+    assert "?[2Jx?: ?[31m.png" in said
+    assert "?]0;title? (?)" in said
+    assert main(["show", str(folder), "\x1b[5m"]) == 1
+    said += capsys.readouterr().err
+    assert all(letter.isprintable() or letter == "\n" for letter in said)
+
+
 def test_show_prints_and_draws_an_image(annotated, tmp_path, capsys):
     folder, images, rows = annotated
     item = max(rows, key=lambda r: len(r["regions"]))

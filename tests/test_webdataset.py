@@ -1,8 +1,11 @@
 import json
 import tarfile
+import urllib.parse
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlimagenet_data.cli import main
 from mlimagenet_data.errors import AnnotationError, ImageError
@@ -49,6 +52,16 @@ def test_samples_are_the_images_bytes_and_the_rows(annotated, tmp_path):
         assert files.keys() == {extension, "json"}
         assert files[extension] == (images / "train" / rows[key]["file_name"]).read_bytes()
         assert json.loads(files["json"]) == rows[key]
+
+
+@given(image_id=st.text(min_size=1))
+def test_keys_can_be_turned_back_and_leave_no_folder(image_id):
+    key = sample_key(image_id)
+    assert urllib.parse.unquote(key) == image_id
+    assert key.isascii()
+    assert not {".", "\\", ":", "\0"} & set(key)
+    assert not key.startswith("/")
+    assert sample_key("n01440764/n01440764_10026") == "n01440764/n01440764_10026"
 
 
 def test_shards_end_by_bytes_too_and_are_the_same_again(annotated, tmp_path):

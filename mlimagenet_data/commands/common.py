@@ -8,8 +8,9 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["Run", "add_annotations", "command", "progress", "say", "say_json"]
+__all__ = ["Run", "add_annotations", "command", "printable", "progress", "say", "say_json"]
 
+_CONTROLS = {number: "?" for number in (*range(32), *range(127, 160)) if chr(number) not in "\t\n"}
 Run = Callable[[argparse.Namespace], int | None]  # returns the exit code, None for 0
 
 
@@ -29,7 +30,12 @@ def add_annotations(parser: argparse.ArgumentParser) -> None:
 
 def say(*lines: str) -> None:
     """Print lines."""
-    print(*lines, sep="\n")
+    print(*map(printable, lines), sep="\n")
+
+
+def printable(text: str) -> str:
+    """Return a text without control characters but tabs and line ends: names in annotations may be a stranger's."""
+    return text.translate(_CONTROLS)
 
 
 def say_json(value: Any) -> None:

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import tarfile
+import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -75,8 +76,12 @@ def write_webdataset(
 
 
 def sample_key(image_id: str) -> str:
-    """Return an image_id as a sample's key: dots, which would end it, as %2E, and percent signs as %25."""
-    return image_id.replace("%", "%25").replace(".", "%2E")
+    """Return an image_id as a sample's key: quoted as in a URL, dots, too, which would end the key, and a slash in front.
+
+    So no member's path leaves the folder that a shard is unpacked into. `urllib.parse.unquote` gives the image_id back.
+    """
+    key = urllib.parse.quote(image_id, safe="/").replace(".", "%2E")
+    return "%2F" + key[1:] if key.startswith("/") else key
 
 
 def _fill(
