@@ -1,11 +1,14 @@
+import functools
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
+from mlimagenet_data.checked import check_batch
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.cli import main
 from mlimagenet_data.errors import AnnotationError
@@ -14,10 +17,12 @@ from mlimagenet_data.formats.faults import Faults
 from mlimagenet_data.formats.read_coco import load_coco, name_of, read_coco
 from mlimagenet_data.formats.regions import mask_columns, shrunk_mask
 from mlimagenet_data.masks import bounds_of_runs, encode_mask, parse_counts
+from mlimagenet_data.schema import features
 from mlimagenet_data.store import AnnotationStore
 from mlimagenet_data.view import stretch_mask
 from tests.annotated import random_rows, region, row, write_rows
 
+SCHEMA = features(imagenet_classes()).arrow_schema
 SQUARE = np.zeros((6, 8), bool)
 SQUARE[1:4, 2:7] = True
 MASKS = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1)).map(
@@ -151,6 +156,39 @@ def test_a_bad_entry_is_named_with_field_and_value(tmp_path, part, changes, word
     rows, faults = read(tmp_path, value, skip=True)
     assert faults.count >= 1
     assert [r["regions"] for r in rows] == [[]] * len(rows)  # the annotation went with what it depends on
+
+
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3),
+    st.sampled_from([7, 1, 6, 48, 1 << 31, 1e-46, "0", "`0"]),
+    st.lists(st.integers(-1, 50), max_size=3), st.dictionaries(st.sampled_from(["size", "counts"]), st.integers(), max_size=2),
+)  # fmt: skip
+
+
+def places(value, path=()):
+    """All paths to values in nested lists and objects."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, item in items for found in [(*path, key), *places(item, (*path, key))]]
+
+
+@given(changes=st.lists(st.tuples(st.integers(0, 10_000), VALUES), min_size=1, max_size=3))
+@settings(max_examples=400, deadline=None)
+def test_whatever_is_taken_the_loader_takes(tmp_path_factory, changes):
+    full = {"image_id": "x", "label": 1, "labels": [1], "scores": [0.5], "status": "ok"}
+    value = content(full, {"score": 0.5, "grid": [6, 8], "topk_labels": [1], "topk_scores": [0.5]})
+    for number, new in changes:
+        found = places(value)
+        if found:
+            *path, last = found[number % len(found)]
+            functools.reduce(lambda inner, key: inner[key], path, value)[last] = new
+    path = tmp_path_factory.mktemp("coco")
+    try:
+        rows, _ = read(path, value, skip=True)
+    except AnnotationError as error:
+        assert "no list" in str(error)  # noqa: PT017 - one of the three lists was replaced
+        return
+    for batch in pa.Table.from_pylist(rows, SCHEMA).to_batches():
+        check_batch(batch, path, 0)
 
 
 def test_entries_that_repeat_or_have_no_place_are_refused(tmp_path):
