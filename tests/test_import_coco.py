@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from mlimagenet_data.checked import check_batch
@@ -14,6 +15,7 @@ from mlimagenet_data.cli import main
 from mlimagenet_data.errors import AnnotationError
 from mlimagenet_data.formats.coco import write_coco
 from mlimagenet_data.formats.faults import Faults
+from mlimagenet_data.formats.importing import Import, import_annotations
 from mlimagenet_data.formats.read_coco import load_coco, name_of, read_coco
 from mlimagenet_data.formats.regions import mask_columns, shrunk_mask
 from mlimagenet_data.masks import bounds_of_runs, encode_mask, parse_counts
@@ -269,3 +271,17 @@ def test_the_command_imports(tmp_path, capsys):
     assert main(["import", str(tmp_path / "a.json"), "--from", "coco", "--out", str(tmp_path / "b")]) == 0
     assert "1 images, 1 labels, 1 regions" in capsys.readouterr().out
     assert imagenet_classes().names[AnnotationStore(tmp_path / "b", "train").record(0).best[0][0]] == "tiger shark"
+
+
+def test_sizes_that_are_known_are_kept_and_missing_images_noted(tmp_path):
+    value = content()
+    value["images"] += [{"id": k, "file_name": f"n01440764/{k}.png", "height": 6, "width": 8} for k in (8, 9)]
+    value["images"][2] |= {"height": None, "width": None}
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    for name in ("a.JPEG", "9.png"):
+        (tmp_path / "images/n01440764").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (30, 20)).save(tmp_path / "images/n01440764" / name)
+    import_annotations(Import(tmp_path / "a.json", "coco", tmp_path / "set", images=tmp_path / "images"))
+    store = AnnotationStore(tmp_path / "set", "train")
+    records = [store.record(k) for k in range(3)]
+    assert [(r.size, r.status) for r in records] == [((6, 8), "ok"), (None, "missing"), ((20, 30), "no_regions")]
