@@ -22,7 +22,6 @@ from mlimagenet_data.schema import STATUSES
 __all__ = ["load_coco", "name_of", "read_coco", "read_proposals"]
 
 _MOST_BYTES = 1 << 30
-_NO_SIZE = "is unknown, though regions must lie in it"
 
 
 def load_coco(file: Path) -> dict[str, list[Any]]:
@@ -180,7 +179,7 @@ class _Reader:
             if "topk_labels" in item or "topk_scores" in item:
                 region["topk_labels"], region["topk_scores"] = self._ranking(item, "topk_labels", "topk_scores")
         if row["height"] is None:
-            raise _BadValueError("image_id", key, f"is an image whose size {_NO_SIZE}")
+            raise _BadValueError("image_id", key, "is an image whose size is unknown, though regions must lie in it")
         region |= _mask(item, (row["height"], row["width"]))
         if len(row["regions"]) >= 65_535:
             raise _BadValueError("image_id", key, "has more than 65535 regions")
