@@ -11,7 +11,7 @@ import torch
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import AnnotationError
 from mlimagenet_data.labels import ROUNDING, LabelPolicy, regions_by_class, regions_of
-from mlimagenet_data.store import AnnotationStore, Record
+from mlimagenet_data.store import NO_SIZE, AnnotationStore, Record
 
 __all__ = ["batch_targets"]
 
@@ -70,7 +70,7 @@ def batch_targets(
     flat = _Flat()
     for image, record in enumerate(records):
         if record.size is None:
-            raise AnnotationError(f"{record.image_id}: the image could not be read when it was annotated")
+            raise AnnotationError(f"{record.image_id}: {NO_SIZE}")
         flat.add(image, record, policy)
     sizes = torch.tensor([record.size for record in records], dtype=torch.float64, device=boxes.device)
     visible, area = _visible(boxes.double(), sizes)
