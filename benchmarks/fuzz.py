@@ -11,22 +11,34 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pyarrow as pa
 import torch
+from PIL import Image
 from rich.progress import track
 
 from benchmarks.synthetic import write_annotations
 from build.byproducts import ByproductError, read_clicks
 from build.relabel import LabelMapError, read_label_map
 from mlimagenet_data.checked import checked_batches
+from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import AnnotationError
+from mlimagenet_data.formats.coco import write_coco
+from mlimagenet_data.formats.faults import Faults
+from mlimagenet_data.formats.read_coco import read_coco
+from mlimagenet_data.formats.read_imagenet_s import read_imagenet_s
+from mlimagenet_data.formats.read_tsv import read_tsv
+from mlimagenet_data.formats.writer import completed, tables_of
+from mlimagenet_data.schema import features, parquet_writer
+from mlimagenet_data.store import AnnotationStore
 
 _SLOW = 1.0
 _CLICK = "<metadata><selected>True</selected><selectedRecord><x>0.25</x><y>0.5</y></selectedRecord></metadata>"
@@ -91,7 +103,63 @@ def store(folder: Path) -> tuple[bytes, Callable[[bytes], object], type[Exceptio
     return shard.read_bytes(), read, AnnotationError
 
 
-READERS = {"clicks": clicks, "label_maps": label_maps, "store": store}
+def tsv(folder: Path) -> tuple[bytes, Callable[[bytes], object], type[Exception]]:
+    """The paper's text files, imported without their faulty lines, and then with them."""
+    lines = [f"n01440764_{k}.JPEG\t0\t0,{k + 1},{k + 5}\t0.9{k},0.25,0.0{k}01" for k in range(9)]
+
+    def read(content: bytes) -> object:
+        (folder / "a.tsv").write_bytes(content)
+        imported(folder, read_tsv(folder / "a.tsv", Faults(skip=True)))
+        return list(read_tsv(folder / "a.tsv", Faults(skip=False)))
+
+    return "\n".join(lines).encode(), read, AnnotationError
+
+
+def coco(folder: Path) -> tuple[bytes, Callable[[bytes], object], type[Exception]]:
+    """COCO instance JSON, imported without its faulty entries, and then with them."""
+    write_coco(AnnotationStore(write_annotations(folder / "set", 3, 2, 0), "train"), folder / "a.json")
+    seed = json.loads((folder / "a.json").read_bytes())
+    used = {index for image in seed["images"] for index in (image["label"], *image["labels"])}
+    used |= {index for annotation in seed["annotations"] for index in annotation["topk_labels"]}
+    seed["categories"] = [item for item in seed["categories"] if item["id"] in used]
+
+    def read(content: bytes) -> object:
+        (folder / "a.json").write_bytes(content)
+        imported(folder, tables_of(read_coco(folder / "a.json", Faults(skip=True))))
+        return list(read_coco(folder / "a.json", Faults(skip=False)))
+
+    return json.dumps(seed).encode(), read, AnnotationError
+
+
+def imagenet_s(folder: Path) -> tuple[bytes, Callable[[bytes], object], type[Exception]]:
+    """ImageNet-S's masks, imported; faulty files are errors."""
+    ids = np.random.default_rng(0).choice([0, 1, 2, 300, 1000], (5, 7))
+    file = io.BytesIO()
+    Image.fromarray(np.stack([ids % 256, ids // 256, ids * 0], axis=-1).astype(np.uint8)).save(file, "PNG")
+    (folder / "masks/n01440764").mkdir(parents=True)
+
+    def read(content: bytes) -> object:
+        (folder / "masks/n01440764/a.png").write_bytes(content)
+        return imported(folder, tables_of(read_imagenet_s(folder / "masks", list(range(919)), Faults(skip=False))))
+
+    return file.getvalue(), read, AnnotationError
+
+
+def imported(folder: Path, tables: Iterator[pa.Table]) -> object:
+    """Write what an importer took as a shard, and read it as the loader does: what was taken must not be refused there."""
+    schema = features(imagenet_classes()).arrow_schema
+    with parquet_writer(folder / "a.parquet", schema) as writer:
+        for table in tables:
+            writer.write_table(completed(table, schema))
+    try:
+        return list(checked_batches(folder / "a.parquet"))
+    except AnnotationError as error:
+        raise AssertionError(f"imported, but refused: {error}") from error
+
+
+READERS = {
+    "clicks": clicks, "label_maps": label_maps, "store": store, "tsv": tsv, "coco": coco, "imagenet_s": imagenet_s,
+}  # fmt: skip
 
 
 def fuzz(name: str, inputs: int, seed: int, findings: Path) -> Counter[str]:

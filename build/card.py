@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from build.ledger import write_atomic
+from mlimagenet_data.card import card_text
 from mlimagenet_data.classes import ClassTable
-from mlimagenet_data.schema import STATUSES, features
+from mlimagenet_data.schema import STATUSES
 
 __all__ = ["write_card"]
 
@@ -18,44 +19,10 @@ _BODY_MARK = "<!-- card -->\n"  # what stands above it explains the template and
 
 def write_card(out: Path, manifest: dict[str, Any], classes: ClassTable, *, embed_images: bool) -> None:
     """Write README.md into the dataset folder."""
-    from huggingface_hub import DatasetCard
-
     text = _TEMPLATE.read_text(encoding="utf-8").partition(_BODY_MARK)[2]
     body = string.Template(text).substitute(_values(manifest["splits"], embed_images))
-    metadata = _metadata(manifest["splits"], classes, embed_images).to_yaml(original_order=[])
-    card = DatasetCard(f"---\n{metadata}\n---\n{body}")
-    write_atomic(out / "README.md", lambda path: path.write_text(str(card), encoding="utf-8"))
-
-
-def _metadata(splits: dict[str, Any], classes: ClassTable, embed_images: bool) -> Any:
-    from datasets import DatasetInfo, SplitDict, SplitInfo
-    from datasets.info import DatasetInfosDict
-    from huggingface_hub import DatasetCardData
-
-    infos = SplitDict()
-    for name, split in sorted(splits.items()):
-        size = sum(file["bytes"] for file in split["files"].values())
-        infos.add(SplitInfo(name, num_bytes=size, num_examples=split["rows"]))
-    info = DatasetInfo(features=features(classes, embed_images=embed_images), splits=infos)
-    data = DatasetCardData(
-        license="apache-2.0",
-        task_categories=["image-classification", "image-segmentation"],
-        tags=["multi-label", "imagenet", "region-grounded"],
-        pretty_name="Multi-label ImageNet",
-        size_categories=[_size_category(sum(split["rows"] for split in splits.values()))],
-        annotations_creators=["machine-generated"],
-        configs=[{
-            "config_name": "default",
-            "data_files": [{"split": name, "path": f"data/{name}-*.parquet"} for name in sorted(splits)],
-        }],
-    )  # fmt: skip
-    DatasetInfosDict({"default": info}).to_dataset_card_data(data)
-    return data
-
-
-def _size_category(rows: int) -> str:
-    steps = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")]
-    return next((name for limit, name in steps if rows < limit), "10M<n<100M")
+    card = card_text(body, manifest["splits"], classes, embed_images=embed_images)
+    write_atomic(out / "README.md", lambda path: path.write_text(card, encoding="utf-8"))
 
 
 def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from build.config import ConfigError
 from mlimagenet_data.classes import class_of_folder, imagenet_classes
+from mlimagenet_data.files import walk_files
 from mlimagenet_data.images import IMAGE_EXTENSIONS
 
 T = TypeVar("T")
@@ -170,30 +171,12 @@ def list_folder(root: Path, *, unlabelled: bool) -> tuple[Images, Counter[str]]:
 
 
 def _walk(root: Path, ignored: Counter[str]) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield (path below root, stamp) of image files. Links are followed; a folder that contains itself is entered once."""
-    pending = [(str(root), "", frozenset[tuple[int, int]]())]
-    while pending:
-        folder, prefix, above = pending.pop()
-        info = os.stat(folder)
-        key = (info.st_dev, info.st_ino)
-        if key in above:
-            continue
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if _is_folder(entry):
-                    if not entry.name.startswith("."):
-                        pending.append((entry.path, f"{prefix}{entry.name}/", above | {key}))
-                elif entry.name.lower().endswith(IMAGE_EXTENSIONS):
-                    yield prefix + entry.name, _stamp(entry)
-                else:
-                    ignored[os.path.splitext(entry.name)[1].lower() or entry.name] += 1
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
+    """Yield (path below root, stamp) of image files."""
+    for name, entry in walk_files(root):
+        if entry.name.lower().endswith(IMAGE_EXTENSIONS):
+            yield name, _stamp(entry)
+        else:
+            ignored[os.path.splitext(entry.name)[1].lower() or entry.name] += 1
 
 
 def _stamp(entry: os.DirEntry[str]) -> tuple[int, int]:

@@ -8,7 +8,6 @@ not local, file and entry are then put into the store (`build.remote`), and entr
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from build.remote import Remote
+from mlimagenet_data.files import file_hash, write_atomic, write_json
 
 __all__ = [
     "Entry",
@@ -62,7 +62,7 @@ class Entry:
             return "its file is gone"
         if size != self.size:
             return f"its file has {size} bytes, {self.size} were written"
-        return "" if _hash(path) == self.sha256 else "its file is not what was written"
+        return "" if file_hash(path) == self.sha256 else "its file is not what was written"
 
 
 @dataclass(frozen=True)
@@ -80,34 +80,10 @@ def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> str:
     return ", ".join(f"{name} was {old.get(name)}, is {new.get(name)}" for name in names)
 
 
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, sync it, and rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files below a folder that processes left behind which were killed."""
     for path in folder.rglob(".*.tmp"):
         path.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON file atomically."""
-    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -192,7 +168,7 @@ class Ledger:
         write_atomic(path, output.write)
         info = path.stat()
         entry = Entry(
-            unit, _hash(path), info.st_size, output.rows, fingerprint, info.st_mtime_ns, settings, output.facts
+            unit, file_hash(path), info.st_size, output.rows, fingerprint, info.st_mtime_ns, settings, output.facts
         )
         write_json(self._entry_path(unit), asdict(entry))
         if self._remote is not None:
@@ -221,8 +197,3 @@ class Ledger:
 
     def _entry_path(self, unit: str) -> Path:
         return self.folder / f"{unit}.json"
-
-
-def _hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

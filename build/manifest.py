@@ -11,13 +11,13 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from build.config import STAGES, digest
+from build.config import STAGES, ConfigError, digest
 from build.inputs import digest_of
 from build.ledger import Entry, read_json, write_json
 from build.plan import LABELER_FILE, Plan
 from mlimagenet_data.schema import SCHEMA_VERSION, USABLE_STATUSES
 
-__all__ = ["bottleneck", "read_manifest", "write_manifest"]
+__all__ = ["bottleneck", "read_manifest", "refuse_imports", "write_manifest"]
 
 _PACKAGES = ("mlimagenet-data", "torch", "torchvision", "timm", "numpy", "scipy", "pillow", "pyarrow", "datasets")
 _MOST_FAILURES = 1000
@@ -26,6 +26,17 @@ _MOST_FAILURES = 1000
 def read_manifest(out: Path) -> dict[str, Any]:
     """Return the manifest of a dataset folder, or an empty one."""
     return read_json(out / "build_manifest.json") or {"schema_version": SCHEMA_VERSION, "splits": {}}
+
+
+def refuse_imports(out: Path) -> None:
+    """Raise if a folder holds splits that were imported: their part of the manifest is not what a build's card is made from.
+
+    Raises:
+        ConfigError: If it does.
+    """
+    imported = sorted(name for name, split in read_manifest(out)["splits"].items() if "imported" in split)
+    if imported:
+        raise ConfigError(f"out: {out} holds imported annotations (split {imported[0]}); choose another folder")
 
 
 def write_manifest(plan: Plan, files: list[str]) -> dict[str, Any]:

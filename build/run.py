@@ -19,7 +19,7 @@ from build.engines.scheduler import UnitsFailedError
 from build.inputs import evenly_spaced
 from build.ledger import changed_settings, read_json, remove_leftovers, write_json
 from build.lock import sole_run
-from build.manifest import read_manifest
+from build.manifest import read_manifest, refuse_imports
 from build.options import arguments_of, configuration, parse
 from build.plan import Plan, Stage, make_plan, remote_of
 from build.processes import is_first_process, number_of_processes
@@ -80,6 +80,7 @@ def _run(config: BuildConfig) -> int:
 
 def _run_stages(config: BuildConfig) -> int:
     start = time.perf_counter()
+    refuse_imports(config.folder)
     images = str(lay_out_demo(config.folder / ".build" / "demo")) if config.demo else config.images
     plan = make_plan(config, images)
     _greet(plan)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.store import AnnotationStore, Record
 
-__all__ = ["AUDITED", "VERDICTS", "Finding", "audit"]
+__all__ = ["AUDITED", "VERDICTS", "Finding", "audit", "verdict_of"]
 
 Audited = Literal["original", "labels"]
 AUDITED = ("original", "labels")
@@ -119,12 +119,25 @@ def _finding(row: int, record: Record, p: NDArray[np.float32], quality: float, s
     best = int(p.argmax()) if p.any() else None
     best_score = 0.0 if best is None else float(p[best])
     original_score = 0.0 if record.label is None else float(p[record.label])
-    if record.label is None:
-        verdict = "unlabelled"
-    elif original_score >= seen:
-        verdict = "agrees" if best == record.label else "weaker"
-    else:
-        verdict = "replaced" if best_score >= _CLEAR else "unseen"
+    verdict = _judge(record.label, p, seen)
     return Finding(
         record.image_id, row, quality, verdict, record.label, original_score, best, best_score, record.labels
     )
+
+
+def verdict_of(record: Record, *, seen: float = 0.1) -> str:
+    """Return the key of VERDICTS that says how an image's original label and its new ones go together.
+
+    Args:
+        record: The image's annotations.
+        seen: Score from which on the original label counts as seen.
+    """
+    return _judge(record.label, _probabilities(record), seen)
+
+
+def _judge(original: int | None, p: NDArray[np.float32], seen: float) -> str:
+    if original is None:
+        return "unlabelled"
+    if float(p[original]) >= seen:
+        return "agrees" if p.argmax() == original else "weaker"
+    return "replaced" if float(p.max()) >= _CLEAR else "unseen"

@@ -10,8 +10,8 @@ import torch
 
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import AnnotationError
-from mlimagenet_data.labels import _ROUNDING, LabelPolicy, regions_by_class, regions_of
-from mlimagenet_data.store import AnnotationStore, Record
+from mlimagenet_data.labels import ROUNDING, LabelPolicy, regions_by_class, regions_of
+from mlimagenet_data.store import NO_SIZE, AnnotationStore, Record
 
 __all__ = ["batch_targets"]
 
@@ -70,7 +70,7 @@ def batch_targets(
     flat = _Flat()
     for image, record in enumerate(records):
         if record.size is None:
-            raise AnnotationError(f"{record.image_id}: the image could not be read when it was annotated")
+            raise AnnotationError(f"{record.image_id}: {NO_SIZE}")
         flat.add(image, record, policy)
     sizes = torch.tensor([record.size for record in records], dtype=torch.float64, device=boxes.device)
     visible, area = _visible(boxes.double(), sizes)
@@ -177,8 +177,8 @@ def _pooled(records: list[Record], flat: _Flat, shares: torch.Tensor) -> torch.T
 
 
 def _decide(visibility: torch.Tensor, coverage: torch.Tensor, policy: LabelPolicy) -> torch.Tensor:
-    present = (visibility >= policy.visibility - _ROUNDING) | (coverage >= policy.coverage - _ROUNDING)
-    absent = (visibility <= policy.absent_visibility + _ROUNDING) & (coverage <= policy.absent_coverage + _ROUNDING)
+    present = (visibility >= policy.visibility - ROUNDING) | (coverage >= policy.coverage - ROUNDING)
+    absent = (visibility <= policy.absent_visibility + ROUNDING) & (coverage <= policy.absent_coverage + ROUNDING)
     return torch.where(present, 1, torch.where(absent, 0, -1)).to(torch.int8)
 
 

@@ -19,7 +19,18 @@ from mlimagenet_data.errors import AnnotationError
 from mlimagenet_data.masks import MAX_CELLS, parse_runs
 from mlimagenet_data.schema import STATUSES
 
-__all__ = ["COLUMNS", "HEADER", "LAYOUT", "STATUS_NAMES", "Batch", "checked_batches", "id_hash"]
+__all__ = [
+    "COLUMNS",
+    "HEADER",
+    "LAYOUT",
+    "STATUS_NAMES",
+    "Batch",
+    "check_batch",
+    "checked_batches",
+    "id_hash",
+    "is_plain_path",
+    "raw_batches",
+]
 
 COLUMNS = ["image_id", "file_name", "label", "height", "width", "labels", "scores", "regions", "status"]
 STATUS_NAMES = tuple(STATUSES)
@@ -95,15 +106,28 @@ def checked_batches(file: Path) -> Iterator[Batch]:
     Raises:
         AnnotationError: If the file cannot be read or breaks the schema; the message names file, row and field.
     """
-    for first_row, batch in _raw_batches(file):
-        place = _Place(file, first_row)
-        try:
-            yield _check(batch, place)
-        except (pa.ArrowException, AttributeError, KeyError, TypeError) as error:
-            raise AnnotationError(f"{file}: a column does not have the type of schema version 1: {error!r}") from error
+    for first_row, batch in raw_batches(file):
+        yield check_batch(batch, file, first_row)
 
 
-def _raw_batches(file: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
+def check_batch(batch: pa.RecordBatch, file: Path, first_row: int) -> Batch:
+    """Check rows that `raw_batches` gave.
+
+    Raises:
+        AnnotationError: If one breaks the schema; the message names file, row and field.
+    """
+    try:
+        return _check(batch, _Place(file, first_row))
+    except (pa.ArrowException, AttributeError, KeyError, TypeError) as error:
+        raise AnnotationError(f"{file}: a column does not have the type of schema version 1: {error!r}") from error
+
+
+def raw_batches(file: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield the number of the first row, and the rows, of each part of a Parquet file; nothing is checked but the columns' names.
+
+    Raises:
+        AnnotationError: If the file cannot be read, or a column is missing.
+    """
     try:
         parquet = pq.ParquetFile(file)
         if missing := set(COLUMNS) - set(parquet.schema_arrow.names):
@@ -151,7 +175,7 @@ def _check_strings(
     batch: pa.RecordBatch, header: NDArray[Any], arrays: dict[str, Any], place: _Place
 ) -> NDArray[np.uint64]:
     names, ids = batch.column("file_name").to_pylist(), batch.column("image_id").to_pylist()
-    good = np.array([_is_plain_path(name) for name in names], bool)
+    good = np.array([is_plain_path(name) for name in names], bool)
     place.check(good, None, "file_name", "is no plain path below the split folder", names)
     place.check(
         np.array([bool(i) and len(i) < 10_000 for i in ids], bool), None, "image_id", "is empty or too long", ids
@@ -168,7 +192,8 @@ def id_hash(image_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "little")
 
 
-def _is_plain_path(name: str | None) -> bool:
+def is_plain_path(name: str | None) -> bool:
+    """Return whether a file name is a path that stays below the folder it is joined to, on any system."""
     if not name or len(name) > 10_000 or name.startswith("/") or "\\" in name or "\0" in name:
         return False
     parts = name.split("/")

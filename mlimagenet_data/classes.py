@@ -6,11 +6,14 @@ WordNet 3.0 synset, with an addition in parentheses where two classes share it (
 
 from __future__ import annotations
 
+import difflib
 import functools
 from dataclasses import dataclass
 from importlib import resources
 
-__all__ = ["NUM_CLASSES", "ClassTable", "class_of_folder", "imagenet_classes"]
+from mlimagenet_data.errors import MLImageNetError
+
+__all__ = ["NUM_CLASSES", "ClassTable", "class_of_folder", "find_class", "imagenet_classes"]
 
 NUM_CLASSES = 1000
 
@@ -52,3 +55,24 @@ def class_of_folder(name: str) -> int | None:
     if name.isascii() and name.isdigit() and name == str(int(name)) and int(name) < len(table):
         return int(name)
     return None
+
+
+def find_class(text: str) -> int:
+    """Return the class that a user means: by its name, its WordNet id or its index.
+
+    Capitals do not matter, but between `Cardigan` (a dog) and `cardigan` they do.
+
+    Raises:
+        MLImageNetError: If there is no such class; the message names those that look alike.
+    """
+    index, text = class_of_folder(text), text.strip()
+    exact = {name: number for number, name in enumerate(imagenet_classes().names)}
+    names = {name.lower(): number for name, number in exact.items()}
+    if index is None:
+        index = exact.get(text, names.get(text.lower()))
+    if index is None:
+        alike = difflib.get_close_matches(text.lower(), names, n=3, cutoff=0.5)
+        alike += [name for name in names if text.lower() in name and name not in alike][:3]
+        hint = f"; do you mean {', '.join(alike)}?" if alike else ""
+        raise MLImageNetError(f"{text!r} is no class of ImageNet by name, WordNet id or index{hint}")
+    return index

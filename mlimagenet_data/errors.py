@@ -3,6 +3,7 @@
 __all__ = [
     "AnnotationError",
     "AnnotationsNotFoundError",
+    "EvaluationError",
     "HeatmapError",
     "ImageError",
     "MLImageNetError",
@@ -20,6 +21,10 @@ class AnnotationError(MLImageNetError, ValueError):
 
 class AnnotationsNotFoundError(MLImageNetError, FileNotFoundError):
     """No annotations where they were looked for."""
+
+
+class EvaluationError(MLImageNetError, ValueError):
+    """Scores, targets, or files of an evaluation that cannot be what they should be."""
 
 
 class HeatmapError(MLImageNetError, ValueError):

@@ -6,8 +6,6 @@ the one that `hf auth login` or $HF_TOKEN left; none is taken from elsewhere.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError, MLImageNetError
+from mlimagenet_data.files import file_hash, read_manifest
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -69,18 +68,12 @@ def prepare(folder: Path, *, with_images: bool = False) -> Publication:
 
 
 def _check_hashes(folder: Path) -> None:
-    manifest = folder / "build_manifest.json"
-    if not manifest.is_file():
-        return
-    splits: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8")).get("splits", {})
-    for split in splits.values():
+    for split in read_manifest(folder).get("splits", {}).values():
         for name, facts in split.get("files", {}).items():
             path = folder / "data" / name
             if not path.is_file():
                 raise AnnotationError(f"{path}: build_manifest.json names it, but it is not there; run the build again")
-            with open(path, "rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != facts["sha256"]:
+            if file_hash(path) != facts["sha256"]:
                 raise AnnotationError(f"{path}: not the file that build_manifest.json names; run the build again")
 
 

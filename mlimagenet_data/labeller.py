@@ -22,7 +22,7 @@ from mlimagenet_data.labels import (
     soft,
     with_ignore,
 )
-from mlimagenet_data.store import UNANNOTATED, Record
+from mlimagenet_data.store import NO_SIZE, Record
 from mlimagenet_data.transforms import Followed, follow, transform_with_view
 from mlimagenet_data.viewport import View, view_of_box
 
@@ -106,7 +106,7 @@ class Labeller:
             AnnotationError: If the image does not have the annotations' size.
             UntrackableTransformError: If an operation cannot be followed, and `untrackable` is `error`.
         """
-        if record.size != (image.height, image.width) and record.status != UNANNOTATED:
+        if record.size not in (None, (image.height, image.width)):  # imported annotations may not know the size
             raise AnnotationError(
                 f"{image.height} x {image.width} pixels, but the annotations of {record.image_id} are of an image of "
                 f"{record.size}: another copy of the image, or a loader that ignores the EXIF orientation"
@@ -127,7 +127,7 @@ class Labeller:
     def target_of_box(self, record: Record, box: tuple[float, float, float, float]) -> Any:
         """Return the target of a crop (top, left, height, width) of the original, in pixels."""
         if record.size is None:
-            raise AnnotationError(f"{record.image_id}: the image could not be read when it was annotated")
+            raise AnnotationError(f"{record.image_id}: {NO_SIZE}")
         top, left, height, width = box
         if not (height > 0 and width > 0):
             raise ValueError(f"box (top, left, height, width) must have positive height and width, got {tuple(box)}")

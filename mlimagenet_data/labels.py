@@ -17,6 +17,7 @@ from mlimagenet_data.viewport import View
 __all__ = [
     "ABSENT",
     "PRESENT",
+    "ROUNDING",
     "UNDECIDED",
     "LabelPolicy",
     "ViewLabels",
@@ -36,7 +37,7 @@ _CHOICES = {
     "original": ("as_others", "always", "if_located"),
     "empty": ("none", "original"),
 }
-_ROUNDING = 1e-9  # a region that is wholly in view must reach a threshold of 1
+ROUNDING = 1e-9  # a region that is wholly in view must reach a threshold of 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +85,9 @@ class LabelPolicy:
 
     def state(self, visibility: float, coverage: float) -> int:
         """Return whether a region with these shares is PRESENT, ABSENT or UNDECIDED."""
-        if visibility >= self.visibility - _ROUNDING or coverage >= self.coverage - _ROUNDING:
+        if visibility >= self.visibility - ROUNDING or coverage >= self.coverage - ROUNDING:
             return PRESENT
-        if visibility <= self.absent_visibility + _ROUNDING and coverage <= self.absent_coverage + _ROUNDING:
+        if visibility <= self.absent_visibility + ROUNDING and coverage <= self.absent_coverage + ROUNDING:
             return ABSENT
         return UNDECIDED
 

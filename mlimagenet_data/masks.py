@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlimagenet_data.errors import AnnotationError
 
-__all__ = ["MAX_CELLS", "decode_mask", "encode_mask", "parse_counts", "parse_runs"]
+__all__ = ["MAX_CELLS", "bounds_of_runs", "decode_mask", "encode_mask", "parse_counts", "parse_runs"]
 
 MAX_CELLS = 1 << 26  # a mask larger than 8192 x 8192 is refused before memory is taken
 _MOST_CHARACTERS = 6  # of one run: 30 bits and a sign hold every run of MAX_CELLS cells
@@ -104,6 +104,19 @@ def parse_counts(counts: str | bytes, cells: int) -> NDArray[np.int64]:
             return runs
     shown = raw if len(raw) <= 24 else raw[:24] + b"..."
     raise AnnotationError(f"RLE counts {shown!r}: no run lengths that add up to the mask's {cells} cells")
+
+
+def bounds_of_runs(runs: NDArray[np.int64], height: int) -> tuple[int, int, int, int]:
+    """Return (top, left, bottom, right), half-open, of a mask of `height` rows, from what `parse_counts` gave; zeros if empty."""
+    ends = np.cumsum(runs)
+    is_object = (np.arange(runs.size) & 1).astype(np.bool_) & (runs > 0)
+    first, last = (ends - runs)[is_object], ends[is_object] - 1
+    if not first.size:
+        return (0, 0, 0, 0)
+    left, right = int(first[0]) // height, int(last[-1]) // height + 1
+    if (first // height != last // height).any():  # from the foot of one column to the head of the next
+        return (0, left, height, right)
+    return (int((first % height).min()), left, int((last % height).max()) + 1, right)
 
 
 def decode_mask(size: tuple[int, int], counts: str | bytes) -> NDArray[np.bool_]:

@@ -20,6 +20,7 @@ from mlimagenet_data.index import Index, open_index
 from mlimagenet_data.schema import USABLE_STATUSES
 
 __all__ = [
+    "NO_SIZE",
     "UNANNOTATED",
     "AnnotationStore",
     "MaskStack",
@@ -43,6 +44,10 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 UNANNOTATED = (
     "unannotated"  # status of a record made for an image without annotations: its original label is all there is
+)
+NO_SIZE = (
+    "its size is not in the annotations, so a crop in pixels says nothing: the image could not be read when it was annotated, "
+    "or the annotations were imported without --images"
 )
 
 
@@ -103,7 +108,8 @@ class Record(NamedTuple):
     Attributes:
         names: Returns image_id and file_name; they are seldom asked for.
         label: Original class, None where there was none.
-        size: (height, width) in pixels after EXIF orientation; None where the file could not be read.
+        size: (height, width) in pixels after EXIF orientation; None where the file could not be read, or the annotations were
+            imported without sizes.
         labels: (class, score) pairs of the image, best first.
         best: The best (class, score) of each region.
         topk_of: Number of classes in each region's top-k.

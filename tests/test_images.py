@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.datasets.folder import pil_loader
 
 from mlimagenet_data.errors import ImageError
-from mlimagenet_data.images import load_image
+from mlimagenet_data.images import image_size, load_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 IMAGE = Image.fromarray(PIXELS)
@@ -55,6 +55,32 @@ def test_an_orientation_in_xmp_is_applied(tmp_path):
     packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
     IMAGE.transpose(Image.Transpose.ROTATE_180).save(tmp_path / "a.webp", xmp=packet, lossless=True)
     np.testing.assert_array_equal(np.asarray(load_image(tmp_path / "a.webp")), PIXELS)
+
+
+@pytest.mark.parametrize("orientation", range(1, 10))
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
+def test_the_size_is_that_of_the_loaded_image(tmp_path, name, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    IMAGE.save(tmp_path / name, exif=exif)
+    loaded = load_image(tmp_path / name)
+    assert image_size(tmp_path / name) == (loaded.height, loaded.width)
+    IMAGE.save(tmp_path / "plain.png")
+    assert image_size(tmp_path / "plain.png") == (12, 20)
+
+
+def test_a_size_by_xmp_is_that_of_the_loaded_image(tmp_path):
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    IMAGE.save(tmp_path / "a.webp", xmp=packet)
+    assert image_size(tmp_path / "a.webp") == load_image(tmp_path / "a.webp").size[::-1] == (20, 12)
+
+
+def test_a_file_without_a_size_is_refused_like_an_image(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    for path, status in ((tmp_path / "a.png", "unreadable"), (tmp_path / "b.png", "missing")):
+        with pytest.raises(ImageError) as caught:
+            image_size(path)
+        assert caught.value.status == status
 
 
 def test_open_files_work():

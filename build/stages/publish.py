@@ -26,14 +26,12 @@ from build.manifest import write_manifest
 from build.plan import Plan, Stage, Unit
 from build.sources import ImageReader
 from mlimagenet_data.classes import imagenet_classes
-from mlimagenet_data.schema import features, shard_name
+from mlimagenet_data.schema import FILE_ROWS, GROUP_ROWS, features, parquet_writer, shard_name
 from mlimagenet_data.statistics import collect, plot
 
 __all__ = ["PublishStage"]
 
-_FILE_ROWS = 200_000  # rows of one file: about 80 MB of annotations
 _FILE_BYTES = 400_000_000  # image bytes of one file, with --embed-images; the Hub's own shards have up to 500 MB
-_GROUP_ROWS = 5_000
 _GROUP_ROWS_IMAGES = 500  # about 55 MB of ImageNet's files; the Hub's viewer wants row groups of at most 100 MB
 
 
@@ -52,7 +50,7 @@ class PublishStage(Stage):
         sizes = images.table["bytes"].to_pylist() if self.plan.config.embed_images else [0] * len(images)
         starts, in_file = [0], 0
         for row, size in enumerate(sizes):
-            if row - starts[-1] >= _FILE_ROWS or (in_file and in_file + size > _FILE_BYTES):
+            if row - starts[-1] >= FILE_ROWS or (in_file and in_file + size > _FILE_BYTES):
                 starts.append(row)
                 in_file = 0
             in_file += max(size, 0)
@@ -109,10 +107,10 @@ class PublishStage(Stage):
     def _write(self, unit: Unit, path: Path, advance: Callable[[int], None]) -> dict[str, Any]:
         embed = self.plan.config.embed_images
         schema = features(imagenet_classes(), embed_images=embed).arrow_schema
-        group = _GROUP_ROWS_IMAGES if embed else _GROUP_ROWS
+        group = _GROUP_ROWS_IMAGES if embed else GROUP_ROWS
         label_counts: Counter[str] = Counter()
         statuses: Counter[str] = Counter()
-        with pq.ParquetWriter(path, schema, compression="zstd", write_page_index=True) as writer:
+        with parquet_writer(path, schema) as writer:
             pending: list[dict[str, Any]] = []
             for row in self._rows(unit):
                 label_counts[str(len(row["labels"]))] += 1

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["add_annotations", "command", "say", "say_json"]
+__all__ = ["Run", "add_annotations", "command", "printable", "progress", "say", "say_json"]
+
+_CONTROLS = {number: "?" for number in (*range(32), *range(127, 160)) if chr(number) not in "\t\n"}
+Run = Callable[[argparse.Namespace], int | None]  # returns the exit code, None for 0
 
 
-def command(commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+def command(commands: Any, name: str, run: Run, text: str) -> argparse.ArgumentParser:
     """Declare a subcommand that can print JSON; the first sentence of `text` is its line in `mlimagenet --help`."""
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text.partition(". ")[0], description=text)
     parser.add_argument("--json", action="store_true", help="Print JSON, for scripts.")
@@ -26,9 +30,23 @@ def add_annotations(parser: argparse.ArgumentParser) -> None:
 
 def say(*lines: str) -> None:
     """Print lines."""
-    print(*lines, sep="\n")
+    print(*map(printable, lines), sep="\n")
+
+
+def printable(text: str) -> str:
+    """Return a text without control characters but tabs and line ends: names in annotations may be a stranger's."""
+    return text.translate(_CONTROLS)
 
 
 def say_json(value: Any) -> None:
     """Print a value as one line of JSON."""
     print(json.dumps(value))
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
+    """Show a bar with the time left on a terminal's standard error; yield a function that moves it on."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=what, unit=unit, unit_scale=True, disable=None, leave=False) as bar:
+        yield bar.update

@@ -1,7 +1,10 @@
 """COCO instance JSON: what pycocotools, FiftyOne and most detection code read.
 
-Masks are stretched to the image, category ids are class indices + 1 (COCO leaves 0 out), and each image has its labels and scores
-in fields of our own. Left out: the regions' further classes and alignment, and images that could not be read.
+Masks are stretched to the image, category ids are class indices + 1 (COCO leaves 0 out). What COCO has no field for stands in
+fields of our own: an image's `image_id`, original `label`, `labels`, `scores` and `status`, a region's `score`, `topk_labels`,
+`topk_scores` and the `grid` that its mask was stretched from. `mlimagenet import` reads them back. Left out: the regions'
+alignment, images that could not be read, and regions of images whose size is unknown. Masks on a grid finer than the image lose
+what the image's pixels do not show.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import numpy as np
 import pycocotools.mask as mask_utils
 
 from mlimagenet_data.classes import imagenet_classes
-from mlimagenet_data.store import AnnotationStore, Record
+from mlimagenet_data.store import AnnotationStore, Ranking, Record
 from mlimagenet_data.view import stretch_mask
 
 __all__ = ["write_coco"]
@@ -49,9 +52,19 @@ def _images(store: AnnotationStore, rows: list[int]) -> Iterator[dict[str, Any]]
         record = store.record(row)
         height, width = record.size or (0, 0)
         yield {
-            "id": row, "file_name": record.file_name, "height": height, "width": width,
-            "labels": [index + 1 for index, _ in record.labels], "scores": [round(score, 6) for _, score in record.labels],
+            "id": row, "file_name": record.file_name, "height": height, "width": width, "image_id": record.image_id,
+            "label": None if record.label is None else record.label + 1, **_ranking("labels", "scores", record.labels),
+            "status": record.status,
         }  # fmt: skip
+
+
+def _ranking(labels: str, scores: str, ranking: Ranking) -> dict[str, Any]:
+    return {labels: [index + 1 for index, _ in ranking], scores: [_short(score) for _, score in ranking]}
+
+
+def _short(score: float) -> float:
+    """Return the number with the fewest digits that is the same float32."""
+    return float(str(np.float32(score)))
 
 
 def _annotations(store: AnnotationStore, rows: list[int]) -> Iterator[dict[str, Any]]:
@@ -67,8 +80,10 @@ def _of(record: Record) -> Iterator[dict[str, Any]]:
         return
     for region in record.regions:
         code = mask_utils.encode(np.asfortranarray(stretch_mask(region.mask, *record.size), np.uint8))
+        shrinks = region.mask.shape[0] <= record.size[0] and region.mask.shape[1] <= record.size[1]
         yield {
-            "category_id": region.label + 1, "score": round(region.score, 6),
+            "category_id": region.label + 1, "score": _short(region.score),
             "segmentation": {"size": list(record.size), "counts": code["counts"].decode()},
             "bbox": mask_utils.toBbox(code).tolist(), "area": int(mask_utils.area(code)),
+            **_ranking("topk_labels", "topk_scores", region.topk), **({"grid": list(region.mask.shape)} if shrinks else {}),
         }  # fmt: skip

@@ -23,7 +23,7 @@ def write_tsv(store: AnnotationStore, path: Path) -> dict[str, int]:
             if record.label is None:
                 continue
             classes = ",".join(str(index) for index, _ in record.labels)
-            scores = ",".join(f"{score:.4f}" for _, score in record.labels)
+            scores = ",".join(f"{max(score, 1e-4):.4f}" for _, score in record.labels)  # 0.0000 would be no label
             file.write(f"{PurePosixPath(record.file_name).name}\t{record.label}\t{classes}\t{scores}\n")
             lines += 1
     return {"lines": lines}

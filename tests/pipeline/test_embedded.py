@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from build.models.embedded import EmbeddedBackbone, embedded_weights
+from build.models.embedded import EmbeddedBackbone
 from mlimagenet_data.classes import imagenet_classes
+from mlimagenet_data.embedded import embedded_weights
 from mlimagenet_data.images import load_image
 
 
@@ -85,6 +86,6 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path, monkeypatch, c
     state = torch.load(embedded_weights(), weights_only=True)
     change(state)
     torch.save(state, tmp_path / "other.pth")
-    monkeypatch.setattr("build.models.embedded.embedded_weights", lambda: tmp_path / "other.pth")
+    monkeypatch.setattr("mlimagenet_data.embedded.embedded_weights", lambda: tmp_path / "other.pth")
     with pytest.raises(RuntimeError, match=r"other\.pth.*tf_efficientnet_lite0"):
         EmbeddedBackbone(384, torch.device("cpu"))

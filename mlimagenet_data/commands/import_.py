@@ -1,0 +1,65 @@
+"""`mlimagenet import`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mlimagenet_data.commands.common import command, progress, say, say_json
+
+__all__ = ["add"]
+
+_TEXT = """\
+Turns annotations of another form into a dataset that the loader reads. tsv: the paper's multilabel_annotations.tsv. coco:
+instance JSON whose categories are ImageNet's classes. imagenet-s: a folder of semantic masks (PNG). The first line or entry that
+cannot be is an error that names it."""
+
+
+def add(commands: Any) -> None:
+    """Declare the subcommand."""
+    parser = command(commands, "import", _import, _TEXT)
+    parser.add_argument("source", type=Path, help="The file, or the folder of masks.")
+    parser.add_argument("--from", dest="form", choices=("tsv", "coco", "imagenet-s"), required=True, help="Its form.")
+    parser.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="The dataset's folder.")
+    parser.add_argument("--split", default="train", help="Split to write (default: train).")
+    parser.add_argument(
+        "--images", metavar="DIR", type=Path,
+        help="Your copy of the images: their sizes are read, and files that are missing or damaged get that as their status.",
+    )  # fmt: skip
+    parser.add_argument(
+        "--proposals",
+        metavar="FILE.json",
+        type=Path,
+        help="tsv: COCO JSON of masks without classes, to become regions.",
+    )
+    parser.add_argument("--classes", metavar="FILE", type=Path, help="imagenet-s: its list of WordNet ids.")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="Leave out lines and entries that cannot be, count and list them."
+    )
+
+
+def _import(given: argparse.Namespace) -> None:
+    try:
+        import datasets  # noqa: F401 - the schema and the card need it, later
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error}; pip install 'mlimagenet-data[import]'") from error
+    from mlimagenet_data.formats.importing import Import, import_annotations
+
+    wanted = Import(
+        given.source, given.form, given.out, given.split, given.images, given.proposals, given.classes, given.skip_bad
+    )
+    total = given.source.stat().st_size if given.form == "tsv" and given.source.is_file() else None
+    unit = "B" if given.form == "tsv" else " images"
+    with progress(given.source.name, total, unit) as advance:
+        split = import_annotations(wanted, advance)
+    if given.json:
+        say_json({key: value for key, value in split.items() if key != "note"})
+        return
+    imported = split["imported"]
+    say(
+        f"{given.out}: {split['rows']} images, {split['labels']} labels, {split['regions']} regions",
+        *(f"{count:>8} {status}" for status, count in sorted(split["statuses"].items())),
+        *([f"{imported['left_out']:>8} lines or entries left out:"] if imported["left_out"] else []),
+        *(f"  {message}" for message in imported["faults"][:10]),
+    )

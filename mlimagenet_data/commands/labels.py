@@ -1,0 +1,58 @@
+"""`mlimagenet labels`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from mlimagenet_data.classes import find_class, imagenet_classes
+from mlimagenet_data.commands.common import add_annotations, command, say, say_json
+
+__all__ = ["add"]
+
+_TEXT = """\
+Finds images by their labels. With --pairs-with it counts the classes that occur beside one. Classes are given by name, WordNet id
+or index."""
+
+
+def add(commands: Any) -> None:
+    """Declare the subcommand."""
+    parser = command(commands, "labels", _labels, _TEXT)
+    add_annotations(parser)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--class", dest="shown", metavar="CLASS", help="List images that have this label.")
+    which.add_argument(
+        "--pairs-with", metavar="CLASS", help="List the classes that occur with this one, and how often."
+    )
+    parser.add_argument("--with", dest="others", metavar="CLASS", action="append", default=[], help="And this one.")
+    parser.add_argument("--without", metavar="CLASS", action="append", default=[], help="But not this one.")
+    parser.add_argument(
+        "--min-score", metavar="S", type=float, default=0.0, help="Labels below this score do not count (default: 0)."
+    )
+    parser.add_argument("--top", metavar="N", type=int, default=20, help="Lines to print (default: 20).")
+
+
+def _labels(given: argparse.Namespace) -> None:
+    from mlimagenet_data.search import Query, classes_beside, find_images
+    from mlimagenet_data.store import AnnotationStore, annotation_files
+
+    shown = tuple(dict.fromkeys(find_class(text) for text in (given.shown or given.pairs_with, *given.others)))
+    query = Query(shown, tuple(find_class(text) for text in given.without), given.min_score)
+    AnnotationStore(given.annotations, given.split)  # checks the files
+    files = annotation_files(given.annotations, given.split)
+    names = imagenet_classes().names
+    if given.pairs_with:
+        images, pairs = classes_beside(files, query)
+        if given.json:
+            say_json({"images": images, "classes": pairs[: given.top]})
+        else:
+            said = (f"{count:>8} with {names[index]}" for index, count in pairs[: given.top])
+            say(f"{images:>8} images with {' and '.join(names[index] for index in shown)}", *said)
+        return
+    found = sorted(find_images(files, query), key=lambda image: (-min(image[1]), image[0]))
+    if given.json:
+        say_json({"images": len(found), "found": [{"image_id": i, "scores": s} for i, s in found[: given.top]]})
+        return
+    for image_id, scores in found[: given.top]:
+        say(f"{image_id}  " + ", ".join(f"{names[k]} {score:.2f}" for k, score in zip(shown, scores, strict=True)))
+    say(f"{len(found)} images" + (f", the surest {given.top} are listed" if len(found) > given.top else ""))

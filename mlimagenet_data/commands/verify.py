@@ -1,0 +1,45 @@
+"""`mlimagenet verify`."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from typing import Any
+
+from mlimagenet_data.commands.common import add_annotations, command, progress, say, say_json
+
+__all__ = ["add"]
+
+_TEXT = """\
+Checks annotations: every row and mask, image_ids across files, sizes and hashes against the build manifest. Exits with 1 and the
+list of faults if there is one."""
+
+
+def add(commands: Any) -> None:
+    """Declare the subcommand."""
+    parser = command(commands, "verify", _verify, _TEXT)
+    add_annotations(parser)
+    parser.add_argument("--top", metavar="N", type=int, default=100, help="Faults after which to stop (default: 100).")
+
+
+def _verify(given: argparse.Namespace) -> int:
+    from mlimagenet_data.store import annotation_files
+    from mlimagenet_data.verify import faults_of
+
+    files = annotation_files(given.annotations, given.split)
+    rows = 0
+    with progress("verify", None, " rows") as advance:
+
+        def count(more: int) -> None:
+            nonlocal rows
+            rows += more
+            advance(more)
+
+        faults = list(itertools.islice(faults_of(files, given.split, count), given.top))
+    if given.json:
+        say_json({"files": len(files), "rows": rows, "faults": faults})
+    elif faults:
+        say(*faults, *(["there may be more; --top N lists more"] if len(faults) == given.top else []))
+    else:
+        say(f"{len(files)} files, {rows} rows: nothing is wrong")
+    return 1 if faults else 0

@@ -1,0 +1,66 @@
+"""Images in class folders: any, and ImageNet-V2."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from mlimagenet_data.classes import NUM_CLASSES
+from mlimagenet_data.errors import EvaluationError
+from mlimagenet_data.evaluate.examples import EvaluationSet, Example, class_folders
+from mlimagenet_data.evaluate.validation import read_multilabels
+
+__all__ = ["open_folder", "open_v2"]
+
+_V2 = "https://github.com/modestyachts/ImageNetV2"
+_PER_CLASS = 10
+
+
+def open_folder(root: Path) -> EvaluationSet:
+    """Return the images in class folders, each with the folder's class.
+
+    Args:
+        root: The folder that holds the class folders, which are named by wnid or by class index.
+
+    Raises:
+        EvaluationError: If a folder names no class, or there are no images.
+    """
+    examples = [Example(file, (label,), (), label) for file, label in class_folders(root)]
+    if not examples:
+        raise EvaluationError(f"{root}: no images in class folders")
+    return EvaluationSet("images in class folders", root, examples, np.ones(NUM_CLASSES, np.bool_))
+
+
+def open_v2(root: Path, labels: Path | None = None, *, partial: bool = False) -> EvaluationSet:
+    """Return a test set of ImageNet-V2 (arXiv 1902.10811): folders by class index, ten images in each.
+
+    With multi-label annotations, images that have none, and problematic ones, are skipped.
+
+    Args:
+        root: Such as `imagenetv2-matched-frequency-format-val`.
+        labels: `human_accuracy_v3.0.0.json`, whose annotations name V2's images by file name, with or without extension.
+        partial: Whether images may be missing.
+
+    Raises:
+        EvaluationError: If there are not ten images in each of a thousand folders, or no image of V2 is annotated.
+    """
+    examples = [Example(file, (label,), (), label) for file, label in class_folders(root)]
+    counts = Counter(example.original for example in examples)
+    wrong = [k for k in range(NUM_CLASSES) if counts[k] != _PER_CLASS]
+    if not examples or (wrong and not partial):
+        raise EvaluationError(
+            f"{root / str(wrong[0])}: {counts[wrong[0]]} images; ImageNet-V2 has {_PER_CLASS} of each class. Get it from {_V2}"
+        )
+    if labels is not None:
+        known = {PurePosixPath(name).stem: item for name, item in read_multilabels(labels).items()}
+        if not any(PurePosixPath(example.file).stem in known for example in examples):
+            raise EvaluationError(f"{labels}: no image of {root} is annotated there")
+        for place, example in enumerate(examples):
+            item = known.get(PurePosixPath(example.file).stem)
+            correct, unclear = (item.correct, item.unclear) if item else ((), ())
+            why = "not annotated" if item is None else "problematic" if item.problematic else ""
+            why = why or ("" if correct else "no class is marked correct")
+            examples[place] = Example(example.file, correct, unclear, example.original, why)
+    return EvaluationSet("ImageNet-V2", root, examples, np.ones(NUM_CLASSES, np.bool_))

@@ -1,0 +1,135 @@
+"""Networks to evaluate, with their own preprocessing: timm's and torchvision's by name, and the embedded one."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from mlimagenet_data.embedded import embedded_network
+from mlimagenet_data.errors import EvaluationError
+
+__all__ = ["Network", "open_network", "read_weights"]
+
+_PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network in evaluation mode, on the CPU.
+
+    Attributes:
+        name: As it was asked for.
+        module: Gives logits (B, 1000) of a batch.
+        prepare: Makes the input, a float32 tensor (3, H, W), of an RGB image.
+    """
+
+    name: str
+    module: torch.nn.Module
+    prepare: Callable[[Image.Image], torch.Tensor]
+
+
+def open_network(name: str, weights: Path | None = None) -> Network:
+    """Return a network.
+
+    Args:
+        name: `embedded` (EfficientNet-Lite0, see `mlimagenet_data.embedded`), `torchvision:NAME`, or timm's name with or without
+            the tag of the weights.
+        weights: A file of weights, `.safetensors` or a state dict; None: those that timm or torchvision downloads.
+
+    Raises:
+        EvaluationError: If there is no such network, or the weights do not fit.
+    """
+    try:
+        if name == "embedded":
+            module = embedded_network(None if weights is None else read_weights(weights))
+            prepare = _timm_transform(module)
+        elif name.startswith("torchvision:"):
+            module, prepare = _torchvision(name.partition(":")[2], weights)
+        else:
+            module = _timm(name, weights)
+            prepare = _timm_transform(module)
+    except EvaluationError:
+        raise
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error}; --model {name} needs it: pip install 'mlimagenet-data[eval]'") from error
+    except (RuntimeError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:500]
+        raise EvaluationError(f"--model {name}: it cannot be made: {reason}") from error
+    return Network(name, module.eval(), prepare)
+
+
+def _timm(name: str, weights: Path | None) -> Any:
+    import timm
+
+    if not timm.is_model(name.partition(".")[0]):
+        raise ValueError("timm knows no such model")
+    module = timm.create_model(name, pretrained=weights is None)
+    return _filled(module, weights)
+
+
+def _timm_transform(module: Any) -> Callable[[Image.Image], torch.Tensor]:
+    from timm.data import create_transform, resolve_model_data_config
+
+    transform: Callable[[Image.Image], torch.Tensor] = create_transform(**resolve_model_data_config(module))
+    return transform
+
+
+def _torchvision(name: str, weights: Path | None) -> tuple[Any, Callable[[Image.Image], torch.Tensor]]:
+    from torchvision.models import get_model, get_model_weights
+
+    published = get_model_weights(name).DEFAULT
+    module = get_model(name, weights=published if weights is None else None)
+    return _filled(module, weights), published.transforms()
+
+
+def _filled(module: Any, weights: Path | None) -> Any:
+    """Give a module the weights of a file."""
+    if weights is not None:
+        module.load_state_dict(read_weights(weights))
+    return module
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Return a state dict: of a .safetensors file, or of a file of torch.save, whose pickle may hold nothing but tensors.
+
+    A checkpoint with the state dict under `state_dict_ema`, `state_dict`, `model_ema` or `model` works, too.
+
+    Raises:
+        EvaluationError: If the file is not there, or is no such thing.
+    """
+    if not path.is_file():
+        raise EvaluationError(f"{path}: no such file of weights")
+    state = _safetensors(path) if path.suffix == ".safetensors" else _pickled_tensors(path)
+    for name in ("state_dict_ema", "state_dict", "model_ema", "model"):
+        if isinstance(state, dict) and isinstance(state.get(name), dict):
+            state = state[name]
+            break
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise EvaluationError(f"{path}: it holds no state dict (a dict of tensors by name)")
+    for prefix in _PREFIXES:
+        if state and all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def _safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise EvaluationError(f"{path}: no readable weights: {error}") from error
+
+
+def _pickled_tensors(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, pickle.UnpicklingError) as error:
+        raise EvaluationError(f"{path}: no readable weights: {type(error).__name__}: {str(error)[:200]}") from error

@@ -1,0 +1,167 @@
+"""Predictions: a network's logits on the images of a set, kept in a file so that they can be evaluated again without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tokenize
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlimagenet_data.classes import NUM_CLASSES
+from mlimagenet_data.errors import EvaluationError
+from mlimagenet_data.evaluate.arrays import Floats, Mask
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "Predictions",
+    "load_predictions",
+    "probabilities",
+    "read_rows",
+    "save_predictions",
+]
+
+Activation = Literal["softmax", "sigmoid"]
+ACTIVATIONS = ("softmax", "sigmoid")
+# what safetensors, json and NumPy's parser of headers raise on damaged files, found by fuzzing
+_DAMAGED = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    OverflowError,
+    RecursionError,
+    SyntaxError,
+    tokenize.TokenError,
+)
+_ROWS = 4096  # images whose probabilities are computed at a time
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Logits of a set's images.
+
+    Attributes:
+        logits: (N, 1000) float32; rows of NaN are images that could not be read.
+        model: The network's name.
+        failures: (file, reason) of the images that could not be read.
+    """
+
+    logits: NDArray[np.float32]
+    model: str
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+def read_rows(logits: Floats) -> Mask:
+    """Return which rows are predictions, not NaN throughout: (N,) bool.
+
+    Raises:
+        EvaluationError: If another row has a value that is not finite; the message says where.
+    """
+    out = np.zeros(len(logits), np.bool_)
+    for start in range(0, len(logits), _ROWS):
+        part = logits[start : start + _ROWS]
+        read = np.logical_not(np.isnan(part).all(axis=1))
+        out[start : start + _ROWS] = read
+        bad = np.argwhere(~np.isfinite(part) & read[:, None])
+        if bad.size:
+            row, k = bad[0].tolist()
+            raise EvaluationError(f"predictions: {part[row, k]} in row {start + row}, class {k}; it must be finite")
+    return out
+
+
+def probabilities(logits: Floats, activation: Activation) -> NDArray[np.float32]:
+    """Return the probabilities of logits: (N, K) float32 in [0, 1]; rows of NaN stay so.
+
+    Args:
+        logits: (N, K).
+        activation: `softmax` for networks that were trained with one label an image, `sigmoid` for multi-label ones.
+    """
+    out = np.empty(logits.shape, np.float32)
+    for start in range(0, len(logits), _ROWS):
+        part = logits[start : start + _ROWS].astype(np.float32)
+        if activation == "softmax":
+            part = np.exp(part - part.max(axis=1, keepdims=True))
+            part /= part.sum(axis=1, keepdims=True)
+        else:
+            part = 0.5 + 0.5 * np.tanh(0.5 * part)
+        out[start : start + _ROWS] = part
+    return out
+
+
+def save_predictions(path: Path, predictions: Predictions, files: Sequence[str]) -> None:
+    """Write predictions: safetensors with the images' names, or NumPy's .npy without.
+
+    Raises:
+        EvaluationError: If the name ends otherwise.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    if path.suffix == ".safetensors":
+        from safetensors.numpy import save_file
+
+        facts = {"model": predictions.model, "failures": predictions.failures, "files": list(files)}
+        save_file({"logits": predictions.logits}, temporary, {name: json.dumps(fact) for name, fact in facts.items()})
+    elif path.suffix == ".npy":
+        with open(temporary, "wb") as file:
+            np.save(file, predictions.logits, allow_pickle=False)
+    else:
+        raise EvaluationError(f"{path}: predictions are written as .safetensors or .npy")
+    os.replace(temporary, path)
+
+
+def load_predictions(path: Path, files: Sequence[str]) -> Predictions:
+    """Return what `save_predictions`, or another program, wrote for these images: logits of 1000 classes in the same order.
+
+    Args:
+        path: A .safetensors file with a tensor `logits`, or a .npy file (names of images are not checked then).
+        files: The names of the set's images.
+
+    Raises:
+        EvaluationError: If the file is no such thing, or is of other images.
+    """
+    try:
+        logits, facts = _read_safetensors(path) if path.suffix == ".safetensors" else _read_npy(path)
+        known = {name: json.loads(fact) for name, fact in facts.items() if name in ("model", "failures", "files")}
+    except _DAMAGED as error:
+        raise EvaluationError(f"{path}: no readable predictions: {error}") from error
+    if logits.shape != (len(files), NUM_CLASSES) or not np.issubdtype(logits.dtype, np.floating):
+        raise EvaluationError(
+            f"{path}: {logits.dtype} {logits.shape}; the set needs floats of shape ({len(files)}, {NUM_CLASSES})"
+        )
+    names = known.get("files", list(files))
+    if names != list(files):
+        pairs = zip_longest(names if isinstance(names, list) else [names], files)
+        row, (name, expected) = next((k, pair) for k, pair in enumerate(pairs) if pair[0] != pair[1])
+        raise EvaluationError(
+            f"{path}: row {row} is {str(name)[:200]}, in the set it is {expected}; it is of other images"
+        )
+    given = known.get("failures")
+    reasons = {str(name): str(why) for name, why in given} if isinstance(given, list) else {}
+    failures = [
+        (files[row], reasons.get(files[row], "no prediction")) for row in np.flatnonzero(~read_rows(logits)).tolist()
+    ]
+    return Predictions(logits.astype(np.float32, copy=False), str(known.get("model", path.name)), failures)
+
+
+def _read_safetensors(path: Path) -> tuple[NDArray[np.floating], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:  # checks sizes against the file's before anything is read
+            if "logits" not in file.keys():  # noqa: SIM118 - not a dict
+                raise ValueError(f"it has the tensors {sorted(file.keys())[:9]}, none is named logits")
+            return file.get_tensor("logits"), file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def _read_npy(path: Path) -> tuple[NDArray[np.floating], dict[str, str]]:
+    return np.asarray(np.lib.format.open_memmap(path, mode="r")), {}  # mapped: a false size takes no memory

@@ -1,0 +1,162 @@
+"""All metrics of a network's predictions on a set."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mlimagenet_data.errors import EvaluationError
+from mlimagenet_data.evaluate.arrays import Floats, Mask, Targets
+from mlimagenet_data.evaluate.calibration import Calibration, calibration
+from mlimagenet_data.evaluate.decisions import (
+    Averages,
+    class_mean,
+    decision_quality,
+    is_right,
+    thresholds_by_count,
+    top_k,
+)
+from mlimagenet_data.evaluate.examples import EvaluationSet
+from mlimagenet_data.evaluate.predictions import read_rows
+from mlimagenet_data.evaluate.ranking import class_average_precision, sample_average_precision
+
+__all__ = ["Group", "Report", "evaluate"]
+
+
+class Group(NamedTuple):
+    """The images with a certain number of valid labels.
+
+    Attributes:
+        images: How many there are.
+        accuracy: Share whose predicted class is right.
+        map_samples: Mean average precision of the images.
+        f1: F1 at the threshold, mean over the images.
+    """
+
+    images: int
+    accuracy: float
+    map_samples: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """Metrics; shares in [0, 1], NaN where there is nothing to measure.
+
+    Attributes:
+        data: What was evaluated on.
+        images: Images of the set.
+        unread: Images without a prediction; they are left out everywhere.
+        skipped: Reasons why images count for top-1 and top-5 only, and their numbers.
+        evaluated: The other images, which all metrics but top-1 and top-5 are of.
+        top1: Share of the images with a known original class that is the best one.
+        top5: The same, of the five best ones.
+        accuracy: Share of the images whose best class is valid or unclear: ReaL accuracy with ReaL labels.
+        class_mean_accuracy: The same, averaged over original classes: multi-label accuracy as published.
+        map: Mean average precision over the classes that have positives.
+        map_classes: How many these are.
+        map_samples: Mean average precision over the images.
+        threshold: Probability from which on a class is predicted in `at_threshold`.
+        at_threshold: Precision, recall and F1 there.
+        k: Number of classes that are predicted in `at_top_k`.
+        at_top_k: Precision, recall and F1 of the k best classes.
+        at_counts: Precision, recall and F1 at thresholds that predict each class as often as it occurs.
+        by_labels: Images with 1, 2, 3, and 4 or more valid labels.
+        calibration: Of the best class's probability, with `accuracy`'s rule of what is right.
+    """
+
+    data: str
+    images: int
+    unread: int
+    skipped: dict[str, int]
+    evaluated: int
+    top1: float
+    top5: float
+    accuracy: float
+    class_mean_accuracy: float
+    map: float
+    map_classes: int
+    map_samples: float
+    threshold: float
+    at_threshold: Averages
+    k: int
+    at_top_k: Averages
+    at_counts: Averages
+    by_labels: dict[str, Group]
+    calibration: Calibration
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all values as JSON has them, None for NaN."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+
+def evaluate(scores: Floats, data: EvaluationSet, *, threshold: float = 0.5, k: int = 1, bins: int = 15) -> Report:
+    """Return the metrics of probabilities.
+
+    Args:
+        scores: (N, 1000) in [0, 1], in the set's order; rows of NaN are images without a prediction.
+        data: The set.
+        threshold: Probability from which on a class is predicted.
+        k: Number of best classes that are predicted.
+        bins: Bins of the calibration.
+
+    Raises:
+        EvaluationError: If the scores do not belong to the set, or nothing is left to evaluate.
+    """
+    if scores.shape != (len(data), len(data.judged)):
+        raise EvaluationError(f"scores: {scores.shape}; the set needs ({len(data)}, {len(data.judged)})")
+    read, original = read_rows(scores), data.original
+    rows = np.flatnonzero(read & data.evaluated)
+    if not rows.size:
+        raise EvaluationError(
+            f"{data.root}: no image is left to evaluate: {np.sum(~read)} of {len(data)} were not read"
+        )
+    known = np.flatnonzero(read & (original >= 0))
+    best = scores[known].argmax(axis=1)
+    among = top_k(scores[known], 5)[np.arange(len(known)), original[known]]
+    part, targets = scores[rows], data.targets(rows)
+    if not data.judged.all():
+        part, targets = part[:, data.judged], targets[:, data.judged]
+    right = is_right(part.argmax(axis=1), targets)
+    per_class, per_sample = class_average_precision(part, targets), sample_average_precision(part, targets)
+    taken = part >= threshold
+    counts = (targets == 1).sum(axis=0)
+    return Report(
+        data.name, len(data), int((~read).sum()), dict(Counter(e.skipped for e in data.examples if e.skipped)), len(rows),
+        _mean(best == original[known]), _mean(among), _mean(right), class_mean(right, original[rows]),
+        _mean(per_class), int((~np.isnan(per_class)).sum()), _mean(per_sample),
+        threshold, decision_quality(taken, targets), k, decision_quality(top_k(part, k), targets),
+        decision_quality(part >= thresholds_by_count(part, counts), targets),
+        _by_labels(right, per_sample, taken, targets), calibration(part.max(axis=1), right, bins),
+    )  # fmt: skip
+
+
+def _by_labels(right: Mask, per_sample: Floats, taken: Mask, targets: Targets) -> dict[str, Group]:
+    counts = (targets == 1).sum(axis=1)
+    groups = {"1": counts == 1, "2": counts == 2, "3": counts == 3, ">=4": counts >= 4}
+    return {
+        name: Group(
+            int(of.sum()), _mean(right[of]), _mean(per_sample[of]), decision_quality(taken[of], targets[of]).samples.f1
+        )
+        for name, of in groups.items()
+    }
+
+
+def _mean(values: Floats | Mask) -> float:
+    """Return the mean of the values that are not NaN; NaN if there are none."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return [_plain(item) for item in value.tolist()]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,150 @@
+"""Turns annotations of other forms into a dataset folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+
+import mlimagenet_data
+from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
+from mlimagenet_data.files import file_hash
+from mlimagenet_data.formats.faults import Faults
+from mlimagenet_data.formats.read_coco import name_of, read_coco, read_proposals
+from mlimagenet_data.formats.read_imagenet_s import read_class_list, read_imagenet_s
+from mlimagenet_data.formats.read_tsv import read_tsv
+from mlimagenet_data.formats.sizes import split_folder, with_sizes
+from mlimagenet_data.formats.writer import DatasetWriter, tables_of
+
+__all__ = ["FORMS", "Form", "Import", "import_annotations"]
+
+Form = Literal["tsv", "coco", "imagenet-s"]
+FORMS: tuple[str, ...] = get_args(Form)
+
+# licence, creators (both in the Hub's words), note
+_ABOUT = {
+    "tsv": (
+        "unknown",
+        "machine-generated",
+        "labels from the paper's form of multilabel_annotations.tsv (arXiv 2603.05729)",
+    ),
+    "coco": ("unknown", "found", "from COCO instance JSON"),
+    "imagenet-s": ("unknown", "expert-generated", "regions from ImageNet-S's semantic masks (arXiv 2106.03149)"),
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """What is imported.
+
+    Attributes:
+        source: The file, or the folder of masks.
+        form: Its form.
+        out: The dataset's folder.
+        split: The split to write.
+        images: The images, or a folder with the split's: their sizes are read, and files that are missing noted.
+        proposals: For `tsv`, COCO JSON of class-agnostic masks that become the images' regions.
+        classes: For `imagenet-s`, the list of WordNet ids.
+        skip_bad: Whether to leave out lines and entries that cannot be, and count them.
+    """
+
+    source: Path
+    form: Form
+    out: Path
+    split: str = "train"
+    images: Path | None = None
+    proposals: Path | None = None
+    classes: Path | None = None
+    skip_bad: bool = False
+
+
+def import_annotations(given: Import, advance: Callable[[int], object] = lambda count: None) -> dict[str, Any]:
+    """Import annotations, and return the split's part of the manifest.
+
+    Args:
+        given: What is imported.
+        advance: Called with the bytes of a block (`tsv`), else with the number of rows that were read.
+
+    Raises:
+        AnnotationsNotFoundError: If a file is not there.
+        AnnotationError: If options and form do not fit, `out` has the split already, or, without `skip_bad`, a line or an entry
+            cannot be; the message names file, line or entry, field and value.
+    """
+    _check_options(given)
+    faults = Faults(skip=given.skip_bad)
+    with DatasetWriter(given.out, given.split) as writer:
+        found = 0
+        for rows in _tables(given, faults, advance):
+            sized = rows
+            if given.images is not None and rows.num_rows:
+                sized = with_sizes(rows, split_folder(given.images, given.split))
+                found += sized.num_rows - sized["height"].null_count
+            writer.add(sized)
+        if given.images is not None and not found:
+            raise AnnotationError(f"{given.images}: none of the images that {given.source} names is there")
+        licence, creators, note = _ABOUT[given.form]
+        return writer.finish(_provenance(given, faults), licence=licence, creators=creators, note=note)
+
+
+def _check_options(given: Import) -> None:
+    for name, form in (("proposals", "tsv"), ("classes", "imagenet-s")):
+        if getattr(given, name) is not None and given.form != form:
+            raise AnnotationError(f"--{name} goes with --from {form} only")
+    if given.form == "imagenet-s" and given.classes is None:
+        raise AnnotationError(
+            "--from imagenet-s needs --classes FILE, the list of WordNet ids (ImageNetS_categories_im919.txt)"
+        )
+    for path in (given.source, given.proposals, given.classes):
+        is_folder = given.form == "imagenet-s" and path == given.source
+        if path is not None and not (path.is_dir() if is_folder else path.is_file()):
+            raise AnnotationsNotFoundError(f"{path}: no such {'folder' if is_folder else 'file'}")
+
+
+def _tables(given: Import, faults: Faults, advance: Callable[[int], object]) -> Iterator[pa.Table]:
+    if given.form == "tsv":
+        proposals = read_proposals(given.proposals, faults) if given.proposals is not None else None
+        for table in read_tsv(given.source, faults, advance):
+            yield table if proposals is None else from_proposals(table, proposals)
+        return
+    if given.form == "coco":
+        rows = read_coco(given.source, faults)
+    else:
+        assert given.classes is not None
+        rows = read_imagenet_s(given.source, read_class_list(given.classes), faults)
+    for table in tables_of(rows):
+        advance(table.num_rows)
+        yield table
+
+
+def from_proposals(table: pa.Table, proposals: dict[str, dict[str, Any]]) -> pa.Table:
+    """Give rows of the paper's file the masks of `read_proposals`.
+
+    The masks have no class, so that nothing says which of the image's labels a mask shows: each region gets the best label of
+    its image, and an empty list of further classes. The loader then takes no label for located. Images without labels get none.
+    """
+    rows = table.to_pylist()
+    for row in rows:
+        found = proposals.get(name_of(row["file_name"])[0], {"height": None, "width": None, "regions": []})
+        row |= {"height": found["height"], "width": found["width"], "regions": []}
+        for region in found["regions"] if row["labels"] else []:
+            named = {"label": row["labels"][0], "score": row["scores"][0], "topk_labels": [], "topk_scores": []}
+            row["regions"].append({**region, **named})
+        row["status"] = "ok" if row["regions"] else "no_regions"
+    parts = list(tables_of(rows))
+    return pa.concat_tables(parts) if parts else table
+
+
+def _provenance(given: Import, faults: Faults) -> dict[str, Any]:
+    files = [path for path in (given.source, given.proposals, given.classes) if path is not None and path.is_file()]
+    return {
+        "form": given.form,
+        "source": given.source.name,
+        "files": {path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in files},
+        "sizes_from_images": given.images is not None,
+        "left_out": faults.count,
+        "faults": [message.replace(f"{given.source.parent}/", "") for message in faults.messages],
+        "mlimagenet-data": mlimagenet_data.__version__,
+    }

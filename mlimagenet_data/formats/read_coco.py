@@ -1,0 +1,250 @@
+"""Reads COCO instance JSON whose categories are ImageNet's classes, as `mlimagenet export --to coco` writes it.
+
+The file is read at once, as pycocotools does: it takes several times its size in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from mlimagenet_data.checked import is_plain_path
+from mlimagenet_data.classes import class_of_folder, imagenet_classes
+from mlimagenet_data.errors import AnnotationError
+from mlimagenet_data.formats.faults import Faults
+from mlimagenet_data.formats.regions import mask_columns
+from mlimagenet_data.schema import STATUSES
+
+__all__ = ["load_coco", "name_of", "read_coco", "read_proposals"]
+
+_MOST_BYTES = 1 << 30
+
+
+def load_coco(file: Path) -> dict[str, list[Any]]:
+    """Return the lists `categories`, `images` and `annotations` of a COCO file.
+
+    Raises:
+        AnnotationError: If it is too large, no JSON, or one of them is missing.
+    """
+    if (size := file.stat().st_size) > _MOST_BYTES:
+        raise AnnotationError(f"{file}: {size} bytes; files of at most {_MOST_BYTES} are read, so split it by images")
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise AnnotationError(f"{file}: not JSON: {error}") from error
+    names = ("categories", "images", "annotations")
+    for name in names:
+        if not isinstance(content, dict) or not isinstance(content.get(name), list):
+            raise AnnotationError(f"{file}: no list {name!r} at its top level, so it is no COCO instance file")
+    return {name: content[name] for name in names}
+
+
+def read_coco(file: Path, faults: Faults) -> Iterator[dict[str, Any]]:
+    """Yield a row for each image, in the file's order.
+
+    Categories are known by a WordNet id in `supercategory` or `name`, or by the class's name. Fields of our own export are used
+    where they are there: an image's `image_id`, `label`, `labels`, `scores` and `status`, an annotation's `score`, `grid`,
+    `topk_labels` and `topk_scores`. Without them an image is known by its file name, its labels are its regions' best classes,
+    a region's score is 1. Declared boxes and areas are not used: they are computed from the masks.
+
+    Args:
+        file: The file.
+        faults: Told of each image or annotation that cannot be.
+
+    Raises:
+        AnnotationError: If the file is no COCO file, and by `faults`; the message names file, entry, field and value.
+    """
+    content = load_coco(file)
+    reader = _Reader(file, faults)
+    reader.categories(content["categories"])
+    reader.images(content["images"])
+    reader.annotations(content["annotations"])
+    for row in reader.rows.values():
+        if "labels" not in row:
+            best: dict[int, float] = {}
+            for region in row["regions"]:
+                best[region["label"]] = max(best.get(region["label"], 0.0), region["score"])
+            row["labels"], row["scores"] = _ranked(list(best), list(best.values()))
+        row.setdefault("status", "ok" if row["regions"] else "no_regions")
+        yield row
+
+
+def read_proposals(file: Path, faults: Faults) -> dict[str, dict[str, Any]]:
+    """Return the size and the masks of each image of a class-agnostic COCO file (MaskCut's proposals), by image_id.
+
+    Raises:
+        AnnotationError: As `read_coco`.
+    """
+    content = load_coco(file)
+    reader = _Reader(file, faults, named=False)
+    reader.images(content["images"])
+    reader.annotations(content["annotations"])
+    return {row["image_id"]: row for row in reader.rows.values()}
+
+
+def name_of(file_name: str) -> tuple[str, int | None]:
+    """Return the image_id and the original class that a file name tells: by its class folder, or by a WordNet id in front."""
+    path = PurePosixPath(file_name)
+    wnids = imagenet_classes()
+    label = class_of_folder(path.parts[0]) if len(path.parts) > 1 else None
+    if label is not None:
+        return f"{wnids.wnids[label]}/{PurePosixPath(*path.parts[1:]).with_suffix('')}", label
+    wnid = path.name.partition("_")[0]
+    if len(path.parts) == 1 and wnid in wnids.wnid_to_index:
+        return f"{wnid}/{path.stem}", wnids.wnid_to_index[wnid]
+    return str(path.with_suffix("")), None
+
+
+class _BadValueError(Exception):
+    """A value that cannot be: field, value, rule."""
+
+
+class _Reader:
+    """Turns entries into rows, by the images' ids."""
+
+    def __init__(self, file: Path, faults: Faults, *, named: bool = True) -> None:
+        self.file, self.faults, self.named = file, faults, named
+        self.rows: dict[Any, dict[str, Any]] = {}
+        self._classes: dict[Any, int] = {}
+        self._ids: set[str] = set()
+
+    def categories(self, items: list[Any]) -> None:
+        self._each("categories", items, self._category)
+
+    def images(self, items: list[Any]) -> None:
+        self._each("images", items, self._image)
+
+    def annotations(self, items: list[Any]) -> None:
+        self._each("annotations", items, self._annotation)
+
+    def _each(self, name: str, items: list[Any], take: Any) -> None:
+        for number, item in enumerate(items):
+            try:
+                if not isinstance(item, dict):
+                    raise _BadValueError("entry", item, "is no object")
+                take(item)
+            except _BadValueError as error:
+                self.faults.add(f"{self.file}: {name}[{number}]", *error.args)
+
+    def _category(self, item: dict[str, Any]) -> None:
+        classes = imagenet_classes()
+        for text in (item.get("supercategory"), item.get("name")):
+            if isinstance(text, str) and text in classes.wnid_to_index:
+                self._classes[_key(item, "id")] = classes.wnid_to_index[text]
+                return
+        name = item.get("name")
+        if not isinstance(name, str) or name not in classes.names:
+            rule = "is no class of ImageNet; categories are known by a WordNet id in `supercategory`, or by the class's name"
+            raise _BadValueError("name", name, rule)
+        self._classes[_key(item, "id")] = classes.names.index(name)
+
+    def _image(self, item: dict[str, Any]) -> None:
+        key, name = _key(item, "id"), item.get("file_name")
+        if key in self.rows:
+            raise _BadValueError("id", key, "is an earlier image's, too")
+        if not isinstance(name, str) or not _is_text(name) or not is_plain_path(name):
+            raise _BadValueError("file_name", name, "is no plain path below the split folder")
+        image_id, label = name_of(name)
+        if "label" in item:
+            label = None if item["label"] is None else self._class(item["label"], "label")
+        image_id = item.get("image_id", image_id)
+        if not _is_text(image_id) or not image_id or len(image_id) >= 10_000:
+            raise _BadValueError("image_id", image_id, "is no text, empty or too long")
+        if image_id in self._ids:
+            raise _BadValueError("image_id", image_id, "is an earlier image's, too")
+        row = {"image_id": image_id, "file_name": name, "label": label, **_size(item), "regions": []}
+        if "labels" in item or "scores" in item:
+            row["labels"], row["scores"] = self._ranking(item, "labels", "scores")
+        if "status" in item:
+            row["status"] = item["status"]
+            if not isinstance(item["status"], str) or item["status"] not in STATUSES:
+                raise _BadValueError("status", item["status"], f"is none of {', '.join(STATUSES)}")
+        self._ids.add(image_id)
+        self.rows[key] = row
+
+    def _annotation(self, item: dict[str, Any]) -> None:
+        key = _key(item, "image_id")
+        if key not in self.rows:
+            raise _BadValueError("image_id", key, "is no image's id")
+        row = self.rows[key]
+        region: dict[str, Any] = {"alignment": None}
+        if self.named:
+            label = region["label"] = self._class(item.get("category_id"), "category_id")
+            score = region["score"] = _score(item.get("score", 1.0), "score")
+            region["topk_labels"], region["topk_scores"] = [label], [score]
+            if "topk_labels" in item or "topk_scores" in item:
+                region["topk_labels"], region["topk_scores"] = self._ranking(item, "topk_labels", "topk_scores")
+        if row["height"] is None:
+            raise _BadValueError("image_id", key, "is an image whose size is unknown, though regions must lie in it")
+        region |= _mask(item, (row["height"], row["width"]))
+        if len(row["regions"]) >= 65_535:
+            raise _BadValueError("image_id", key, "has more than 65535 regions")
+        row["regions"].append(region)
+
+    def _class(self, value: Any, field: str) -> int:
+        if type(value) not in (int, str) or value not in self._classes:
+            raise _BadValueError(field, value, "is no category's id")
+        return self._classes[value]
+
+    def _ranking(self, item: dict[str, Any], labels: str, scores: str) -> tuple[list[int], list[float]]:
+        values, numbers = item.get(labels), item.get(scores)
+        if not isinstance(values, list) or not isinstance(numbers, list) or len(values) != len(numbers):
+            raise _BadValueError(labels, values, f"and {scores} are no lists of the same length")
+        found = [self._class(value, labels) for value in values]
+        if len(set(found)) != len(found):
+            raise _BadValueError(labels, values, "has a class twice")
+        return _ranked(found, [_score(number, scores) for number in numbers])
+
+
+def _ranked(labels: list[int], scores: list[float]) -> tuple[list[int], list[float]]:
+    order = sorted(range(len(labels)), key=lambda k: -scores[k])
+    return [labels[k] for k in order], [scores[k] for k in order]
+
+
+def _key(item: dict[str, Any], field: str) -> Any:
+    value = item.get(field)
+    if type(value) not in (int, str):
+        raise _BadValueError(field, value, "is neither a whole number nor text")
+    return value
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(value.encode())
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+
+
+def _score(value: Any, field: str) -> float:
+    if type(value) not in (int, float) or not 0 < value <= 1 or not np.float32(value) > 0:
+        raise _BadValueError(field, value, "is no score in (0, 1]")
+    return float(value)
+
+
+def _size(item: dict[str, Any]) -> dict[str, int | None]:
+    height, width = item.get("height"), item.get("width")
+    if height in (None, 0) and width in (None, 0):
+        return {"height": None, "width": None}
+    for field, value in (("height", height), ("width", width)):
+        if type(value) is not int or not 0 < value < 1 << 31:
+            raise _BadValueError(field, value, "is no positive number of pixels")
+    return {"height": height, "width": width}
+
+
+def _mask(item: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    code, grid = item.get("segmentation"), item.get("grid")
+    if not isinstance(code, dict):
+        raise _BadValueError("segmentation", code, "is no RLE (polygons are not read: convert them with pycocotools)")
+    if code.get("size") != list(size):
+        raise _BadValueError("segmentation.size", code.get("size"), f"is not the image's, {size[0]} x {size[1]}")
+    is_grid = isinstance(grid, list) and len(grid) == 2 and all(type(side) is int and side > 0 for side in grid)
+    if grid is not None and not is_grid:
+        raise _BadValueError("grid", grid, "is no pair of positive numbers")
+    try:
+        return mask_columns(size, code.get("counts"), tuple(grid) if grid is not None else None)
+    except AnnotationError as error:
+        raise _BadValueError("segmentation.counts", code.get("counts"), str(error)) from error

@@ -1,0 +1,229 @@
+"""Reads the `multilabel_annotations.tsv` of Chen, Harun and Kanan (arXiv 2603.05729): filename, original class, classes, scores.
+
+Lines are checked and turned into columns a block at a time: 1.28 million take seconds. Ids are the only thing kept of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mlimagenet_data.checked import is_plain_path
+from mlimagenet_data.classes import NUM_CLASSES, class_of_folder, imagenet_classes
+from mlimagenet_data.formats.faults import Faults
+
+__all__ = ["read_tsv"]
+
+_BLOCK_BYTES = 1 << 24
+_MOST_LINE = 1 << 20  # bytes
+_CLASS = "^[0-9]{1,4}$"
+_SCORE = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
+_WNID = "^n[0-9]{8}_"
+
+
+def read_tsv(file: Path, faults: Faults, advance: Callable[[int], object] = lambda size: None) -> Iterator[pa.Table]:
+    """Yield tables of the columns `image_id`, `file_name`, `label`, `labels` and `scores`, in the file's order.
+
+    A file name is `n01440764_10026.JPEG`, or has its class folder before it (`n01440764/a.JPEG`, `0/a.JPEG`). A name that tells
+    no class gets the folder of the original class. Labels are put in falling order of their scores. A score of 0 (0.0000, what
+    four decimals leave of a small one) is no label.
+
+    Args:
+        file: The file.
+        faults: Told of each line that is not UTF-8, has another number of columns, classes, scores or names that cannot be, an
+            original class that its name contradicts, or the image_id of an earlier line.
+        advance: Called with the number of bytes of each block that was read.
+
+    Raises:
+        AnnotationError: By `faults`; the message names file, line, field and value.
+    """
+    seen: dict[str, int] = {}
+    first = 1
+    for block in _blocks(file):
+        lines = _lines(block, first, str(file), faults)
+        first += block.count(b"\n")
+        table = _columns(lines, str(file), faults)
+        table = _named(table, str(file), faults)
+        table = _ranked(table, str(file), faults)
+        yield _unique(table, seen, str(file), faults)
+        advance(len(block))
+
+
+def _blocks(file: Path) -> Iterator[bytes]:
+    """Yield whole lines; of a line that is too long no more is kept than shows it."""
+    rest = b""
+    with open(file, "rb") as opened:
+        while chunk := opened.read(_BLOCK_BYTES):
+            end = chunk.rfind(b"\n") + 1
+            if end:
+                yield rest + chunk[:end]
+                rest = b""
+            rest = (rest + chunk[end:])[: _MOST_LINE + 1]
+    if rest:
+        yield rest + b"\n"
+
+
+def _lines(block: bytes, first: int, file: str, faults: Faults) -> pa.Table:
+    """Return a table of `line` (its number) and `text`."""
+    ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
+    offsets = np.concatenate(([0], ends + 1)).astype(np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(block)]
+    texts = pa.Array.from_buffers(pa.binary(), len(ends), buffers)
+    table = pa.table({"line": np.arange(first, first + len(ends)), "text": texts})
+    table = faults.keep(table, np.diff(offsets) <= _MOST_LINE, file, "text", f"is longer than {_MOST_LINE} bytes")
+    try:
+        text = table["text"].cast(pa.string())
+    except pa.ArrowInvalid:
+        good = np.array([_is_utf8(raw) for raw in table["text"].to_pylist()], np.bool_)
+        table = faults.keep(table, good, file, "text", "is not UTF-8")
+        text = table["text"].cast(pa.string())
+    return table.set_column(1, "text", pc.utf8_rtrim(text, characters="\r\n"))
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _columns(lines: pa.Table, file: str, faults: Faults) -> pa.Table:
+    """Split lines at their tabs, and check the original class."""
+    cells = pc.split_pattern(lines["text"], "\t")
+    good = _array(pc.equal(pc.list_value_length(cells), 4))
+    rule = "does not have four columns with tabs between them"
+    lines = faults.keep(lines, good, file, "text", rule)
+    flat = _flat(pc.split_pattern(lines["text"], "\t"))
+    names = ("filename", "class", "classes", "scores")
+    columns = {name: flat.take(pa.array(np.arange(k, len(flat), 4))) for k, name in enumerate(names)}
+    table = pa.table({"line": lines["line"], **columns})
+    rule = f"is no class of 0 to {NUM_CLASSES - 1}"
+    table = faults.keep(table, _array(pc.match_substring_regex(table["class"], _CLASS)), file, "class", rule)
+    label = pc.cast(table["class"], pa.int64())
+    good = _array(pc.less(label, NUM_CLASSES))
+    table = faults.keep(table, good, file, "class", rule)
+    return table.append_column("label", label.filter(pa.array(good)))
+
+
+def _named(table: pa.Table, file: str, faults: Faults) -> pa.Table:
+    """Add `image_id` and `file_name`."""
+    good = np.array([is_plain_path(name) for name in table["filename"].to_pylist()], np.bool_)
+    table = faults.keep(table, good, file, "filename", "is no plain path below the split folder")
+    wnids = pa.array(imagenet_classes().wnids)
+    told = _told_classes(table["filename"], wnids)
+    good = (told == _array(table["label"])) | (told == -1)
+    rule = "does not belong to the class in the next column"
+    table, told = faults.keep(table, good, file, "filename", rule), told[good]
+    folder = wnids.take(table["label"].combine_chunks())
+    name = table["filename"].combine_chunks()
+    path = pc.if_else(pc.match_substring(name, "/"), name, pc.binary_join_element_wise(folder, name, "/"))
+    below = pc.replace_substring_regex(path, pattern="^[^/]*/", replacement="")
+    stem = pc.replace_substring_regex(below, pattern=r"([^/])\.[^./]*$", replacement=r"\1")
+    image_id = pc.binary_join_element_wise(folder, stem, "/")
+    table = table.append_column("image_id", image_id).append_column("file_name", path)
+    good = _array(pc.less(pc.binary_length(path), 10_000))
+    return faults.keep(table, good, file, "file_name", "is too long")
+
+
+def _told_classes(names: pa.ChunkedArray, wnids: pa.Array) -> NDArray[np.int64]:
+    """Return the class that each file name tells by its folder or its WordNet id; -1 for none, -2 for one that is not there."""
+    prefix = pc.utf8_slice_codeunits(names, 0, 9)
+    told = _array(pc.fill_null(pc.index_in(prefix, value_set=wnids), -2)).astype(np.int64)
+    told[~_array(pc.match_substring_regex(names, _WNID))] = -1
+    for row in np.flatnonzero(_array(pc.match_substring(names, "/"))).tolist():
+        found = class_of_folder(names[row].as_py().partition("/")[0])
+        told[row] = -2 if found is None else found
+    return told
+
+
+def _ranked(table: pa.Table, file: str, faults: Faults) -> pa.Table:
+    """Turn the texts of classes and scores into `labels` and `scores`, best first."""
+    for name, pattern, rule in (
+        ("classes", _CLASS, f"has something that is no class of 0 to {NUM_CLASSES - 1}"),
+        ("scores", _SCORE, "has something that is no number"),
+    ):
+        lists = _split(table[name])
+        good = _array(pc.match_substring_regex(_flat(lists), pattern))
+        table = faults.keep(table, _rows_of_good(_lengths(lists), good), file, name, rule)
+    classes, scores = _split(table["classes"]), _split(table["scores"])
+    good = _lengths(classes) == _lengths(scores)
+    table = faults.keep(table, good, file, "classes", "are not as many as the scores")
+    lengths = _lengths(_split(table["classes"]))
+    values = _array(pc.cast(_flat(_split(table["classes"])), pa.int64()))
+    numbers = _array(pc.cast(_flat(_split(table["scores"])), pa.float64()))
+    row_of = np.repeat(np.arange(len(lengths)), lengths)
+    order = np.lexsort((values, row_of))
+    twice = np.zeros(len(values), np.bool_)
+    twice[order[1:]] = (row_of[order[1:]] == row_of[order[:-1]]) & (values[order[1:]] == values[order[:-1]])
+    checks = (
+        ("classes", values < NUM_CLASSES, f"has something that is no class of 0 to {NUM_CLASSES - 1}"),
+        ("classes", ~twice, "has a class twice"),
+        ("scores", (numbers >= 0) & (numbers <= 1), "has something that is no score in [0, 1]"),
+    )
+    kept = np.ones(table.num_rows, np.bool_)
+    for name, good, rule in checks:
+        fine = _rows_of_good(lengths, good) | ~kept  # a line is named once
+        faults.keep(table, fine, file, name, rule)
+        kept &= fine
+    table = table.filter(pa.array(kept))
+    labels, best = _sorted_lists(values, numbers, row_of, kept)
+    return pa.table({
+        "line": table["line"], "image_id": table["image_id"], "file_name": table["file_name"], "label": table["label"],
+        "labels": labels, "scores": best,
+    })  # fmt: skip
+
+
+def _sorted_lists(
+    values: NDArray[Any], numbers: NDArray[Any], row_of: NDArray[Any], kept: NDArray[np.bool_]
+) -> tuple[pa.ListArray, pa.ListArray]:
+    """Return the classes and scores of the rows that are kept, those above 0, best first; equal ones in the file's order."""
+    numbers = numbers.astype(np.float32)
+    chosen = np.flatnonzero(kept[row_of] & (numbers > 0))
+    chosen = chosen[np.lexsort((-numbers[chosen], row_of[chosen]))]
+    counts = np.bincount(row_of[chosen], minlength=len(kept))[kept]
+    offsets = pa.array(np.concatenate(([0], np.cumsum(counts))).astype(np.int32))
+    lists = [pa.ListArray.from_arrays(offsets, pa.array(array[chosen])) for array in (values, numbers)]
+    return lists[0], lists[1]
+
+
+def _unique(table: pa.Table, seen: dict[str, int], file: str, faults: Faults) -> pa.Table:
+    """Leave out lines whose image_id is an earlier line's, and the column `line`."""
+    ids, lines = table["image_id"].to_pylist(), table["line"].to_pylist()
+    good = np.array([seen.setdefault(i, line) == line for i, line in zip(ids, lines, strict=True)], np.bool_)
+    return faults.keep(table, good, file, "image_id", "is an earlier line's, too").drop_columns(["line"])
+
+
+def _split(texts: pa.ChunkedArray) -> pa.ListArray:
+    """Split texts at commas; an empty text has no items."""
+    empty = pc.equal(texts, "")
+    return pc.split_pattern(pc.if_else(empty, pa.scalar(None, pa.string()), texts), ",")
+
+
+def _lengths(lists: Any) -> NDArray[np.int64]:
+    return _array(pc.fill_null(pc.list_value_length(lists), 0)).astype(np.int64)
+
+
+def _rows_of_good(lengths: NDArray[np.int64], good: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which rows have good items only."""
+    out = np.ones(len(lengths), np.bool_)
+    if not good.all():
+        out[np.repeat(np.arange(len(lengths)), lengths)[~good]] = False
+    return out
+
+
+def _flat(lists: Any) -> Any:
+    flat = pc.list_flatten(lists)
+    return flat.combine_chunks() if isinstance(flat, pa.ChunkedArray) else flat
+
+
+def _array(values: Any) -> NDArray[Any]:
+    return np.asarray(
+        values.to_numpy() if isinstance(values, pa.ChunkedArray) else values.to_numpy(zero_copy_only=False)
+    )

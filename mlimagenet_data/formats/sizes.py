@@ -1,0 +1,51 @@
+"""Reads images' sizes, several files at a time."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlimagenet_data.errors import ImageError
+from mlimagenet_data.images import image_size
+
+__all__ = ["split_folder", "with_sizes"]
+
+_THREADS = 16
+Size = tuple[int | None, int | None, str | None]  # height, width, and a status if the file cannot be used
+
+
+def split_folder(images: Path, split: str) -> Path:
+    """Return the folder that file names are relative to: `<images>/<split>` if it is there, else `images`."""
+    return images / split if (images / split).is_dir() else images
+
+
+def with_sizes(table: pa.Table, folder: Path) -> pa.Table:
+    """Return rows with `height`, `width` and `status` as the image files say.
+
+    Sizes that are known already are kept. Rows whose file is missing or unreadable get that as their status, and no size; they
+    keep their labels.
+
+    Args:
+        table: With `file_name`; `height`, `width`, `regions` and `status` are there together or not at all.
+        folder: Where the files are.
+    """
+
+    def read(name: str) -> Size:
+        try:
+            return (*image_size(folder / name), None)
+        except ImageError as error:
+            return (None, None, error.status)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        height, width, bad = zip(*pool.map(read, table["file_name"].to_pylist()), strict=True)
+    statuses = pa.array(bad, pa.string())
+    columns = {name: table[name] for name in table.column_names}
+    columns["status"] = pc.coalesce(statuses, columns.get("status", pa.scalar("no_regions")))
+    for name, values in (("height", height), ("width", width)):
+        sizes = pa.array(values, pa.int32())
+        kept = pc.coalesce(columns[name], sizes) if name in columns else sizes
+        columns[name] = pc.if_else(pc.is_valid(statuses), pa.scalar(None, pa.int32()), kept)
+    return pa.table(columns)

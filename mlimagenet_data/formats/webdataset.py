@@ -1,0 +1,129 @@
+"""WebDataset shards: tar files with each image of the user's own copy beside its annotations as JSON.
+
+The form's owner is github.com/webdataset/webdataset: the files of a sample lie next to each other and share what stands before
+the first dot of their name. Image files are copied byte by byte.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from mlimagenet_data.checked import COLUMNS
+from mlimagenet_data.errors import AnnotationError, ImageError
+from mlimagenet_data.files import write_atomic
+from mlimagenet_data.schema import USABLE_STATUSES
+from mlimagenet_data.store import AnnotationStore, annotation_files
+
+__all__ = ["sample_key", "write_webdataset"]
+
+_SHARD_IMAGES = 10_000
+_SHARD_BYTES = 1 << 30
+_BATCH_ROWS = 1000
+
+
+def write_webdataset(
+    store: AnnotationStore,
+    folder: Path,
+    images: Path,
+    *,
+    skip_missing: bool = False,
+    advance: Callable[[int], object] = lambda count: None,
+    shard_images: int = _SHARD_IMAGES,
+    shard_bytes: int = _SHARD_BYTES,
+) -> dict[str, int]:
+    """Write `<split>-000000.tar`, ... and return the number of images and shards, and of images that are missing.
+
+    A sample is `<key>.<extension>`, the image file as it is, and `<key>.json`, the row of the dataset: all columns, masks as COCO
+    RLE. Left out: images that could not be read when they were annotated. The same input gives the same bytes.
+
+    Args:
+        store: The split's annotations; they were checked when it was opened.
+        folder: Where to write; shards of that split must not lie there yet.
+        images: Folder that file names are relative to.
+        skip_missing: Whether to leave out images without a file.
+        advance: Called with 1 for each row.
+        shard_images: Images in a shard, at most.
+        shard_bytes: Bytes of images from which on a shard is full.
+
+    Raises:
+        AnnotationError: If shards of that split lie there already.
+        ImageError: If an image is missing.
+    """
+    if earlier := sorted(folder.glob(f"{store.split}-*.tar")):
+        raise AnnotationError(f"{folder}: {earlier[0].name} lies there already; choose another folder, or move it away")
+    counts = {"images": 0, "shards": 0, "missing": 0}
+    samples = _samples(store, images, counts, skip_missing, advance)
+    pending = next(samples, None)
+    while pending is not None:
+        first, pending = pending, None
+
+        def write(path: Path, first: dict[str, Any] = first) -> None:
+            nonlocal pending
+            pending = _fill(path, first, samples, images, shard_images, shard_bytes)
+
+        write_atomic(folder / f"{store.split}-{counts['shards']:06d}.tar", write)
+        counts["shards"] += 1
+    return counts
+
+
+def sample_key(image_id: str) -> str:
+    """Return an image_id as a sample's key: quoted as in a URL, dots, too, which would end the key, and a slash in front.
+
+    So no member's path leaves the folder that a shard is unpacked into. `urllib.parse.unquote` gives the image_id back.
+    """
+    key = urllib.parse.quote(image_id, safe="/").replace(".", "%2E")
+    return "%2F" + key[1:] if key.startswith("/") else key
+
+
+def _fill(
+    path: Path, first: dict[str, Any], samples: Iterator[dict[str, Any]], images: Path, most: int, most_bytes: int
+) -> dict[str, Any] | None:
+    """Write one shard, from `first` on, and return the first row of the next one."""
+    row: dict[str, Any] | None = first
+    count = size = 0
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        while row is not None and count < most and size < most_bytes:
+            key = sample_key(row["image_id"])
+            extension = PurePosixPath(row["file_name"]).suffix.lower().replace(".jpeg", ".jpg")
+            with open(images / row["file_name"], "rb") as file:
+                length = os.fstat(file.fileno()).st_size
+                tar.addfile(_member(key + extension, length), file)
+            content = json.dumps(row, ensure_ascii=False).encode()
+            tar.addfile(_member(key + ".json", len(content)), io.BytesIO(content))
+            count, size, row = count + 1, size + length, next(samples, None)
+    return row
+
+
+def _member(name: str, size: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    return member
+
+
+def _samples(
+    store: AnnotationStore, images: Path, counts: dict[str, int], skip_missing: bool, advance: Callable[[int], object]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows whose image is there."""
+    for file in annotation_files(store.source, store.split):
+        for batch in pq.ParquetFile(file).iter_batches(_BATCH_ROWS, columns=COLUMNS):
+            for row in batch.to_pylist():
+                advance(1)
+                if row["status"] not in USABLE_STATUSES:
+                    continue
+                if not (images / row["file_name"]).is_file():
+                    if not skip_missing:
+                        text = "no such file; --missing skip leaves out images without one"
+                        raise ImageError(f"{images / row['file_name']}: {text}", status="missing")
+                    counts["missing"] += 1
+                    continue
+                counts["images"] += 1
+                yield row

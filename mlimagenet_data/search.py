@@ -1,0 +1,96 @@
+"""Finds images by their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mlimagenet_data.classes import NUM_CLASSES
+
+__all__ = ["Query", "classes_beside", "find_images"]
+
+_BATCH_ROWS = 50_000
+
+
+class Query(NamedTuple):
+    """What an image must show.
+
+    Attributes:
+        shown: Classes that must all be among its labels.
+        not_shown: Classes of which none may be.
+        min_score: Labels with a lower score do not count.
+    """
+
+    shown: tuple[int, ...]
+    not_shown: tuple[int, ...] = ()
+    min_score: float = 0.0
+
+
+class _Labels(NamedTuple):
+    ids: Any
+    row_of: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+def find_images(files: Sequence[Path], query: Query) -> Iterator[tuple[str, list[float]]]:
+    """Yield the image_id, and the scores of the classes that must be shown, of each image that a query asks for.
+
+    Args:
+        files: Shards that were checked, by opening an `AnnotationStore` of them.
+        query: What to look for.
+    """
+    for part in _labels(files, query.min_score):
+        for row in _matching(part, query).tolist():
+            mine = slice(*np.searchsorted(part.row_of, (row, row + 1)))
+            scores = dict(zip(part.classes[mine].tolist(), part.scores[mine].tolist(), strict=True))
+            yield part.ids[row].as_py(), [scores[index] for index in query.shown]
+
+
+def classes_beside(files: Sequence[Path], query: Query) -> tuple[int, list[tuple[int, int]]]:
+    """Return how many images a query asks for, and the (class, images) that are among their labels, too, most frequent first.
+
+    Args:
+        files: Shards that were checked, by opening an `AnnotationStore` of them.
+        query: What to look for.
+    """
+    counts, images = np.zeros(NUM_CLASSES, np.int64), 0
+    for part in _labels(files, query.min_score):
+        rows = _matching(part, query)
+        images += len(rows)
+        counts += np.bincount(part.classes[np.isin(part.row_of, rows)], minlength=NUM_CLASSES)
+    counts[list(query.shown)] = 0
+    order = np.argsort(-counts, kind="stable")
+    return images, [(int(index), int(counts[index])) for index in order if counts[index]]
+
+
+def _matching(part: _Labels, query: Query) -> NDArray[np.int64]:
+    """Return the rows that a query asks for, sorted."""
+
+    def showing(index: int) -> NDArray[np.bool_]:
+        out = np.zeros(len(part.ids), np.bool_)
+        out[part.row_of[part.classes == index]] = True
+        return out
+
+    good = np.ones(len(part.ids), np.bool_)
+    for index in query.shown:
+        good &= showing(index)
+    for index in query.not_shown:
+        good &= ~showing(index)
+    return np.flatnonzero(good)
+
+
+def _labels(files: Sequence[Path], min_score: float) -> Iterator[_Labels]:
+    for file in files:
+        for batch in pq.ParquetFile(file).iter_batches(_BATCH_ROWS, columns=["image_id", "labels", "scores"]):
+            lengths = np.diff(batch.column("labels").offsets.to_numpy())
+            row_of = np.repeat(np.arange(batch.num_rows), lengths)
+            classes = batch.column("labels").flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+            scores = batch.column("scores").flatten().to_numpy(zero_copy_only=False)
+            kept = scores >= np.float32(min_score)
+            yield _Labels(batch.column("image_id"), row_of[kept], classes[kept], scores[kept])

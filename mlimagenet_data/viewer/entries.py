@@ -1,0 +1,130 @@
+"""From annotations and photographs to what the page gets of each image."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mlimagenet_data.audit import verdict_of
+from mlimagenet_data.errors import AnnotationError, ImageError
+from mlimagenet_data.images import load_image
+from mlimagenet_data.masks import MAX_CELLS
+from mlimagenet_data.store import AnnotationStore, MaskStack, Record
+from mlimagenet_data.view import draw_regions
+
+__all__ = ["Entry", "entries", "pick_rows"]
+
+_GREY = (128, 128, 132)
+_FLATTEST = 8  # the longest side of a thumbnail over its shorter one, whatever the image's shape
+
+
+class Entry(NamedTuple):
+    """One image of the page.
+
+    Attributes:
+        summary: What the grid shows and filters: id, file, size, original class, labels, verdict, and why there is no photograph.
+        regions: What the detail view needs of each region: grid, COCO RLE counts, label, score, top-k.
+        thumbnail: A JPEG file.
+    """
+
+    summary: dict[str, Any]
+    regions: list[dict[str, Any]]
+    thumbnail: bytes
+
+
+def pick_rows(store: AnnotationStore, limit: int) -> list[int]:
+    """Return at most `limit` rows whose image could be read when it was annotated, evenly spaced; 0 takes all."""
+    rows: list[int] = store.usable_rows().tolist()
+    count = min(limit or len(rows), len(rows))
+    return [rows[k * len(rows) // count] for k in range(count)]
+
+
+def entries(store: AnnotationStore, rows: Sequence[int], images: Path | None, thumbnail_size: int) -> Iterator[Entry]:
+    """Yield an entry for each row.
+
+    Args:
+        store: The annotations.
+        rows: Which of its rows.
+        images: The split's images. None: masks on grey. A photograph that cannot be read, or is of another size than the
+            annotations say, is grey, too, and its entry says why.
+        thumbnail_size: Pixels of a thumbnail's longer side, at most.
+    """
+    for row in rows:
+        record = store.record(row)
+        problem = None
+        try:
+            photograph = None if images is None else _photograph(images / record.file_name, record, thumbnail_size)
+        except (ImageError, AnnotationError) as error:
+            photograph, problem = None, str(error)
+        if images is not None and problem is not None:
+            problem = problem.removeprefix(f"{images}/")
+        shown = photograph or _without_photograph(record, thumbnail_size)
+        yield Entry(_summary(record, problem), _regions(record), _jpeg(shown))
+
+
+def _summary(record: Record, problem: str | None) -> dict[str, Any]:
+    return {
+        "id": record.image_id,
+        "file": record.file_name,
+        "size": record.size or (1, 1),
+        "original": record.label,
+        "labels": record.labels,
+        "regions": len(record.best),
+        "verdict": verdict_of(record),
+        "problem": problem,
+    }
+
+
+def _regions(record: Record) -> list[dict[str, Any]]:
+    codes = {k: (stack.grid, code) for stack in record.stacks for k, code in _codes(stack)}
+    return [
+        {"grid": codes[k][0], "counts": codes[k][1], "label": label, "score": score, "topk": topk}
+        for k, ((label, score), topk) in enumerate(zip(record.best, record.topk, strict=True))
+    ]
+
+
+def _codes(stack: MaskStack) -> Iterator[tuple[int, str]]:
+    """Yield each region's position and compressed COCO RLE counts, made from its runs: no mask is decoded."""
+    from pycocotools import mask as coco_mask
+
+    height, width = stack.grid
+    columns, rows = stack.ends.astype(np.int64)
+    edges = [2 * pair for pair in stack.pairs] + [rows.size]
+    for place, k in enumerate(stack.regions):
+        part = slice(edges[place], edges[place + 1])
+        runs = np.diff(columns[part] * height + rows[part], prepend=0)
+        if runs.size > 1 and runs[-1] == 0:
+            runs = runs[:-1]  # which made their number even
+        code = coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
+        yield k, code["counts"].decode("ascii")
+
+
+def _photograph(path: Path, record: Record, size: int) -> Image.Image:
+    image = load_image(path)
+    if record.size != (image.height, image.width):
+        raise AnnotationError(f"{path}: {image.height} x {image.width} pixels, but the annotations say {record.size}")
+    shown = _thumbnail_size(record.size, min(size, max(record.size)))
+    return image.resize(shown, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _without_photograph(record: Record, size: int) -> Image.Image:
+    grey = Image.new("RGB", _thumbnail_size(record.size or (1, 1), size), _GREY)
+    cells = sum(len(stack.regions) * stack.grid[0] * stack.grid[1] for stack in record.stacks)
+    return draw_regions(grey, record) if cells <= MAX_CELLS else grey  # larger masks are not worth their memory here
+
+
+def _thumbnail_size(image_size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Return the (width, height) of a thumbnail of an image of (height, width) pixels."""
+    scale, least = longest / max(image_size), -(-longest // _FLATTEST)
+    return max(least, round(scale * image_size[1])), max(least, round(scale * image_size[0]))
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=84, optimize=True)
+    return out.getvalue()

@@ -1,0 +1,169 @@
+// All images: the grid, its filters, and which image is open (the address says so: #image-12).
+"use strict";
+
+const data = JSON.parse(byId("data").textContent);
+const BATCH = 120; // cards that are added at a time
+const chunks = new Map(); // a folder's scripts: number -> {promise, resolve}
+let fitting = []; // positions of the images that fit the filters
+
+// Called by a folder's scripts.
+function receiveRegions(number, regions) {
+  chunks.get(number)?.resolve(regions);
+}
+
+async function regionsOf(position) {
+  if (data.regions) return data.regions[position];
+  const number = Math.floor(position / data.chunk);
+  if (!chunks.has(number)) loadChunk(number);
+  return (await chunks.get(number).promise)[position % data.chunk];
+}
+
+function loadChunk(number) {
+  const script = make("script"), chunk = {};
+  chunk.promise = new Promise((resolve, reject) => {
+    chunk.resolve = resolve;
+    script.onerror = () => {
+      chunks.delete(number);
+      reject(new Error(`${script.getAttribute("src")} cannot be loaded`));
+    };
+  });
+  chunks.set(number, chunk);
+  script.src = `regions/${String(number).padStart(6, "0")}.js`;
+  document.head.append(script);
+}
+
+function card(position) {
+  const image = data.images[position], item = make("li"), button = make("button", "card"), picture = make("img"), text = make("div", "text");
+  picture.src = image.thumbnail;
+  picture.alt = "";
+  picture.loading = "lazy";
+  picture.decoding = "async";
+  for (const [index, score] of image.labels.slice(0, 3)) {
+    const line = make("div", "label");
+    line.append(make("span", "", data.classes[index]), make("span", "score", score.toFixed(2)));
+    text.append(line);
+  }
+  if (!image.labels.length) text.append(make("div", "label", "no labels"));
+  if (image.labels.length > 3) text.append(make("div", "label", `and ${image.labels.length - 3} more`));
+  if (image.original !== null && image.verdict !== "agrees") {
+    const seen = image.verdict === "weaker" ? "" : ", not seen";
+    const tag = make("span", `tag ${image.verdict}`, `original: ${data.classes[image.original]}${seen}`);
+    tag.title = `original label: ${data.classes[image.original]}; ${data.verdicts[image.verdict]}`;
+    text.append(tag);
+  }
+  button.type = "button";
+  button.title = image.id;
+  button.dataset.position = position;
+  button.tabIndex = -1;
+  button.append(picture, text);
+  button.addEventListener("click", () => (location.hash = `image-${position}`));
+  item.append(button);
+  return item;
+}
+
+function showMore() {
+  const grid = byId("grid"), start = grid.children.length;
+  grid.append(...fitting.slice(start, start + BATCH).map(card));
+  byId("more").hidden = grid.children.length >= fitting.length;
+}
+
+// Returns whether an image fits the filters: `classes` (a Set, or null for any), `count` of labels and `verdict` ("" for any).
+function fits(image, { classes, count, verdict }) {
+  if (classes && !classes.has(image.original) && !image.labels.some(([index]) => classes.has(index))) return false;
+  if (count !== "" && Math.min(image.labels.length, 4) !== Number(count)) return false;
+  if (verdict === "differs") return ["weaker", "replaced", "unseen"].includes(image.verdict);
+  return verdict === "" || image.verdict === verdict;
+}
+
+// Returns the classes whose name contains a text; only the one of that name, if there is one.
+function classesNamed(text) {
+  const wanted = text.trim().toLowerCase();
+  if (!wanted) return null;
+  const names = data.classes.map((name) => name.toLowerCase());
+  if (names.includes(wanted)) return new Set([names.indexOf(wanted)]);
+  return new Set(names.flatMap((name, index) => (name.includes(wanted) ? [index] : [])));
+}
+
+function applyFilters() {
+  const filters = { classes: classesNamed(byId("filter-class").value), count: byId("filter-count").value, verdict: byId("filter-verdict").value };
+  fitting = [...data.images.keys()].filter((position) => fits(data.images[position], filters));
+  byId("grid").replaceChildren();
+  showMore();
+  focusable(byId("grid").querySelector(".card"));
+  byId("count").textContent = fitting.length === data.images.length ? `${fitting.length} images` : `${fitting.length} of ${data.images.length} images`;
+  byId("nothing").hidden = fitting.length > 0;
+}
+
+// Makes a card the one that Tab reaches.
+function focusable(button) {
+  for (const other of byId("grid").querySelectorAll('.card[tabindex="0"]')) other.tabIndex = -1;
+  if (button) button.tabIndex = 0;
+}
+
+function moveInGrid(event) {
+  const cards = [...byId("grid").querySelectorAll(".card")], here = cards.indexOf(document.activeElement);
+  const inRow = cards.filter((button) => button.offsetTop === cards[0].offsetTop).length;
+  const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -inRow, ArrowDown: inRow, Home: -here, End: cards.length - 1 - here }[event.key];
+  if (here < 0 || step === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
+  event.preventDefault();
+  cards[here + step]?.focus();
+}
+
+// Shows the image that the address names, or none.
+function followAddress() {
+  const position = Number(/^#image-(\d+)$/.exec(location.hash)?.[1] ?? NaN);
+  if (!(position < data.images.length)) {
+    detail.dialog.close();
+    return;
+  }
+  const place = fitting.indexOf(position);
+  const words = place < 0 ? "" : `${place + 1} of ${fitting.length}`;
+  detail.open(position, words, [place > 0, place >= 0 && place < fitting.length - 1]);
+}
+
+function go(step) {
+  const position = Number(location.hash.slice("#image-".length));
+  const next = fitting[fitting.indexOf(position) + step];
+  if (fitting.includes(position) && next !== undefined) {
+    history.replaceState(null, "", `#image-${next}`);
+    followAddress();
+  }
+}
+
+// Puts the focus on the card of the image that was open last.
+function leaveDetail() {
+  if (location.hash.startsWith("#image-")) history.replaceState(null, "", "#");
+  const grid = byId("grid"), place = fitting.indexOf(detail.position);
+  while (grid.children.length <= place) showMore();
+  grid.children[place]?.firstChild.focus();
+}
+
+function fillPage() {
+  const { title, split, total } = data.about, shown = data.images.length;
+  byId("title").textContent = document.title = title;
+  byId("about").textContent = `${shown === total ? shown : `${shown} of ${total}`} images of the split ${split}, with their regions and labels. Open one to crop it.`;
+  const seen = new Set(data.images.flatMap((image) => image.labels.map(([index]) => index)));
+  byId("class-names").append(...[...seen].map((index) => data.classes[index]).sort().map((name) => new Option(name, name)));
+  const select = byId("filter-verdict"), having = (verdict) => data.images.filter((image) => fits(image, { classes: null, count: "", verdict })).length;
+  for (const [name, text] of [["differs", "the original label is not the best one"], ...Object.entries(data.verdicts)]) {
+    const count = having(name);
+    if (!count) continue;
+    const option = new Option(`${name} (${count})`, name);
+    option.title = text;
+    select.append(option);
+  }
+}
+
+const detail = new Detail(data, regionsOf, go);
+fillPage();
+applyFilters();
+byId("filters").addEventListener("input", applyFilters);
+byId("filters").addEventListener("submit", (event) => event.preventDefault());
+byId("filters").addEventListener("reset", () => setTimeout(applyFilters));
+byId("grid").addEventListener("keydown", moveInGrid);
+byId("grid").addEventListener("focusin", (event) => focusable(event.target.closest(".card")));
+byId("more").addEventListener("click", showMore);
+new IntersectionObserver((seen) => seen[0].isIntersecting && showMore(), { rootMargin: "600px" }).observe(byId("more"));
+detail.dialog.addEventListener("close", leaveDetail);
+window.addEventListener("hashchange", followAddress);
+followAddress();

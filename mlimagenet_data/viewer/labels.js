@@ -1,0 +1,129 @@
+// From region masks and a crop to labels: the arithmetic of mlimagenet_data.masks, geometry and labels, in the same order, so
+// that the page and the loader agree. Nothing here knows of the page. Thresholds and rules come from Python, as `policy`.
+"use strict";
+
+const PRESENT = 1, ABSENT = 0, UNDECIDED = -1;
+
+// Returns the run lengths, background first, of compressed COCO RLE counts; see mlimagenet_data/masks.py.
+function decodeCounts(counts, cells) {
+  const runs = [];
+  let value = 0, shift = 0, sum = 0;
+  for (let k = 0; k < counts.length; k++) {
+    const bits = counts.charCodeAt(k) - 48;
+    if (bits < 0 || bits > 63 || shift > 25) throw new Error("no RLE character, or a number that is too long");
+    value += (bits & 31) * 2 ** shift;
+    shift += 5;
+    if (bits & 32) continue;
+    if (bits & 16) value -= 2 ** shift;
+    if (runs.length > 2) value += runs[runs.length - 2];
+    if (value < 0) throw new Error("a negative run");
+    runs.push(value);
+    sum += value;
+    value = shift = 0;
+  }
+  if (shift || sum !== cells) throw new Error("runs that do not add up to the mask's cells");
+  return runs;
+}
+
+// Returns a region with its runs decoded: `ends`, the cell after each run's last, and `cells`, the mask's number of cells.
+function decodeRegion(region) {
+  const [height, width] = region.grid;
+  const ends = [];
+  let position = 0, cells = 0;
+  decodeCounts(region.counts, height * width).forEach((run, k) => {
+    ends.push(position += run);
+    if (k % 2) cells += run;
+  });
+  return { ...region, ends, cells };
+}
+
+// Returns the mask of a decoded region: a Uint8Array, column by column.
+function decodeMask(region) {
+  const mask = new Uint8Array(region.grid[0] * region.grid[1]);
+  for (let k = 1; k < region.ends.length; k += 2) mask.fill(1, region.ends[k - 1], region.ends[k]);
+  return mask;
+}
+
+// Returns the area, in cells, of a decoded region inside a box of fractions of the image. That is rows @ mask @ columns, with
+// each cell's overlap with the box; here summed run by run, from what of the box lies before each run's end.
+function visibleCells(region, box) {
+  const [height, width] = region.grid;
+  const top = box.top * height, bottom = Math.max(box.top, box.bottom) * height;
+  const left = box.left * width, right = Math.max(box.left, box.right) * width;
+  const clip = (value, low, high) => Math.min(Math.max(value, low), high) - low;
+  const before = (cell) => {
+    const column = Math.floor(cell / height);
+    const here = clip(column, left, right);
+    if (column >= width) return here * (bottom - top);
+    const part = (clip(column + 1, left, right) - here) * clip(cell - column * height, top, bottom);
+    return part + here * (bottom - top);
+  };
+  let sum = 0;
+  for (let k = 1; k < region.ends.length; k += 2) sum += before(region.ends[k]) - before(region.ends[k - 1]);
+  return Math.max(sum, 0); // what is out of view leaves a rounding error
+}
+
+// Returns what a crop {top, left, height, width} in pixels shows of an image of [height, width] pixels: `box`, the visible part as
+// fractions of the image, `visible`, its share of the image, and `area`, the whole crop as a share of the image.
+function viewOf([imageHeight, imageWidth], crop) {
+  const y0 = Math.max(0, crop.top), y1 = Math.min(imageHeight, crop.top + crop.height);
+  const x0 = Math.max(0, crop.left), x1 = Math.min(imageWidth, crop.left + crop.width);
+  const area = (crop.height * crop.width) / (imageHeight * imageWidth);
+  if (!(y1 > y0 && x1 > x0)) return { box: { top: 0, left: 0, bottom: 0, right: 0 }, visible: 0, area };
+  const box = { top: y0 / imageHeight, left: x0 / imageWidth, bottom: y1 / imageHeight, right: x1 / imageWidth };
+  return { box, visible: ((y1 - y0) * (x1 - x0)) / (imageHeight * imageWidth), area };
+}
+
+// Returns a region's {visibility, coverage} in a view.
+function sharesOf(region, view) {
+  const seen = visibleCells(region, view.box);
+  const viewCells = region.grid[0] * region.grid[1] * view.area;
+  return { visibility: region.cells ? seen / region.cells : 0, coverage: viewCells > 0 ? seen / viewCells : 0 };
+}
+
+// LabelPolicy.state
+function stateOf(policy, visibility, coverage) {
+  if (visibility >= policy.visibility - policy.rounding || coverage >= policy.coverage - policy.rounding) return PRESENT;
+  const unseen = visibility <= policy.absent_visibility + policy.rounding;
+  return unseen && coverage <= policy.absent_coverage + policy.rounding ? ABSENT : UNDECIDED;
+}
+
+// Returns the positions of the regions that stand for a class: those whose top-k names it with min_score, or else the best.
+function regionsFor(regions, index, minScore) {
+  const scores = [];
+  regions.forEach((region, k) => {
+    for (const [other, score] of region.topk) if (other === index) scores[k] = score;
+  });
+  const least = Math.min(minScore, scores.reduce((best, score) => Math.max(best, score), 0));
+  return Object.keys(scores).map(Number).filter((k) => scores[k] >= least);
+}
+
+// Returns what an image shows in a crop: `shares` and `regionStates` of each region; `states`, a Map of each class of the image (and
+// of an original label that a rule adds) to PRESENT, ABSENT or UNDECIDED; `where`, a Map of each located class to its regions.
+function labelCrop(image, regions, policy, crop) {
+  const view = viewOf(image.size, crop);
+  const shares = regions.map((region) => sharesOf(region, view));
+  const regionStates = shares.map((share) => stateOf(policy, share.visibility, share.coverage));
+  const states = new Map(), where = new Map();
+  for (const [index] of image.labels) {
+    const found = regionsFor(regions, index, policy.min_score);
+    if (found.length) {
+      where.set(index, found);
+      const seen = found.map((k) => regionStates[k]);
+      states.set(index, seen.includes(PRESENT) ? PRESENT : seen.includes(UNDECIDED) ? UNDECIDED : ABSENT);
+    } else if (policy.unlocated === "spread") {
+      states.set(index, stateOf(policy, view.visible, 0));
+    } else {
+      states.set(index, policy.unlocated === "keep" ? PRESENT : ABSENT);
+    }
+  }
+  applyOriginalRules(image.original, policy, states, where);
+  return { view, shares, regionStates, states, where };
+}
+
+function applyOriginalRules(original, policy, states, where) {
+  if (original === null) return;
+  if (policy.original === "if_located" && !where.has(original)) states.delete(original);
+  const empty = policy.empty === "original" && ![...states.values()].includes(PRESENT);
+  if (policy.original === "always" || empty) states.set(original, PRESENT);
+}

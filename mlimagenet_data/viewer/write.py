@@ -1,0 +1,167 @@
+"""Writes the page: one HTML file with all in it, or a folder with thumbnails and regions beside it, loaded as they are needed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from mlimagenet_data.audit import VERDICTS
+from mlimagenet_data.classes import imagenet_classes
+from mlimagenet_data.errors import MLImageNetError
+from mlimagenet_data.labels import ROUNDING, LabelPolicy
+from mlimagenet_data.viewer.entries import Entry
+
+__all__ = ["CHUNK", "write_file", "write_folder"]
+
+CHUNK = 100  # images whose regions lie in one script of a folder
+_SCRIPTS = ("labels.js", "masks.js", "crop.js", "detail.js", "grid.js")
+_MARK = '<meta name="generator" content="mlimagenet view">'
+_MARK_WITHIN = 4096  # bytes of index.html
+
+
+def write_file(out: Path, found: Iterable[Entry], policy: LabelPolicy, about: dict[str, Any]) -> int:
+    """Write one HTML file that needs no other, and return its size in bytes.
+
+    Args:
+        out: The file. It is replaced in one step.
+        found: The images.
+        policy: Which labels remain in a crop.
+        about: What the page says of the annotations: `title`, `split`, `total` (rows), `photographs` (whether there are any).
+    """
+    summaries, regions = [], []
+    for entry in found:
+        address = "data:image/jpeg;base64," + base64.b64encode(entry.thumbnail).decode("ascii")
+        summaries.append({**entry.summary, "thumbnail": address})
+        regions.append(entry.regions)
+    text = _page(_data(summaries, regions, policy, about), "img-src data:")
+    temporary = _beside(out, "tmp")
+    try:
+        size = _put(temporary, text.encode())
+        os.replace(temporary, out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return size
+
+
+def write_folder(out: Path, found: Iterable[Entry], policy: LabelPolicy, about: dict[str, Any]) -> int:
+    """Write a folder with `index.html`, thumbnails, and scripts with the regions of 100 images each; return its size in bytes.
+
+    Args:
+        out: The folder. It is written under another name first; one that an earlier call wrote is then replaced.
+        found: The images.
+        policy: Which labels remain in a crop.
+        about: As for `write_file`.
+
+    Raises:
+        MLImageNetError: If `out` holds something else.
+    """
+    _check_replaceable(out)
+    temporary, old = _beside(out, "tmp"), _beside(out, "old")
+    try:
+        size = _fill(temporary, found, policy, about)
+        if out.exists():
+            os.replace(out, old)
+        os.replace(temporary, out)
+    finally:
+        if old.exists() and not out.exists():
+            os.replace(old, out)  # the last page stays
+        for leftover in (temporary, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+    return size
+
+
+def _fill(folder: Path, found: Iterable[Entry], policy: LabelPolicy, about: dict[str, Any]) -> int:
+    (folder / "thumbnails").mkdir(parents=True)
+    (folder / "regions").mkdir()
+    summaries, size = [], 0
+    for number, part in enumerate(_parts(found)):
+        for k, entry in enumerate(part, number * CHUNK):
+            address = f"thumbnails/{k:06d}.jpg"
+            size += _put(folder / address, entry.thumbnail)
+            summaries.append({**entry.summary, "thumbnail": address})
+        script = f"receiveRegions({number}, {_json([entry.regions for entry in part])});\n"
+        size += _put(folder / "regions" / f"{number:06d}.js", script.encode())
+    # a page from a disk has no origin that 'self' could name
+    text = _page(_data(summaries, None, policy, about), "img-src 'self' file:", "script-src 'self' file:")
+    return size + _put(folder / "index.html", text.encode())
+
+
+def _beside(out: Path, kind: str) -> Path:
+    """Return a name that only this process uses, on the same file system."""
+    return out.with_name(f".{out.name}.{os.getpid()}.{kind}")
+
+
+def _parts(found: Iterable[Entry]) -> Iterator[list[Entry]]:
+    rest = iter(found)
+    while part := list(itertools.islice(rest, CHUNK)):
+        yield part
+
+
+def _check_replaceable(out: Path) -> None:
+    if not (out.exists() or out.is_symlink()) or (out.is_dir() and not any(out.iterdir())):
+        return
+    index = out / "index.html"
+    if out.is_symlink() or not index.is_file():
+        raise MLImageNetError(f"{out}: holds something that `mlimagenet view` did not write; choose another --out")
+    with open(index, "rb") as file:
+        if _MARK.encode() not in file.read(_MARK_WITHIN):
+            raise MLImageNetError(f"{index}: not written by `mlimagenet view`; choose another --out")
+
+
+def _data(
+    summaries: list[dict[str, Any]], regions: list[Any] | None, policy: LabelPolicy, about: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "about": about,
+        "policy": {**asdict(policy), "rounding": ROUNDING},
+        "verdicts": VERDICTS,
+        "classes": imagenet_classes().names,
+        "chunk": CHUNK,
+        "images": summaries,
+        "regions": regions,
+    }
+
+
+def _page(data: dict[str, Any], images: str, more_scripts: str = "script-src") -> str:
+    """Join the page's parts. Only the script and the style that stand here are taken, by their hashes."""
+    script, style = "\n".join(_text(name) for name in _SCRIPTS), _text("style.css")
+    rules = f"default-src 'none'; {images}; style-src {_hash(style)}; {more_scripts} {_hash(script)}"
+    parts = {
+        "MARK": _MARK, "RULES": html.escape(rules), "TITLE": html.escape(str(data["about"]["title"])),
+        "STYLE": style, "DATA": _json(data), "SCRIPT": script,
+    }  # fmt: skip
+    out = []
+    for k, piece in enumerate(_text("page.html").split("%%")):  # text, name, text, name, ..., text
+        out.append(parts[piece] if k % 2 else piece)
+    return "".join(out)
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
+
+
+def _json(value: Any) -> str:
+    """Return ASCII JSON that cannot end a script element, nor begin a comment in one."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _text(name: str) -> str:
+    return resources.files("mlimagenet_data.viewer").joinpath(name).read_text(encoding="utf-8")
+
+
+def _put(path: Path, content: bytes) -> int:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return len(content)

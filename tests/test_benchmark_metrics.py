@@ -1,0 +1,19 @@
+import json
+
+from benchmarks.metrics import APPROACHES, KINDS, main, make, measure
+
+
+def test_approaches_agree_and_are_measured(tmp_path, capsys):
+    found = {name: measure(name, "ties", 2000)["values"] for name in APPROACHES}
+    for what in ("classes", "images"):
+        ours, other = found[f"{what}, ours"], found[f"{what}, scikit-learn"]
+        assert max(abs(a - b) for a, b in zip(ours, other, strict=True)) < 1e-6
+    main(["--call", "classes, ours", "softmax", "--images", "300"])
+    assert json.loads(capsys.readouterr().out)["seconds"] > 0
+
+
+def test_scores_are_of_the_kinds_that_they_are_called():
+    for kind in KINDS:
+        scores, targets = make(kind, 400)
+        assert (len(set(scores[:, 0].tolist())) < 102) == (kind == "ties")
+        assert 1 < targets.sum(axis=1).mean() < 1.3
