@@ -68,7 +68,6 @@ VARIANTS = (
     Variant(LABELS, "list down to 0.02", ("--label-threshold", "0.02")),
     Variant(LABELS, "labels from 0.25 on", ("--label-threshold", "0.25")),
     Variant(LABELS, "other labels beside originals as anywhere", ("--added-threshold", "0")),
-    Variant(LABELS, "places classified first, then averaged", ("--classify-first",)),
     Variant(LABELS, "second look at crops", ("--second-look", "crop")),
     Variant(LABELS, "second look at masked crops", ("--second-look", "masked")),
     Variant(LABELER, "classifier's head trained further, seed 0", TRAINED),

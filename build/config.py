@@ -113,7 +113,9 @@ class BuildConfig:
         0, "Workers of the stages regions and labels, each with a device and its own copy of the networks. 0: one for each CUDA "
         "device, or with --engine ray one for each GPU (or CPU) of the cluster.", low=0, high=10_000
     )  # fmt: skip
-    attempts: int = _option(3, "How often workers try a unit before it is given up.", low=1)
+    attempts: int = _option(
+        3, "How often workers try a unit before it is given up; a worker that vanishes or hangs counts half.", low=1
+    )
     unit_timeout: float = _option(
         0.0,
         "Seconds after which a worker that has not finished a unit is taken to hang, and replaced. 0: never.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -64,7 +64,7 @@ class _State:
     waiting: deque[Unit]
     busy: dict[Any, tuple[Unit, float]] = field(default_factory=dict)  # by worker: its unit, and since when
     idle: list[Any] = field(default_factory=list)
-    attempts: Counter[str] = field(default_factory=Counter)
+    attempts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -76,7 +76,7 @@ def run_units(
     Args:
         pool: The workers.
         units: The units, in the order in which to start them.
-        attempts: How often a unit is tried; a worker that vanishes or hangs counts, since the unit may be the cause.
+        attempts: How often a unit is tried; a worker that vanishes or hangs counts half, since the unit may be the cause, or not.
         timeout: Seconds after which a worker hangs; 0: never.
         on_done: Called with each unit that is done.
 
@@ -97,7 +97,7 @@ def run_units(
             pool.stop(worker)
     if state.failed:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(state.failed.items()))
-        raise UnitsFailedError(f"{len(state.failed)} units failed {attempts} times ({reasons}); the others are done")
+        raise UnitsFailedError(f"{len(state.failed)} units failed too often ({reasons}); the others are done")
 
 
 def _staff(pool: Pool, state: _State) -> None:
@@ -121,7 +121,7 @@ def _settle(state: _State, outcome: Outcome, attempts: int, on_done: Callable[[U
     if outcome.error is None:
         on_done(unit)
         return
-    state.attempts[unit.file] += 1
+    state.attempts[unit.file] += 0.5 if outcome.is_lost else 1.0
     if state.attempts[unit.file] < attempts:
         console.print(f"  {unit.file} failed and is tried again: {outcome.error}", markup=False)
         state.waiting.append(unit)

@@ -61,7 +61,12 @@ class FakePool(Pool):
 def test_each_unit_is_done_once_or_fails_as_often_as_it_may(fates, workers, attempts):
     units = [Unit(f"{k}", k, k + 1) for k in range(len(fates))]
     pool, done = FakePool({unit.file: fate for unit, fate in zip(units, fates, strict=True)}, workers), []
-    expected_failures = {unit.file for unit, fate in zip(units, fates, strict=True) if len(fate) >= attempts}
+    weight = {"error": 1.0, "lost": 0.5}  # a worker that vanished need not be the unit's fault
+    tries = {}
+    for unit, fate in zip(units, fates, strict=True):
+        used = [sum(weight[what] for what in fate[: k + 1]) for k in range(len(fate))]
+        tries[unit.file] = next((k + 1 for k, total in enumerate(used) if total >= attempts), 0)
+    expected_failures = {name for name, count in tries.items() if count}
     failed = ""
     try:
         run_units(pool, units, attempts=attempts, timeout=0, on_done=done.append)
@@ -70,7 +75,7 @@ def test_each_unit_is_done_once_or_fails_as_often_as_it_may(fates, workers, atte
     assert bool(failed) == bool(expected_failures)
     assert sorted(unit.file for unit in done) == sorted({unit.file for unit in units} - expected_failures)
     assert all(f"{name}: " in failed for name in expected_failures)
-    assert all(pool.tries[u.file] == min(len(f) + 1, attempts) for u, f in zip(units, fates, strict=True))
+    assert all(pool.tries[u.file] == (tries[u.file] or len(f) + 1) for u, f in zip(units, fates, strict=True))
     assert not pool.alive  # all are stopped in the end
 
 
@@ -119,7 +124,7 @@ def test_a_unit_that_fails_each_time_is_named_and_the_others_are_done(tmp_path, 
     faults = {"00001.parquet": ("error", 2)}
     stage = flaky_stage(photographs, tmp_path, faults, processes=2, device="cpu", attempts=2)
     with pytest.raises(
-        UnitsFailedError, match=r"1 units failed 2 times \(00001.parquet: ValueError: something is wrong"
+        UnitsFailedError, match=r"1 units failed too often \(00001.parquet: ValueError: something is wrong"
     ):
         run_stage(stage)
     ledger = stage.plan.ledger("regions")
@@ -182,7 +187,7 @@ def test_ray_makes_the_same_bytes_and_survives_the_loss_of_a_node(tmp_path, phot
     assert result(tmp_path / "whole") == result(undisturbed)
 
     faults = {"00000.parquet": ("hang", 1), "00001.parquet": ("hang", 1)}  # both nodes are busy when one goes
-    stage = flaky_stage(photographs, tmp_path / "lossy", faults, engine="ray", device="cpu", unit_timeout=40.0)
+    stage = flaky_stage(photographs, tmp_path / "lossy", faults, engine="ray", device="cpu", unit_timeout=100.0)
 
     def lose_a_node_when_both_are_busy():
         import time
