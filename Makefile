@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= mlimagenet
 
-.PHONY: help install demo test lint docs clean
+.PHONY: help install demo test test-oldest lint docs clean
 
 help:
 	@echo "make demo   set up, relabel eight photographs that ship in Python packages, draw a picture sheet"
 	@echo "make test   set up, run the test suite"
+	@echo "make test-oldest   set up with the oldest releases that the loader accepts, run its tests"
 	@echo "make lint   ruff, mypy, import contracts"
 	@echo "make docs   the documentation as a site, in site/"
 
@@ -26,6 +27,13 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n 2
+
+# The loader only: the pipeline asks for no particular age.
+test-oldest:
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c tests/oldest.txt -e '.[build,audit,test]'
+	$(VENV)-oldest/bin/python -m pytest -n 2 tests --ignore tests/pipeline --ignore tests/faults --ignore tests/browser \
+	    --ignore tests/test_docs.py --ignore tests/test_experiments.py --ignore-glob 'tests/test_benchmark*'
 
 lint: install
 	$(BIN)/ruff check .
