@@ -143,7 +143,10 @@ class Trainer:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: learning_rate(step, steps, args.warmup)
         )
-        self.scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda" and args.precision == "fp16")
+        scaler = (
+            torch.amp.GradScaler if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler
+        )  # before torch 2.3
+        self.scaler = scaler(enabled=device.type == "cuda" and args.precision == "fp16")
         self.mixer, self.objective = make_mixer(args), Objective(args, len(dataset))
         self.first = self.resume() if args.resume else 0
         if rank == 0:

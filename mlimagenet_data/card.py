@@ -32,7 +32,7 @@ def card_text(
     """
     from huggingface_hub import DatasetCard
 
-    metadata = _metadata(splits, classes, embed_images, licence, creators).to_yaml(original_order=[])
+    metadata = _metadata(splits, classes, embed_images, licence, creators).to_yaml()
     return str(DatasetCard(f"---\n{metadata}\n---\n{body}"))
 
 

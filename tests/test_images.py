@@ -51,6 +51,18 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
         np.testing.assert_array_equal(np.asarray(load_image(tmp_path / name)), PIXELS)
 
 
+def _reads_xmp():
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
+    file = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(file, "WEBP", xmp=packet)
+    with Image.open(file) as image:
+        return image.getexif().get(0x0112) == 3
+
+
+needs_xmp = pytest.mark.skipif(not _reads_xmp(), reason="this release of Pillow reads no orientation from XMP")
+
+
+@needs_xmp
 def test_an_orientation_in_xmp_is_applied(tmp_path):
     packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
     IMAGE.transpose(Image.Transpose.ROTATE_180).save(tmp_path / "a.webp", xmp=packet, lossless=True)
@@ -69,6 +81,7 @@ def test_the_size_is_that_of_the_loaded_image(tmp_path, name, orientation):
     assert image_size(tmp_path / "plain.png") == (12, 20)
 
 
+@needs_xmp
 def test_a_size_by_xmp_is_that_of_the_loaded_image(tmp_path):
     packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
     IMAGE.save(tmp_path / "a.webp", xmp=packet)
