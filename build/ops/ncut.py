@@ -77,7 +77,7 @@ def _multiplier(device: str) -> torch.dtype:
     if device == "cuda":
         return torch.bfloat16 if hasattr(torch.ops.aten.bmm, "dtype") else torch.float32
     fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return torch.int8 if fast and hasattr(torch, "_int_mm") else torch.float32
+    return torch.int8 if fast and _has_int8_products() else torch.float32
 
 
 def affinity(features: Tensor, tau: float) -> Tensor:
@@ -96,6 +96,16 @@ def affinity(features: Tensor, tau: float) -> Tensor:
 
 
 @functools.cache
+def _has_int8_products() -> bool:
+    """Return whether this release multiplies int8 matrices on the CPU; torch 2.2 does on CUDA only."""
+    one = torch.ones((32, 32), dtype=torch.int8)
+    try:
+        torch._int_mm(one, one)
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return False
+    return True
+
+
 def tie_breaker(n: int) -> Tensor:
     """Return the fixed direction that decides among tied eigenvectors: (n,) float32, evenly spread over [-1/2, 1/2)."""
     return torch.from_numpy(((np.arange(1, n + 1) * 0.6180339887498949) % 1.0 - 0.5).astype(np.float32))
