@@ -103,7 +103,7 @@ def push(
         MLImageNetError: If the Hub cannot be reached or refuses; the message has its answer.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import HfHubHTTPError
+    from huggingface_hub.utils import HfHubHTTPError  # type: ignore[attr-defined] # of errors only in later releases
 
     of_transport: Any = HfHubHTTPError.__mro__[1]  # requests', httpx's or httpx2's, by the release
     api = api or HfApi(library_name="mlimagenet-data")
