@@ -7,13 +7,13 @@ place, and their indices. Made dense, all other classes get a logit of 0.
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mlimagenet_data.classes import NUM_CLASSES
+from mlimagenet_data.files import TORCH_LOAD_ERRORS
 
 __all__ = ["LabelMapError", "densify", "read_label_map"]
 
@@ -44,7 +44,7 @@ def read_label_map(folder: Path, image_id: str) -> Tensor:
         raise LabelMapError(f"{path}: no such file", status="missing")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, pickle.UnpicklingError) as error:
+    except TORCH_LOAD_ERRORS as error:
         raise LabelMapError(f"{path}: {type(error).__name__}: {str(error)[:200]}", status="damaged") from error
     if reason := _fault(found):
         raise LabelMapError(f"{path}: {reason}", status="damaged")

@@ -5,14 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mlimagenet_data.errors import AnnotationError
 
-__all__ = ["file_hash", "read_manifest", "walk_files", "write_atomic", "write_json"]
+__all__ = ["TORCH_LOAD_ERRORS", "file_hash", "read_manifest", "walk_files", "write_atomic", "write_json"]
 
+# What torch.load(weights_only=True) raises of damaged files: its unpickler runs them as programs (found by `benchmarks.fuzz`).
+TORCH_LOAD_ERRORS = (
+    OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, AssertionError, struct.error,
+    pickle.UnpicklingError,
+)  # fmt: skip
 _MOST_MANIFEST_BYTES = 1 << 28
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image
 
 from mlimagenet_data.embedded import embedded_network
 from mlimagenet_data.errors import EvaluationError
+from mlimagenet_data.files import TORCH_LOAD_ERRORS
 
 __all__ = ["Network", "open_network", "read_weights"]
 
@@ -131,5 +131,5 @@ def _safetensors(path: Path) -> Any:
 def _pickled_tensors(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, pickle.UnpicklingError) as error:
+    except TORCH_LOAD_ERRORS as error:
         raise EvaluationError(f"{path}: no readable weights: {type(error).__name__}: {str(error)[:200]}") from error

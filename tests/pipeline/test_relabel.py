@@ -1,6 +1,7 @@
 """ReLabel's label maps, in their published form; the files are written here."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ import torch
 from build.relabel import LabelMapError, densify, read_label_map
 from build.run import main
 from mlimagenet_data.store import AnnotationStore
+
+CORPUS = Path(__file__).parent.parent / "corpus/label_maps"
 
 
 def write_map(path, classes, logits=9.0, size=15):
@@ -72,6 +75,14 @@ def test_broken_files_are_damaged_and_none_is_missing(tmp_path, content):
         with pytest.raises(LabelMapError) as refused:
             read_label_map(tmp_path, name)
         assert refused.value.status == status
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("file", sorted(CORPUS.iterdir()), ids=lambda path: path.stem)
+def test_files_that_once_got_through_are_damaged(file):
+    with pytest.raises(LabelMapError) as refused:
+        read_label_map(file.parent, file.stem)
+    assert refused.value.status == "damaged"
 
 
 def test_a_build_takes_alignment_and_peaks_from_the_maps(photographs, tmp_path):
