@@ -98,6 +98,9 @@ class Stage(ABC):
     """A step of the method. It knows what its units are, what they depend on and how to compute one; an engine runs it."""
 
     name: ClassVar[str]
+    method: ClassVar[int] = (
+        1  # raised when the code computes something else from the same settings, so that old results are stale
+    )
     in_workers: ClassVar[bool] = False  # whether its units are worth processes, and machines, of their own
 
     def __init__(self, plan: Plan) -> None:
@@ -109,7 +112,7 @@ class Stage(ABC):
 
     def settings(self) -> dict[str, Any]:
         """Return what, besides its inputs, the stage's output depends on."""
-        return {"schema": SCHEMA_VERSION, **self.plan.config.stage_settings(self.name)}
+        return {"schema": SCHEMA_VERSION, "method": self.method, **self.plan.config.stage_settings(self.name)}
 
     @abstractmethod
     def fingerprint(self, unit: Unit, settings: dict[str, Any]) -> str:

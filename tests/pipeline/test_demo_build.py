@@ -18,6 +18,7 @@ from build.models.embedded import EmbeddedBackbone
 from build.ops.maskcut import maskcut
 from build.ops.peaks import evidence, find_peaks, grow
 from build.run import main
+from build.stages.labels import LabelsStage
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.images import load_image
 from mlimagenet_data.store import AnnotationStore
@@ -182,6 +183,16 @@ def test_other_settings_redo_what_depends_on_them_and_say_why(demo, tmp_path, ca
         for label, score in zip(row["labels"], row["scores"], strict=True)
     )
     assert rows_of(out) != rows_of(demo)
+
+
+def test_another_method_makes_old_results_stale(demo, tmp_path, capsys, monkeypatch):
+    out = copy_of(demo, tmp_path)
+    monkeypatch.setattr(LabelsStage, "method", LabelsStage.method + 1)
+    assert main(["--demo", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "regions: nothing to do" in text
+    assert f"(1 changed: method was {LabelsStage.method - 1}, is {LabelsStage.method})" in text
+    assert rows_of(out) == rows_of(demo)
 
 
 def test_settings_of_stages_that_are_not_run_are_not_believed(demo, tmp_path, capsys):
