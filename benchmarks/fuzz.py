@@ -27,7 +27,6 @@ from rich.progress import track
 
 from benchmarks.synthetic import write_annotations
 from build.byproducts import ByproductError, read_clicks
-from build.relabel import LabelMapError, read_label_map
 from mlimagenet_data.checked import checked_batches
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import AnnotationError
@@ -37,6 +36,7 @@ from mlimagenet_data.formats.read_coco import read_coco
 from mlimagenet_data.formats.read_imagenet_s import read_imagenet_s
 from mlimagenet_data.formats.read_tsv import read_tsv
 from mlimagenet_data.formats.writer import completed, tables_of
+from mlimagenet_data.relabel import LabelMapError, read_label_map
 from mlimagenet_data.schema import features, parquet_writer
 from mlimagenet_data.store import AnnotationStore
 

@@ -24,10 +24,10 @@ from build.models.embedded import EmbeddedBackbone
 from build.models.maps import Backbone, Maps
 from build.models.timm_backbone import TimmBackbone
 from build.ops.crops import crops
-from build.relabel import LabelMapError, densify, read_label_map
 from build.sources import ImageReader
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import ImageError
+from mlimagenet_data.relabel import LabelMapError, densify, read_label_map
 
 __all__ = ["Clock", "Decoded", "Forward", "Seen", "make_backbone", "pick_device"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from build.relabel import LabelMapError, densify, read_label_map
 from build.run import main
+from mlimagenet_data.relabel import LabelMapError, densify, read_label_map
 from mlimagenet_data.store import AnnotationStore
 
 CORPUS = Path(__file__).parent.parent / "corpus/label_maps"

@@ -2,25 +2,31 @@
 
 Yun et al., "Re-labeling ImageNet: from Single to Multi-Labels, from Global to Localized Labels", arXiv 2101.05022. A file
 `<wnid>/<stem>.pt` holds a tensor [2, k, h, w], published with k = 5 and h = w = 15: the logits of the k best classes at each
-place, and their indices. Made dense, all other classes get a logit of 0.
+place, and their indices. Made dense, all other classes get a logit of 0. The build takes them in place of a classifier's
+(`--label-maps`); `PooledLabelMap` makes the paper's own targets of them.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mlimagenet_data.classes import NUM_CLASSES
+from mlimagenet_data.errors import MLImageNetError
 from mlimagenet_data.files import TORCH_LOAD_ERRORS
+from mlimagenet_data.labeller import Seen
+from mlimagenet_data.losses.crops import edges_of, overlap
 
-__all__ = ["LabelMapError", "densify", "read_label_map"]
+__all__ = ["LabelMapError", "PooledLabelMap", "densify", "read_label_map"]
 
 _LARGEST = 4096  # cells of a map; the published ones have 225
 
 
-class LabelMapError(ValueError):
+class LabelMapError(MLImageNetError, ValueError):
     """A label map that cannot be used.
 
     Attributes:
@@ -74,3 +80,44 @@ def densify(label_map: Tensor) -> Tensor:
     logits, classes = label_map
     dense = torch.zeros((NUM_CLASSES, *logits.shape[1:]))
     return dense.scatter_(0, classes.long(), logits)
+
+
+class PooledLabelMap:
+    """Makes ReLabel's targets of what views show: the label map's mean over the view, and its softmax, (1000,) float32.
+
+        MultiLabelImageNet(root, transform, annotations=..., target="view", target_transform=PooledLabelMap("label_maps"))
+
+    The mean is exact by area, where the paper samples with RoIAlign; what lies outside of the image is left out, and a view that
+    shows nothing of it has zeros. To be learnt by `mlimagenet_data.losses.pooled.soft_cross_entropy`.
+
+    Args:
+        folder: Of the published files.
+        missing: Images without a file, or with a damaged one: `error`, or `original`, one-hot of the original label.
+
+    Raises:
+        LabelMapError: When called, by `missing`.
+        UntrackableTransformError: When called with a view that was turned or sheared.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, missing: Literal["error", "original"] = "error") -> None:
+        if missing not in ("error", "original"):
+            raise ValueError(f"missing must be error or original, got {missing!r}")
+        self.folder, self.missing = Path(folder), missing
+
+    def __call__(self, seen: Seen) -> Tensor:
+        """Return the target of what a view shows."""
+        target = torch.zeros(NUM_CLASSES)
+        edges = torch.tensor([edges_of(seen.view)], dtype=torch.float64)
+        try:
+            logits, classes = read_label_map(self.folder, seen.record.image_id)
+        except LabelMapError:
+            if self.missing == "error" or seen.record.label is None:
+                raise
+            target[seen.record.label] = 1.0
+            return target
+        rows, columns = overlap(edges, (1, 1), logits[None].double())
+        weights = (rows[0, 0][:, None] * columns[0, 0]).float()
+        if weights.sum() <= 0:
+            return target
+        target.index_add_(0, classes.long().flatten(), (logits * weights / weights.sum()).flatten())
+        return target.softmax(dim=0)
