@@ -33,6 +33,7 @@ from experiments.report import Setting, write_report
 from experiments.scenes import SIZE, Material, compose, gather, write_scenes
 
 TUNING = 10_000  # the seed of the scenes that learning rates are chosen on
+RATES = {"scratch": (1e-3, 3e-3), "features": (3e-3, 3e-2)}  # learning rates tried for each kind of network
 MEASURES = ("scenes", "crops", "top1")
 console = Console(soft_wrap=True, highlight=False)
 
@@ -131,7 +132,7 @@ def run(args: argparse.Namespace) -> dict:
     objects = work / "objects"
     _build(args.images, objects)
     material = gather(objects, args.images / "train", args.classes)
-    kinds = {"scratch": (1e-3, 3e-3), "features": (3e-3, 3e-2)}
+    kinds = {kind: RATES[kind] for kind in args.kinds}
     methods = [m for m in METHODS if m.source == "known" or not args.no_built]
     seeds = [TUNING, *range(args.seeds)]
     with Progress(console=console) as progress:
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=16, help="Crops of each scene.")
     parser.add_argument("--passes", type=int, default=3, help="Passes over the crops.")
     parser.add_argument("--threads", type=int, default=1, help="Of PyTorch; results depend on it in their last digits.")
+    parser.add_argument("--kinds", nargs="+", choices=list(RATES), default=list(RATES), help="What is trained.")
     parser.add_argument("--no-built", action="store_true", help="Leave out the build's own labels of the scenes.")
     parser.add_argument("--out", type=Path, default=Path("docs/experiments.md"), help="Where the tables are written.")
     args = parser.parse_args()

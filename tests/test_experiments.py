@@ -7,9 +7,11 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from build.models.embedded import EmbeddedBackbone
 from experiments import crop_labels
 from experiments.crops import CROP, TARGETS, draw_boxes, targets_of, views
 from experiments.methods import METHODS, binary, cross_entropy, entropy_maximisation
+from experiments.networks import embedded_features
 from experiments.report import interval
 from experiments.scenes import GRID, SIZE, Material, compose, write_scenes
 from mlimagenet_data import AnnotationStore
@@ -119,17 +121,30 @@ def test_intervals_are_students():
 def test_the_comparison_runs_resumes_and_tells_good_labels_from_none(tmp_path, material, monkeypatch):
     monkeypatch.setattr(crop_labels, "_build", lambda images, out: None)
     monkeypatch.setattr(crop_labels, "gather", lambda *_: material)
+    chosen = [method for method in METHODS if method.name in ("all labels of the image", "labels of the crop")]
+    monkeypatch.setattr(crop_labels, "METHODS", chosen)
     work, out = tmp_path / "work", tmp_path / "report.md"
     out.write_text("# Experiments\n\nWords.\n")
-    options = ["--images", str(tmp_path), "--work", str(work), "--out", str(out), "--no-built", "--seeds", "2"]
+    options = [
+        "--images",
+        str(tmp_path),
+        "--work",
+        str(work),
+        "--out",
+        str(out),
+        "--no-built",
+        "--seeds",
+        "2",
+        "--kinds",
+        "scratch",
+    ]
     size = ["--scenes", "60", "--test-scenes", "40", "--crops", "8", "--passes", "3"]
     monkeypatch.setattr("sys.argv", ["crop_labels", *options, *size])
     crop_labels.main()
     text = out.read_text()
     assert text.startswith("# Experiments\n\nWords.\n")
-    assert text.count("| labels of the crop |") == 2
-    index = [m.name for m in METHODS].index("labels of the crop")
-    results = sorted((work / "results/scratch").glob(f"[01]/{index}.json"))
+    assert text.count("| labels of the crop |") == 1
+    results = sorted((work / "results/scratch").glob("[01]/1.json"))
     scores = [next(iter(json.loads(path.read_text()).values()))["scenes"] for path in results]
     assert len(scores) == 2
     assert min(scores) > 0.6  # five plain shapes; guessing gives 0.43
@@ -146,3 +161,12 @@ def test_the_store_reads_what_is_written(tmp_path, scenes):
     assert all(
         np.array_equal(region.mask, mask) for region, (_, mask) in zip(record.regions, scenes[7].objects, strict=True)
     )
+
+
+def test_features_are_the_embedded_networks_means():
+    pixels = torch.randint(0, 256, (3, 3, CROP, CROP), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = embedded_features(pixels, size=CROP, batch=2)
+    network = EmbeddedBackbone(CROP, torch.device("cpu"))
+    wanted = torch.stack([network((one[None].float() - 127) / 128).features[0][0].mean(dim=(1, 2)) for one in pixels])
+    assert found.shape == (3, 1280)
+    assert torch.allclose(found, wanted, atol=1e-4)
