@@ -187,7 +187,7 @@ def test_ray_makes_the_same_bytes_and_survives_the_loss_of_a_node(tmp_path, phot
     assert result(tmp_path / "whole") == result(undisturbed)
 
     faults = {"00000.parquet": ("hang", 1), "00001.parquet": ("hang", 1)}  # both nodes are busy when one goes
-    stage = flaky_stage(photographs, tmp_path / "lossy", faults, engine="ray", device="cpu", unit_timeout=100.0)
+    stage = flaky_stage(photographs, tmp_path / "lossy", faults, engine="ray", device="cpu", unit_timeout=30.0)
 
     def lose_a_node_when_both_are_busy():
         import time
