@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from build.config import STAGES, ConfigError, digest
 from build.inputs import digest_of
-from build.ledger import Entry, read_json, write_json
+from build.ledger import Entry, write_json
 from build.plan import LABELER_FILE, Plan
+from mlimagenet_data.files import read_manifest as manifest_in
 from mlimagenet_data.schema import SCHEMA_VERSION, USABLE_STATUSES
 
 __all__ = ["bottleneck", "read_manifest", "refuse_imports", "write_manifest"]
@@ -25,7 +26,7 @@ _MOST_FAILURES = 1000
 
 def read_manifest(out: Path) -> dict[str, Any]:
     """Return the manifest of a dataset folder, or an empty one."""
-    return read_json(out / "build_manifest.json") or {"schema_version": SCHEMA_VERSION, "splits": {}}
+    return manifest_in(out) or {"schema_version": SCHEMA_VERSION, "splits": {}}
 
 
 def refuse_imports(out: Path) -> None:

@@ -68,9 +68,9 @@ class Plan:
 
     def push(self, *paths: Path) -> None:
         """Put files of the output folder into the store, in this order, if it is not local."""
-        for path in paths if self.remote else ():
-            assert self.remote is not None
-            self.remote.push(path)
+        if self.remote is not None:
+            for path in paths:
+                self.remote.push(path)
 
     def hash_of(self, stage: str, unit: str) -> str:
         """Return the hash of an earlier stage's output, for a later one's fingerprint.

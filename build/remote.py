@@ -7,11 +7,11 @@ fetched when it is read.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from build.config import ConfigError
+from mlimagenet_data.files import write_atomic
 
 __all__ = ["Remote"]
 
@@ -47,16 +47,11 @@ class Remote:
     def pull(self, path: Path, *, to: Path | None = None) -> bool:
         """Fetch a file; return whether the store has it. Where it has not, an older local one is removed."""
         target = to or path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
-            self._store.get_file(self.name(path), str(temporary))
-            os.replace(temporary, target)
+            write_atomic(target, lambda temporary: self._store.get_file(self.name(path), str(temporary)))
         except FileNotFoundError:
             target.unlink(missing_ok=True)
             return False
-        finally:
-            temporary.unlink(missing_ok=True)
         return True
 
     def size(self, path: Path) -> int | None:

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
 from build.run import main as build
@@ -31,6 +30,7 @@ from experiments.methods import METHODS, Method
 from experiments.networks import Small, embedded_features, fit
 from experiments.report import Setting, write_report
 from experiments.scenes import SIZE, Material, compose, gather, write_scenes
+from mlimagenet_data.evaluate.ranking import class_average_precision
 
 TUNING = 10_000  # the seed of the scenes that learning rates are chosen on
 RATES = {"scratch": (1e-3, 3e-3), "features": (3e-3, 3e-2)}  # learning rates tried for each kind of network
@@ -93,8 +93,7 @@ def measure(method: Method, network: nn.Module, trial: Trial) -> dict[str, float
         for name, (inputs, labels) in (("scenes", trial.scenes), ("crops", trial.test)):
             scores = torch.cat([method.scores(network(part)) for part in inputs.split(256)]).numpy()
             known = labels.numpy() > 0
-            present = known.any(axis=0)
-            out[name] = float(average_precision_score(known[:, present], scores[:, present], average="macro"))
+            out[name] = float(np.nanmean(class_average_precision(scores, known.astype(np.int8))))
             if name == "scenes":
                 single = known.sum(axis=1) == 1
                 best = scores[single].argmax(axis=1)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from mlimagenet_data.classes import imagenet_classes
+from mlimagenet_data.formats.regions import mask_columns
 from mlimagenet_data.images import load_image
 from mlimagenet_data.masks import encode_mask
 from mlimagenet_data.schema import features, shard_name
@@ -197,9 +198,5 @@ def write_scenes(scenes: Sequence[Scene], root: Path) -> None:
 
 
 def _region(label: int, mask: NDArray[np.bool_]) -> dict[str, object]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    box = [columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
-    return {
-        "mask": {"size": [GRID, GRID], "counts": encode_mask(mask)}, "bbox": [float(value) / GRID for value in box],
-        "area": float(mask.mean()), "label": label, "score": 1.0, "topk_labels": [label], "topk_scores": [1.0], "alignment": 1.0,
-    }  # fmt: skip
+    ranking = {"label": label, "score": 1.0, "topk_labels": [label], "topk_scores": [1.0], "alignment": 1.0}
+    return {**mask_columns((GRID, GRID), encode_mask(mask)), **ranking}

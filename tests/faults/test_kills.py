@@ -11,21 +11,9 @@ import pytest
 
 from build.lock import sole_run
 from build.run import main
-from tests.faults.harness import SMALL, KillAt, SmallFiles, finish, leftovers, result, start, write_photographs
+from tests.faults.harness import SMALL, KillAt, SmallFiles, finish, leftovers, result, start
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    return write_photographs(tmp_path_factory.mktemp("photographs"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, photographs):
-    out = tmp_path_factory.mktemp("undisturbed") / "mlimagenet"
-    assert finish(start(photographs, out)) == 0
-    return out
 
 
 def copied(undisturbed, tmp_path):

@@ -15,22 +15,10 @@ from build.lease import lease
 from build.lock import sole_run
 from build.remote import Remote
 from build.run import main
-from tests.faults.harness import SMALL, finish, result, start, write_photographs
+from tests.faults.harness import SMALL, finish, result, start
 from tests.faults.shelf import Shelf, register, register_and_die
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    return write_photographs(tmp_path_factory.mktemp("photographs"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, photographs):
-    out = tmp_path_factory.mktemp("undisturbed") / "mlimagenet"
-    assert finish(start(photographs, out)) == 0
-    return out
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from build.engines.scheduler import Outcome, Pool, UnitsFailedError, run_units
 from build.plan import Unit, make_plan
 from build.run import main
 from tests.faults.flaky import FlakyRegions
-from tests.faults.harness import SMALL, finish, result, start, write_photographs
+from tests.faults.harness import SMALL, result
 
 
 class FakePool(Pool):
@@ -77,18 +77,6 @@ def test_each_unit_is_done_once_or_fails_as_often_as_it_may(fates, workers, atte
     assert all(f"{name}: " in failed for name in expected_failures)
     assert all(pool.tries[u.file] == (tries[u.file] or len(f) + 1) for u, f in zip(units, fates, strict=True))
     assert not pool.alive  # all are stopped in the end
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    return write_photographs(tmp_path_factory.mktemp("photographs"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, photographs):
-    out = tmp_path_factory.mktemp("undisturbed") / "mlimagenet"
-    assert finish(start(photographs, out)) == 0
-    return out
 
 
 def flaky_stage(photographs, out, faults, **options):
