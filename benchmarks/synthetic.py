@@ -13,7 +13,7 @@ from PIL import Image
 
 from mlimagenet_data.classes import NUM_CLASSES, imagenet_classes
 from mlimagenet_data.masks import encode_mask
-from mlimagenet_data.schema import features, shard_name
+from mlimagenet_data.schema import arrow_schema, shard_name
 
 __all__ = ["HEIGHT", "WIDTH", "image_ids", "write_annotations", "write_label_maps", "write_photographs", "write_table"]
 
@@ -66,7 +66,7 @@ def write_annotations(
         ragged: How uneven the masks' outlines are. 0: ellipses, about 70 runs a mask; 1: about 155, as many as the outlines of
             MaskCut's masks of photographs would have at this size (they have 57 at 24 x 24).
     """
-    schema = features(imagenet_classes()).arrow_schema
+    schema = arrow_schema()
     distinct = pa.Table.from_pylist(_distinct_rows(min(rows, DISTINCT), regions, seed, ragged), schema=schema)
     ids, labels = image_ids(rows, classes)
     (folder / "data").mkdir(parents=True)

@@ -20,7 +20,7 @@ from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.formats.regions import mask_columns
 from mlimagenet_data.images import load_image
 from mlimagenet_data.masks import encode_mask
-from mlimagenet_data.schema import features, shard_name
+from mlimagenet_data.schema import arrow_schema, shard_name
 from mlimagenet_data.store import AnnotationStore
 
 __all__ = ["GRID", "SIZE", "Material", "Scene", "compose", "gather", "write_scenes"]
@@ -193,7 +193,7 @@ def write_scenes(scenes: Sequence[Scene], root: Path) -> None:
         })  # fmt: skip
     folder = root / "mlimagenet" / "data"
     folder.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_pylist(rows, schema=features(classes).arrow_schema)
+    table = pa.Table.from_pylist(rows, schema=arrow_schema())
     pq.write_table(table, folder / shard_name("train", 0, 1))
 
 

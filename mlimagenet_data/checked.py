@@ -118,6 +118,9 @@ def check_batch(batch: pa.RecordBatch, file: Path, first_row: int) -> Batch:
     """
     try:
         return _check(batch, _Place(file, first_row))
+    except UnicodeDecodeError as error:
+        rows = f"rows {first_row} to {first_row + batch.num_rows - 1}"
+        raise AnnotationError(f"{file}: {rows}: a text is not UTF-8: {error}") from error
     except (pa.ArrowException, AttributeError, KeyError, TypeError) as error:
         raise AnnotationError(f"{file}: a column does not have the type of schema version 1: {error!r}") from error
 
@@ -136,7 +139,7 @@ def raw_batches(file: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
         for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=COLUMNS):
             yield row, batch
             row += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise AnnotationError(f"{file}: not a readable shard of this dataset: {error}") from error
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.masks import encode_mask
-from mlimagenet_data.schema import features, shard_name
+from mlimagenet_data.schema import arrow_schema, shard_name
 
 
 def region(
@@ -60,7 +60,7 @@ def row(
 
 def write_rows(folder: Path, rows: list[dict[str, Any]], split: str = "train", shards: int = 1) -> Path:
     """Write a dataset folder."""
-    schema = features(imagenet_classes()).arrow_schema
+    schema = arrow_schema()
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for k in range(shards):
         table = pa.Table.from_pylist(rows[k * len(rows) // shards : (k + 1) * len(rows) // shards], schema=schema)

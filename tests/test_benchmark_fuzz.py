@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.fuzz import READERS, fuzz, mutated
+from benchmarks.fuzz import READERS, Reader, fuzz
+from benchmarks.mutations import altered, mutated
 
 
 @pytest.mark.parametrize("name", sorted(READERS))
@@ -14,10 +15,19 @@ def test_damaged_files_are_read_or_refused(tmp_path, name):
 
 def test_what_goes_wrong_is_kept(tmp_path, monkeypatch):
     def broken(folder):
-        return b"valid", lambda content: 1 / int(content == b"valid"), KeyError
+        return Reader(b"valid", lambda content: 1 / int(content == b"valid"), KeyError)
 
     monkeypatch.setitem(READERS, "broken", broken)
     counts = fuzz("broken", 20, 0, tmp_path)
     assert counts["raised ZeroDivisionError"] >= 15
     number = int(next(tmp_path.iterdir()).name.rpartition("-")[2])
     assert (tmp_path / f"broken-0-{number}").read_bytes() == mutated(b"valid", np.random.default_rng((0, number)))
+
+
+def test_values_are_altered_somewhere_and_the_original_is_not():
+    value = {"a": [1, 2.5, "text"], "b": {"c": [[0], [1]]}}
+    kept = repr(value)
+    found = [repr(altered(value, np.random.default_rng(k), any_type=k % 2 == 0)) for k in range(200)]
+    assert repr(value) == kept
+    assert len(set(found)) > 60
+    assert {"nan" in text for text in found} == {True, False}

@@ -94,6 +94,18 @@ def test_other_files_are_refused(tmp_path):
         AnnotationStore(tmp_path, "train")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [(b"first", b"fir\xfft", "rows 0 to 1: a text is not UTF-8"), (b"counts", b"co\xdents", "not a readable shard")],
+)
+def test_text_that_is_not_utf8_is_refused(tmp_path, old, new, words):  # found by benchmarks.fuzz
+    file = write_rows(tmp_path, rows_with()) / "data" / "train-00000-of-00001.parquet"
+    pq.write_table(pq.read_table(file), file, compression="none", write_statistics=False)
+    file.write_bytes(file.read_bytes().replace(old, new))
+    with pytest.raises(AnnotationError, match=rf"train-00000-of-00001\.parquet: {words}"):
+        AnnotationStore(tmp_path, "train")
+
+
 def test_an_empty_split_is_a_store_of_no_rows(tmp_path):
     assert len(AnnotationStore(write_rows(tmp_path, []), "train")) == 0
 

@@ -26,7 +26,7 @@ from build.manifest import write_manifest
 from build.plan import Plan, Stage, Unit
 from build.sources import ImageReader
 from mlimagenet_data.classes import imagenet_classes
-from mlimagenet_data.schema import FILE_ROWS, GROUP_ROWS, features, parquet_writer, shard_name
+from mlimagenet_data.schema import FILE_ROWS, GROUP_ROWS, arrow_schema, parquet_writer, shard_name
 from mlimagenet_data.statistics import collect, plot
 
 __all__ = ["PublishStage"]
@@ -108,7 +108,7 @@ class PublishStage(Stage):
 
     def _write(self, unit: Unit, path: Path, advance: Callable[[int], None]) -> dict[str, Any]:
         embed = self.plan.config.embed_images
-        schema = features(imagenet_classes(), embed_images=embed).arrow_schema
+        schema = arrow_schema(embed_images=embed)
         group = _GROUP_ROWS_IMAGES if embed else GROUP_ROWS
         label_counts: Counter[str] = Counter()
         statuses: Counter[str] = Counter()

@@ -24,7 +24,7 @@ from mlimagenet_data.schema import (
     GROUP_ROWS,
     SCHEMA_VERSION,
     STATUSES,
-    features,
+    arrow_schema,
     parquet_writer,
     shard_name,
 )
@@ -34,7 +34,7 @@ __all__ = ["DatasetWriter", "completed", "tables_of"]
 
 def tables_of(rows: Iterable[dict[str, Any]]) -> Iterator[pa.Table]:
     """Yield rows of the schema as tables of `GROUP_ROWS`."""
-    schema = features(imagenet_classes()).arrow_schema
+    schema = arrow_schema()
     pending: list[dict[str, Any]] = []
     for row in rows:
         pending.append(row)
@@ -65,7 +65,7 @@ class DatasetWriter:
             what = "a build" if built else f"a split {split!r}"
             raise AnnotationError(f"{out}: holds {what} already; choose another --out, or move it away")
         self.out, self.split = out, split
-        self._schema = features(imagenet_classes()).arrow_schema
+        self._schema = arrow_schema()
         self._folder = out / f".import-{os.getpid()}"
         self._rows: list[int] = []  # of each file
         self._writer: Any = None

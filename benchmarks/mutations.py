@@ -1,0 +1,99 @@
+"""Damages files and values, for fuzzing: bytes as a bad disk or a cut-off download would, values as a faulty program would."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+
+__all__ = ["altered", "mutated"]
+
+_NUMBERS = (-1, 0, 1, 2, 999, 1000, 65535, -(2**31), 2**31 - 1, 2**31, 2**63)
+_FRACTIONS = (math.nan, math.inf, -math.inf, -0.0, -1e-9, 1e-45, 0.5, 1.0 + 1e-7, 3e38, 1e308)
+_TEXTS = (
+    "",
+    "..",
+    "/a.JPEG",
+    "a/../../b.JPEG",
+    "a\x00b",
+    "\ud800",
+    "a" * 5000,
+    "n01440764/a",
+    "0" * 99,
+    "~~~~~~",
+    "ok",
+    "train",
+)
+
+
+def mutated(seed: bytes, generator: np.random.Generator) -> bytes:
+    """Return a file with up to eight changes: bits flipped, bytes replaced, cut out, doubled or taken from elsewhere in it."""
+    data = bytearray(seed)
+    for _ in range(int(generator.integers(1, 9))):
+        if not data:
+            break
+        start = int(generator.integers(len(data)))
+        length = int(min(len(data) - start, generator.geometric(0.2)))
+        kind = generator.integers(5)
+        if kind == 0:
+            data[start] ^= 1 << int(generator.integers(8))
+        elif kind == 1:
+            data[start : start + length] = generator.bytes(length)
+        elif kind == 2:
+            del data[start : start + length]
+        elif kind == 3:
+            other = int(generator.integers(len(data)))
+            data[start : start + length] = data[other : other + length]
+        else:
+            data[start:start] = bytes([int(generator.choice([0, 1, 127, 128, 255, 48, 57]))]) * length
+    return bytes(data)
+
+
+def altered(value: Any, generator: np.random.Generator, *, any_type: bool) -> Any:
+    """Return a copy of nested lists, dictionaries, texts and numbers with one to three changes, anywhere in it.
+
+    Args:
+        value: What JSON can hold.
+        generator: Of the changes.
+        any_type: Whether a value may become one of another type.
+    """
+    root = [copy.deepcopy(value)]
+    for _ in range(int(generator.integers(1, 4))):
+        holder, key = _place(root, generator)
+        holder[key] = _changed(holder[key], generator, any_type=any_type)
+    return root[0]
+
+
+def _place(root: list[Any], generator: np.random.Generator) -> tuple[Any, Any]:
+    """Walk down from the root; each level is as likely the last as to be left."""
+    holder, key = root, 0
+    while isinstance(holder[key], (list, dict)) and holder[key] and generator.random() < 0.8:
+        holder = holder[key]
+        keys = list(holder) if isinstance(holder, dict) else range(len(holder))
+        key = keys[int(generator.integers(len(keys)))]
+    return holder, key
+
+
+def _changed(value: Any, generator: np.random.Generator, *, any_type: bool) -> Any:
+    if generator.random() < 0.1:
+        return None
+    if any_type and generator.random() < 0.2:
+        value = (True, 1, 0.5, "a", [value], {"a": value})[int(generator.integers(6))]
+    if isinstance(value, (bool, int)):
+        return _one_of(_NUMBERS, generator)
+    if isinstance(value, float):
+        return _one_of(_FRACTIONS, generator)
+    if isinstance(value, str):
+        garbled = mutated(value.encode(errors="replace"), generator).decode("latin-1")
+        return garbled if generator.random() < 0.7 else _one_of(_TEXTS, generator)
+    if isinstance(value, list):
+        start = int(generator.integers(len(value) + 1))
+        return (value + value, value[:start], value[start:], value[::-1], value[:1] * 3)[int(generator.integers(5))]
+    gone = _one_of(tuple(value), generator) if value else None
+    return {key: item for key, item in (value or {}).items() if key != gone}
+
+
+def _one_of(values: tuple[Any, ...], generator: np.random.Generator) -> Any:
+    return values[int(generator.integers(len(values)))]
