@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,77 +13,76 @@ from torchvision.transforms.v2 import functional as F
 
 from mlimagenet_data import LabelPolicy, MultiLabelImageNet
 
-__all__ = ["CROP", "TARGETS", "Crops", "draw_boxes", "targets_of", "views"]
+__all__ = ["TARGETS", "Crops", "as_tensor", "draw_crops", "targets_of"]
 
-CROP = 48  # pixels a side of what networks see
-TARGETS = ("single", "located", "image", "crop", "ignore", "pooled")
-
-
-@dataclass(frozen=True)
-class Crops:
-    """N crops: `pixels` (N, 3, CROP, CROP) uint8, and for each kind of target (N, K) float32."""
-
-    pixels: Tensor
-    targets: dict[str, Tensor]
+_KINDS = {"crop": "multi_hot", "ignore": "ignore", "soft": "soft", "pooled": "pooled"}
+TARGETS = ("label", "single", "located", "image", *_KINDS)
 
 
-def draw_boxes(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Return boxes as RandomResizedCrop draws them, (count, 4): top, left, height, width in pixels, whole numbers."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-        crop, blank = v2.RandomResizedCrop(CROP), torch.zeros(3, size, size)
-        found = [crop.get_params(blank, list(crop.scale), list(crop.ratio)) for _ in range(count)]
-    return torch.tensor(found, dtype=torch.float64)
+class Crops(NamedTuple):
+    """Where N crops lie, whatever the size that they are shown at.
 
-
-def views(pixels: Tensor, rows: Tensor, boxes: Tensor, mirrored: Tensor) -> Tensor:
-    """Return crops (N, 3, CROP, CROP) uint8 of images (M, 3, S, S) uint8.
-
-    Args:
-        pixels: The images.
-        rows: (N,), of which image each crop is.
-        boxes: (N, 4), top, left, height, width.
+    Attributes:
+        rows: (N,) int64, of which scene each is.
+        boxes: (N, 4) float64, top, left, height, width in the scene's pixels.
         mirrored: (N,) bool.
     """
-    out = []
-    for row, box, flip in zip(rows.tolist(), boxes.long().tolist(), mirrored.tolist(), strict=True):
-        view = F.resized_crop(pixels[row], *box, [CROP, CROP], antialias=True)
-        out.append(view.flip(-1) if flip else view)
-    return torch.stack(out)
+
+    rows: Tensor
+    boxes: Tensor
+    mirrored: Tensor
+
+    def views(self, pixels: Tensor, size: int) -> Tensor:
+        """Return the crops of (M, 3, S, S) uint8 scenes, (N, 3, size, size) uint8."""
+        out = []
+        for row, box, flip in zip(self.rows.tolist(), self.boxes.long().tolist(), self.mirrored.tolist(), strict=True):
+            view = F.resized_crop(pixels[row], *box, [size, size], antialias=True)
+            out.append(view.flip(-1) if flip else view)
+        return torch.stack(out)
+
+    def edges(self, side: int) -> Tensor:
+        """Return (N, 4) float32, top, left, bottom, right as shares of scenes of `side` pixels; mirrored: right, then left."""
+        top, left, height, width = (self.boxes / side).float().unbind(dim=1)
+        first, last = torch.where(self.mirrored, left + width, left), torch.where(self.mirrored, left, left + width)
+        return torch.stack([top, first, top + height, last], dim=1)
 
 
-def targets_of(root: Path, annotations: Path, classes: list[int], rows: Tensor, boxes: Tensor) -> dict[str, Tensor]:
-    """Return the targets of crops by the product's loader, (N, K) float32 each.
+def draw_crops(scenes: int, each: int, side: int, generator: torch.Generator) -> Crops:
+    """Draw crops of each scene, of `side` pixels, as RandomResizedCrop and RandomHorizontalFlip do."""
+    count = scenes * each
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+        crop, blank = v2.RandomResizedCrop(side), torch.zeros(3, side, side)
+        found = [crop.get_params(blank, list(crop.scale), list(crop.ratio)) for _ in range(count)]
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    return Crops(torch.arange(scenes).repeat_interleave(each), torch.tensor(found, dtype=torch.float64), mirrored)
 
-    `single`: the original label, whatever the crop shows. `located`: it, where its regions are in view. `image`: the whole
-    image's labels. `crop`: those of what is in view. `ignore`: likewise, -1 where that is undecided. `pooled`: a distribution
-    over what is in view.
+
+def targets_of(root: Path, annotations: Path, classes: list[int], crops: Crops) -> dict[str, Tensor]:
+    """Return the targets of crops by the product's loader, (N, K) float32 each, and `label`, (N,) int64.
+
+    `label`, `single`: the original label, whatever the crop shows. `located`: it, where its regions are in view. `image`: the
+    whole image's labels. `crop`: those of what is in view. `ignore`: likewise, -1 where that is undecided. `soft`: likewise, how
+    surely. `pooled`: a distribution over what is in view.
 
     Args:
         root: The image folder.
         annotations: Of which annotations.
         classes: The K classes; labels of others are dropped.
-        rows: (N,) numbers of the scenes.
-        boxes: (N, 4), top, left, height, width in pixels.
+        crops: Of the folder's scenes, which are numbered.
     """
-    whole = torch.tensor([[0.0, 0.0, 1e6, 1e6]], dtype=torch.float64).expand(len(boxes), 4)
-    kinds = {
-        "image": ("multi_hot", whole),
-        "crop": ("multi_hot", boxes),
-        "ignore": ("ignore", boxes),
-        "pooled": ("pooled", boxes),
-    }
+    whole = torch.tensor([[0.0, 0.0, 1e6, 1e6]], dtype=torch.float64).expand(len(crops.rows), 4)
     out = {}
-    for name, (target, seen) in kinds.items():
-        data = MultiLabelImageNet(root, annotations=annotations, target=target, policy=LabelPolicy())
+    for name, kind in {"image": "multi_hot", **_KINDS}.items():
+        data = MultiLabelImageNet(root, annotations=annotations, target=kind, policy=LabelPolicy())
         # annotations are sorted by class folder, scenes are numbered
-        place = torch.tensor([int(Path(path).stem) for path, _ in data.samples]).argsort()[rows]
-        out[name] = data.batch_labels_for(place.tolist(), seen)[:, classes]
-    originals = torch.tensor([classes.index(label) for label in data.targets])[place]
-    out["single"] = torch.nn.functional.one_hot(originals, len(classes)).float()
-    out["located"] = out["single"] * out["crop"].clamp_min(0)
+        place = torch.tensor([int(Path(path).stem) for path, _ in data.samples]).argsort()[crops.rows]
+        out[name] = data.batch_labels_for(place.tolist(), whole if name == "image" else crops.boxes)[:, classes]
+    out["label"] = torch.tensor([classes.index(label) for label in data.targets])[place]
+    out["single"] = torch.nn.functional.one_hot(out["label"], len(classes)).float()
+    out["located"] = out["single"] * out["crop"]
     sums = out["pooled"].sum(dim=1, keepdim=True)
-    out["pooled"] = torch.where(sums > 0, out["pooled"] / sums.clamp_min(1e-12), torch.zeros(()))
+    out["pooled"] = torch.where(sums > 0, out["pooled"] / sums.clamp_min(1e-12), 0.0)
     return out
 
 

@@ -1,38 +1,68 @@
-"""The methods that are compared: whose labels, of what, and by which loss."""
+"""The methods that are compared: whose labels, of what, and by which loss of `mlimagenet_data.losses`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-__all__ = ["METHODS", "Method"]
+from experiments.networks import Output
+from experiments.scenes import MEAN_OBJECTS
+from mlimagenet_data.losses.binary import asymmetric, binary_cross_entropy
+from mlimagenet_data.losses.byproducts import point_regression, points_in_crop
+from mlimagenet_data.losses.consistency import remembered, spatial_consistency
+from mlimagenet_data.losses.heatmaps import Heatmaps
+from mlimagenet_data.losses.pooled import soft_cross_entropy
+from mlimagenet_data.losses.single_positive import assume_negative, entropy_maximisation, expected_positive
 
-
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Softmax cross-entropy with a distribution; crops without one count nothing."""
-    return (-target * logits.log_softmax(dim=1)).sum() / target.sum().clamp_min(1.0)
-
-
-def binary(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy, summed over classes; those marked -1 count nothing."""
-    losses = F.binary_cross_entropy_with_logits(logits, target.clamp_min(0), reduction="none")
-    return (losses * (target >= 0)).sum(dim=1).mean()
+__all__ = ["METHODS", "Batch", "Method"]
 
 
-def smoothed(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy with assumed negatives smoothed by 0.1."""
-    return F.binary_cross_entropy_with_logits(logits, 0.9 * target + 0.05, reduction="none").sum(dim=1).mean()
+class Batch(NamedTuple):
+    """Crops of a step, beside their pixels.
+
+    Attributes:
+        target: (B, K) float32, or (B,) int64 for `label`.
+        rows: (B,) int64, the scenes that they are of.
+        edges: (B, 4), where they lie; see `mlimagenet_data.losses.crops.edges_of`.
+        clicks: (B, 2), a point of the scene's largest object, (x, y) as shares of the scene.
+        memory: What is remembered of the scenes, for a method that has `cells`.
+    """
+
+    target: Tensor
+    rows: Tensor
+    edges: Tensor
+    clicks: Tensor
+    memory: Heatmaps | None
 
 
-def entropy_maximisation(logits: Tensor, target: Tensor) -> Tensor:
-    """Positives by cross-entropy, the entropy of all others maximised with weight 0.1 (arXiv 2203.16219)."""
-    p = logits.sigmoid()
-    entropy = -(p * F.logsigmoid(logits) + (1 - p) * F.logsigmoid(-logits))
-    return (-target * F.logsigmoid(logits) - 0.1 * (1 - target) * entropy).sum(dim=1).mean()
+Loss = Callable[[Output, Batch], Tensor]
+
+
+def plain(loss: Callable[..., Tensor], **options: float) -> Loss:
+    """Return a loss of logits and targets."""
+    return lambda output, batch: loss(output.logits, batch.target, **options)
+
+
+def consistency(output: Output, batch: Batch, *, spatial: bool) -> Tensor:
+    """Others assumed absent, and scores (or class maps) that agree with those of earlier crops of the scene (2203.06127)."""
+    assert batch.memory is not None
+    maps = (output.maps if spatial else output.logits[:, :, None, None]).sigmoid()
+    edges = batch.edges if spatial else torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(len(maps), 4)
+    classes, heat = batch.memory.read(batch.rows)
+    agreement = classes.shape[1] * spatial_consistency(maps, classes, heat, edges)
+    batch.memory.write(batch.rows, *remembered(maps, batch.target, classes, heat, edges))
+    return assume_negative(output.logits, batch.target) + agreement
+
+
+def byproducts(output: Output, batch: Batch) -> Tensor:
+    """Softmax of the single label, and the place of an annotator's click (2303.17595)."""
+    points, weights = points_in_crop(batch.clicks, batch.edges)
+    return soft_cross_entropy(output.logits, batch.target) + point_regression(output.points, points, weights)
 
 
 @dataclass(frozen=True)
@@ -41,34 +71,46 @@ class Method:
 
     Attributes:
         name: As the tables call it.
-        source: `known`: the scenes' true objects; `built`: the build's labels and masks of the scenes.
+        source: `known`: the scenes' true objects; `maps`: the embedded network's label maps of the scenes; `built`: the build's
+            labels and masks of the scenes.
         target: One of `experiments.crops.TARGETS`.
-        loss: Of logits and targets, (B, K) each.
+        loss: What is minimised.
         sigmoid: Whether scores are sigmoids, else a softmax.
+        cells: Size of the remembered heatmaps, for a loss that has a memory.
     """
 
     name: str
     source: str
     target: str
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Loss
     sigmoid: bool = True
+    cells: tuple[int, int] | None = None
 
     def scores(self, logits: Tensor) -> Tensor:
         """Return the classes' scores in [0, 1]."""
         return torch.sigmoid(logits) if self.sigmoid else logits.softmax(dim=1)
 
 
+_softmax, _binary = plain(soft_cross_entropy), plain(binary_cross_entropy)
+
 METHODS = (
-    Method("single label, softmax", "known", "single", cross_entropy, sigmoid=False),
-    Method("single label, binary (others assumed absent)", "known", "single", binary),
-    Method("single label, binary, smoothed", "known", "single", smoothed),
-    Method("single label, entropy maximised", "known", "single", entropy_maximisation),
-    Method("single label where it is in view, softmax", "known", "located", cross_entropy, sigmoid=False),
-    Method("all labels of the image", "known", "image", binary),
-    Method("labels of the crop", "known", "crop", binary),
-    Method("labels of the crop, undecided left out", "known", "ignore", binary),
-    Method("labels of the crop, pooled (softmax)", "known", "pooled", cross_entropy, sigmoid=False),
-    Method("built: all labels of the image", "built", "image", binary),
-    Method("built: labels of the crop", "built", "crop", binary),
-    Method("built: labels of the crop, undecided left out", "built", "ignore", binary),
+    Method("single label, softmax", "known", "single", _softmax, sigmoid=False),
+    Method("single label, binary (others assumed absent)", "known", "label", plain(assume_negative)),
+    Method("single label, binary, smoothed", "known", "label", plain(assume_negative, smoothing=0.05)),
+    Method("single label, expected positives", "known", "label", plain(expected_positive, count=MEAN_OBJECTS)),
+    Method("single label, entropy maximised", "known", "label", plain(entropy_maximisation)),
+    Method("single label, consistency", "known", "label", partial(consistency, spatial=False), cells=(1, 1)),
+    Method("single label, spatial consistency", "known", "label", partial(consistency, spatial=True), cells=(8, 8)),
+    Method("single label and click, softmax", "known", "single", byproducts, sigmoid=False),
+    Method("single label where it is in view, softmax", "known", "located", _softmax, sigmoid=False),
+    Method("label maps pooled over the crop (softmax)", "maps", "pooled", _softmax, sigmoid=False),
+    Method("all labels of the image", "known", "image", _binary),
+    Method("labels of the crop", "known", "crop", _binary),
+    Method("labels of the crop, undecided left out", "known", "ignore", _binary),
+    Method("labels of the crop, soft", "known", "soft", _binary),
+    Method("labels of the crop, asymmetric loss", "known", "crop", plain(asymmetric)),
+    Method("labels of the crop, pooled (softmax)", "known", "pooled", _softmax, sigmoid=False),
+    Method("built: all labels of the image", "built", "image", _binary),
+    Method("built: labels of the crop", "built", "crop", _binary),
+    Method("built: labels of the crop, undecided left out", "built", "ignore", _binary),
 )

@@ -1,82 +1,100 @@
-"""What is trained: a small network from scratch, or a linear classifier on the embedded network's features."""
+"""What is trained: a small network from scratch, or linear heads on the embedded network's features."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from build.models.embedded import EmbeddedBackbone
+from build.models.maps import Maps
 
-__all__ = ["Small", "embedded_features", "fit"]
+__all__ = ["Network", "Output", "embedded_maps"]
 
 
-class Small(nn.Module):
-    """Eight 3 x 3 convolutions in four stages, mean, linear: 0.7 million parameters."""
+class Output:
+    """What a network says of crops; each part is computed when it is asked for.
 
-    def __init__(self, classes: int, width: int = 24) -> None:
+    Args:
+        features: (B, D, g, f).
+        network: Whose heads they go to.
+    """
+
+    def __init__(self, features: Tensor, network: Network) -> None:
+        self._features, self._network = features, network
+        self._means = features.mean(dim=(2, 3))
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, K), the means of `maps`."""
+        out: Tensor = self._network.head(self._means)
+        return out
+
+    @property
+    def maps(self) -> Tensor:
+        """(B, K, g, f) logits by place."""
+        out: Tensor = self._network.head(self._features.movedim(1, -1))
+        return out.movedim(-1, 1)
+
+    @property
+    def points(self) -> Tensor:
+        """(B, 2), where the annotator would have clicked, (x, y) as shares of the crop."""
+        out: Tensor = self._network.locate(self._means)
+        return out
+
+
+class Network(nn.Module):
+    """A body, and two linear heads on its features: classes by place, and a point.
+
+    Args:
+        body: Of inputs to features (B, D, g, f).
+        features: D.
+        classes: K.
+    """
+
+    def __init__(self, body: nn.Module, features: int, classes: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
+        self.body, self.head, self.locate = body, nn.Linear(features, classes), nn.Linear(features, 2)
+
+    @classmethod
+    def small(cls, classes: int, width: int = 16) -> Network:
+        """Return eight 3 x 3 convolutions in four stages, 0.3 million parameters; its inputs are (B, 3, H, W) uint8 pixels."""
+        layers: list[nn.Module] = [_Scaled()]
         before = 3
         for stage in range(4):
             after = width << stage
             for stride in (2, 1):
                 layers += [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
                 before = after
-        self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(before, classes)
+        return cls(nn.Sequential(*layers), before, classes).to(memory_format=torch.channels_last)
 
+    @classmethod
+    def linear(cls, features: int, classes: int) -> Network:
+        """Return the heads alone; its inputs are features, (B, D, g, f) of any floating type."""
+        return cls(_Float(), features, classes)
+
+    def forward(self, inputs: Tensor) -> Output:
+        """Return what it says of a batch."""
+        return Output(self.body(inputs), self)
+
+
+class _Scaled(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return logits (B, K) of (B, 3, H, W) uint8 pixels."""
-        x = (pixels.float() - 127) / 64
-        return self.head(self.body(x.contiguous(memory_format=torch.channels_last)).mean(dim=(2, 3)))
+        return ((pixels.float() - 127) / 64).contiguous(memory_format=torch.channels_last)
 
 
-@torch.inference_mode()
-def embedded_features(pixels: Tensor, size: int = 96, batch: int = 32) -> Tensor:
-    """Return the embedded network's mean features, (N, 1280) float32, of (N, 3, H, W) uint8 pixels."""
+class _Float(nn.Module):
+    def forward(self, features: Tensor) -> Tensor:
+        return features.float()
+
+
+def embedded_maps(pixels: Tensor, size: int) -> Iterator[Maps]:
+    """Yield the embedded network's maps of (N, 3, H, W) uint8 pixels, some at a time, scaled to `size` pixels a side."""
     network = EmbeddedBackbone(size, torch.device("cpu"))
-    out = []
-    for part in pixels.split(batch):
-        scaled = nn.functional.interpolate(part.float(), size=(size, size), mode="bicubic", antialias=True)
-        out.append(network((scaled - 127) / 128).features[0].mean(dim=(2, 3)))
-    return torch.cat(out).clone()
-
-
-def fit(
-    network: nn.Module,
-    inputs: Tensor,
-    targets: Tensor,
-    loss: object,
-    *,
-    learning_rate: float,
-    batch: int,
-    passes: int,
-    seed: int,
-) -> None:
-    """Train with AdamW and a one-cycle schedule. Inputs are as many crops as are seen in one pass, times `passes`, in order.
-
-    Args:
-        network: Trained in place.
-        inputs: (N, ...).
-        targets: (N, K).
-        loss: Of logits and targets.
-        learning_rate: At its highest.
-        batch: Crops a step.
-        passes: How often the crops are gone through.
-        seed: Of their order.
-    """
-    assert callable(loss)
-    optimiser = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=0.02)
-    steps = passes * (len(inputs) // batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps, pct_start=0.2)
-    generator = torch.Generator().manual_seed(seed)
-    network.train()
-    for _ in range(passes):
-        order = torch.randperm(len(inputs), generator=generator)
-        for rows in order[: len(order) // batch * batch].split(batch):
-            optimiser.zero_grad(set_to_none=True)
-            loss(network(inputs[rows]), targets[rows]).backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimiser.step()
-            schedule.step()
-    network.eval()
+    for part in pixels.split(64):
+        scaled = part.float()
+        if scaled.shape[2:] != (size, size):
+            scaled = interpolate(scaled, size=(size, size), mode="bicubic", antialias=True)
+        yield network((scaled - 127) / 128)

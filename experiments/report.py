@@ -1,4 +1,4 @@
-"""Tables of a comparison over seeds: means with 95% intervals, and paired differences."""
+"""Tables and a picture of a comparison over seeds: means with 95% intervals, and paired differences."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy import stats
 
 from experiments.methods import Method
 
-__all__ = ["Setting", "interval", "write_report"]
+__all__ = ["Setting", "interval", "plot", "write_report"]
 
 MARK = "<!-- tables: written by `python -m experiments.crop_labels` -->\n"
 _KINDS = {
     "scratch": "A small network from scratch",
     "features": "A linear classifier on the embedded network's features",
 }
+_COLOURS = {"known": "#2563eb", "maps": "#d97706", "built": "#16a34a"}  # by whose labels they are
 _MEASURES = {"scenes": "mAP, whole scenes", "crops": "mAP, crops", "top1": "top-1, one object"}
 
 
 class Setting(NamedTuple):
-    """What a run was: date, machine, options, and its seconds."""
+    """What a run was: date, machine, options."""
 
     day: str
     machine: str
     options: dict[str, Any]
-    seconds: float
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -44,10 +45,29 @@ def write_report(path: Path, results: dict[str, Any], methods: Sequence[Method],
     """Write the tables below the mark of a Markdown file; what stands above it is left as it is."""
     above = path.read_text(encoding="utf-8").partition(MARK)[0] if path.exists() else "# Experiments\n\n"
     options = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in setting.options.items())
-    parts = [f"{setting.day}, {setting.machine}; {options}; {setting.seconds / 60:.0f} minutes.\n"]
+    minutes = sum(sum(values["seconds"]) for found in results.values() for values in found.values()) / 60
+    parts = [f"{setting.day}, {setting.machine}; {options}; {minutes:.0f} minutes of training.\n"]
     for kind, found in results.items():
         parts += [f"### {_KINDS[kind]}\n", _table(found, methods)]
     path.write_text(above + MARK + "\n" + "\n".join(parts), encoding="utf-8")
+
+
+def plot(path: Path, results: dict[str, Any], methods: Sequence[Method]) -> None:
+    """Draw each method's mean average precision on whole scenes: seeds, mean and interval, a panel for each kind of network."""
+    figure = Figure(figsize=(5 + 4 * len(results), 1 + 0.26 * len(methods)), layout="constrained")
+    panels = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
+    for axes, (kind, found) in zip(panels, results.items(), strict=True):
+        shown = [method for method in methods if method.name in found][::-1]
+        for height, method in enumerate(shown):
+            values, colour = found[method.name]["scenes"], _COLOURS[method.source]
+            mean, half = interval(values)
+            axes.errorbar(mean, height, xerr=half, fmt="o", color=colour, capsize=3, markersize=5)
+            axes.plot(values, [height] * len(values), "|", color=colour, alpha=0.5)
+        axes.set_yticks(range(len(shown)), [method.name for method in shown])
+        axes.set(title=_KINDS[kind], xlabel=f"{_MEASURES['scenes']}: seeds, mean, 95% interval")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", alpha=0.3)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def _table(found: dict[str, Any], methods: Sequence[Method]) -> str:

@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from mlimagenet_data.classes import imagenet_classes
+from mlimagenet_data.files import write_atomic
 from mlimagenet_data.formats.regions import mask_columns
 from mlimagenet_data.images import load_image
 from mlimagenet_data.masks import encode_mask
 from mlimagenet_data.schema import arrow_schema, shard_name
 from mlimagenet_data.store import AnnotationStore
 
-__all__ = ["GRID", "SIZE", "Material", "Scene", "compose", "gather", "write_scenes"]
+__all__ = ["GRID", "MEAN_OBJECTS", "SIZE", "Material", "Scene", "compose", "gather", "write_scenes"]
 
 SIZE, GRID = 160, 40  # pixels a side of a scene; cells a side of its masks
 _COUNTS = (0.35, 0.3, 0.2, 0.15)  # share of scenes with 1, 2, 3, 4 objects
+MEAN_OBJECTS = sum((k + 1) * share for k, share in enumerate(_COUNTS))
 _LEAST_SEEN = 0.3  # of an object, after others were pasted over it; below, the scene is drawn anew
 _CUTOUT = 128  # most pixels a side of a cut-out object
 
@@ -194,7 +196,7 @@ def write_scenes(scenes: Sequence[Scene], root: Path) -> None:
     folder = root / "mlimagenet" / "data"
     folder.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist(rows, schema=arrow_schema())
-    pq.write_table(table, folder / shard_name("train", 0, 1))
+    write_atomic(folder / shard_name("train", 0, 1), lambda path: pq.write_table(table, path))
 
 
 def _region(label: int, mask: NDArray[np.bool_]) -> dict[str, object]:

@@ -1,0 +1,88 @@
+"""Trains one network by one method, and measures it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from experiments.methods import Batch, Method
+from experiments.networks import Network
+from experiments.trials import Inputs, Trial
+from mlimagenet_data.evaluate.ranking import class_average_precision
+from mlimagenet_data.losses.heatmaps import Heatmaps
+
+__all__ = ["MEASURES", "fit", "measure", "train"]
+
+MEASURES = ("scenes", "crops", "top1")
+_BATCH = 64
+
+
+def train(method: Method, kind: str, trial: Trial, rate: float, seed: int, passes: int) -> dict[str, float]:
+    """Train a network of a kind, `scratch` or `features`, and return what `measure` does."""
+    inputs = trial.pixels if kind == "scratch" else trial.features
+    torch.manual_seed(seed)
+    classes = trial.scene_labels.shape[1]
+    network = Network.small(classes) if kind == "scratch" else Network.linear(inputs.train.shape[1], classes)
+    target = trial.target(method.source, method.target)
+    if method.sigmoid:  # starts from how often a class is there
+        share = 1 / classes if target.ndim == 1 else float((target > 0).float().mean())
+        nn.init.constant_(network.head.bias, float(torch.logit(torch.tensor(share).clamp(1e-4, 0.5))))
+    fit(network, inputs.train, method, trial, rate=rate, passes=passes, seed=seed)
+    return measure(network, method, inputs, trial)
+
+
+def fit(network: Network, inputs: Tensor, method: Method, trial: Trial, *, rate: float, passes: int, seed: int) -> None:
+    """Train with AdamW and a one-cycle schedule.
+
+    Args:
+        network: Trained in place.
+        inputs: (N, ...) what it sees of the trial's crops.
+        method: By which.
+        trial: Its targets.
+        rate: The learning rate at its highest.
+        passes: How often the crops are gone through.
+        seed: Of their order.
+    """
+    target = trial.target(method.source, method.target)
+    optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=0.02)
+    steps = passes * (len(inputs) // _BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.2)
+    generator = torch.Generator().manual_seed(seed)
+    network.train()
+    with TemporaryDirectory() as folder:
+        memory = None
+        if method.cells:
+            memory = Heatmaps(Path(folder) / "heatmaps.npy", int(trial.crops.rows.max()) + 1, size=method.cells)
+        for _ in range(passes):
+            order = torch.randperm(len(inputs), generator=generator)
+            for k in order[: len(order) // _BATCH * _BATCH].split(_BATCH):
+                batch = Batch(target[k], trial.crops.rows[k], trial.edges[k], trial.clicks[k], memory)
+                optimiser.zero_grad(set_to_none=True)
+                method.loss(network(inputs[k]), batch).backward()
+                nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+                optimiser.step()
+                schedule.step()
+    network.eval()
+
+
+@torch.inference_mode()
+def measure(network: Network, method: Method, inputs: Inputs, trial: Trial) -> dict[str, float]:
+    """Return mean average precision over classes on whole scenes and on crops, and how often the best class of a scene with one
+    object is right."""
+    found = {}
+    for name, seen, labels in (
+        ("scenes", inputs.scenes, trial.scene_labels),
+        ("crops", inputs.crops, trial.crop_labels),
+    ):
+        scores = torch.cat([method.scores(network(part).logits) for part in seen.split(256)]).numpy()
+        known = (labels > 0).numpy()
+        found[name] = float(np.nanmean(class_average_precision(scores, known.astype(np.int8))))
+        if name == "scenes":
+            single = known.sum(axis=1) == 1
+            best = scores[single].argmax(axis=1)
+            found["top1"] = float(known[single][np.arange(single.sum()), best].mean())
+    return found
