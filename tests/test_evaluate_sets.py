@@ -11,6 +11,7 @@ from mlimagenet_data.errors import EvaluationError
 from mlimagenet_data.evaluate.annotated import open_annotations
 from mlimagenet_data.evaluate.folders import open_folder, open_v2
 from mlimagenet_data.evaluate.masks import open_imagenet_s
+from mlimagenet_data.evaluate.predictions import probabilities
 from mlimagenet_data.evaluate.report import evaluate
 from mlimagenet_data.evaluate.validation import open_imagenet_m, open_multilabel, open_real, read_multilabels
 from mlimagenet_data.store import AnnotationStore
@@ -329,7 +330,7 @@ def test_real_accuracy_is_that_of_timms_own_counter(tmp_path):
         logits[place, list(example.valid if place % 3 else ())[:1]] = 9
     counter = timm_data.RealLabelsImagenet([val(k) for k in range(1, 50_001)], real_json=None)
     counter.add_result(torch.from_numpy(logits))
-    report = evaluate(logits, data)
+    report = evaluate(probabilities(logits, "softmax"), data)
     assert report.accuracy == pytest.approx(counter.get_accuracy(k=1) / 100)
     assert 0.5 < report.accuracy < 0.8
 
