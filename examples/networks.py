@@ -37,6 +37,8 @@ def normalisation(name: str) -> tuple[Sequence[float], Sequence[float]]:
     from timm.models import get_pretrained_cfg
 
     found = get_pretrained_cfg(name)
+    if found is None:
+        raise SystemExit(f"--model {name}: timm knows no such model")
     return found.mean, found.std
 
 

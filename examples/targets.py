@@ -204,4 +204,6 @@ def voc(root: str, year: str, split: str, transform: Callable[..., Any]) -> Clas
                 out[k] = -1.0
         return out
 
+    if not (folder := Path(root) / "VOCdevkit" / f"VOC{year}").is_dir():
+        raise SystemExit(f"{folder}: no such folder; it holds JPEGImages, Annotations and ImageSets of VOC {year}")
     return Classified(VOCDetection(root, year, split), VOC_CLASSES, vector, transform)

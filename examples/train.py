@@ -37,6 +37,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from torchvision.transforms import v2
 
+from mlimagenet_data.errors import MLImageNetError
 from mlimagenet_data.evaluate.ranking import class_average_precision
 from mlimagenet_data.mixing import Mixed
 
@@ -56,7 +57,7 @@ def make_optimizer(args: argparse.Namespace, model: nn.Module) -> torch.optim.Op
     if args.optimizer == "lamb":
         from timm.optim import Lamb
 
-        return Lamb(groups, lr=args.lr)
+        return Lamb(groups, lr=args.lr, max_grad_norm=None)  # --clip-grad is what clips
     if args.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=args.lr, momentum=0.9, nesterov=True)
     return torch.optim.AdamW(groups, lr=args.lr)
@@ -226,7 +227,10 @@ def main() -> None:
     if "RANK" in os.environ:
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    Trainer(args, rank, torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")).run()
+    try:
+        Trainer(args, rank, torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")).run()
+    except (MLImageNetError, OSError) as error:  # their messages say it all
+        raise SystemExit(f"error: {error}") from error
     if dist.is_initialized():
         dist.destroy_process_group()
 

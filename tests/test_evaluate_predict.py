@@ -495,6 +495,7 @@ def test_our_own_annotations_are_evaluated_from_the_command_line(weights, tmp_pa
         (["--data", "folder:x", "--image-size", "0"], "--image-size 0: it must be 1 or more"),
         (["--data", "folder:x", "--save-predictions", "p.pkl"], "p.pkl: its name must end in .safetensors or .npy"),
         (["--data", "folder:x", "--out", "nowhere/all.json"], "nowhere/all.json: its folder does not exist"),
+        (["--data", "folder:x", "--plot", "."], ".: its folder does not exist, or it is a folder itself"),
         (["--data", "folder:x"], "x: no such folder"),
         (["--data", "real:x", "--labels", "y.json"], "y.json: no such file; get it from https"),
         (["--data", "imagenet-s:x"], "x/validation: no such folder"),

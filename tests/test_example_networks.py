@@ -63,6 +63,8 @@ def test_a_position_embedding_is_resized(tmp_path):
 def test_images_are_normalised_as_evaluation_normalises_them():
     assert networks.normalisation("test_vit") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert networks.normalisation("resnet50") == networks.normalisation("torchvision:resnet50")
+    with pytest.raises(SystemExit, match="--model resnet7: timm knows no such model"):
+        networks.normalisation("resnet7")
 
 
 def test_torchvisions_networks_are_made_by_name():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import yaml
 from PIL import Image
 
 from mlimagenet_data.evaluate.networks import open_network
@@ -32,6 +33,21 @@ def trainer(root, out, *options):
 def run(root, out, *options):
     trainer(root, out, *options).run()
     return torch.load(out / "checkpoint.pt", weights_only=True)
+
+
+def test_there_is_a_configuration_for_each_of_the_papers_networks():
+    models = {yaml.safe_load(path.read_text()).get("model") for path in CONFIGS}
+    vits = {f"deit3_{size}_patch16_224" for size in ("small", "base", "large")}
+    assert models == {"resnet50", "resnet101", None, *vits}  # fine-tuning of ViTs takes any
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configurations_say_where_they_are_from_and_leave_nothing_to_defaults(path):
+    text = path.read_text()
+    assert text.startswith("# ")
+    assert "arXiv" in text
+    wanted = {"loss", "augment", "image_size", "epochs", "batch_size", "optimizer", "lr", "warmup", "weight_decay"}
+    assert wanted <= yaml.safe_load(text).keys()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -130,8 +130,8 @@ def _check(given: argparse.Namespace) -> None:
     if given.plot and importlib.util.find_spec("matplotlib") is None:
         raise MLImageNetError("--plot needs matplotlib: pip install 'mlimagenet-data[eval]'")
     for path in (given.out, given.plot, given.save_predictions):
-        if path and not path.absolute().parent.is_dir():
-            raise MLImageNetError(f"{path}: its folder does not exist")
+        if path and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise MLImageNetError(f"{path}: its folder does not exist, or it is a folder itself")
 
 
 def _open(given: argparse.Namespace) -> EvaluationSet:
