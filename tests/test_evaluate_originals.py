@@ -88,6 +88,7 @@ def test_a_damaged_table_of_synsets_is_read_or_refused(kit, changes, part, cut):
             "line 2: 'ILSVRC2012_val_00000002.JPEG'; it must have an image's name and its class",
         ),
         (f"{val(1)} 65\n{val(2)} 1000\n", "line 2: '1000' is no class of ImageNet-1k"),
+        (f"{val(1)} 65\n{val(2)} {'9' * 5000}\n", "line 2: '999"),
         (f"{val(1)} 65\n{val(2)} 3\n{val(1)} 65\n", "line 3: validation image 1 is there twice"),
     ],
 )

@@ -117,10 +117,8 @@ def _check(given: argparse.Namespace) -> None:
     if given.original and kind not in _VALIDATION:
         raise MLImageNetError(f"--original {given.original}: it is for --data {', '.join(_VALIDATION)}")
     for name in ("threshold", "min_score"):
-        if not 0 < getattr(given, name) <= 1:
-            raise MLImageNetError(
-                f"--{name.replace('_', '-')} {getattr(given, name)}: it must be more than 0, at most 1"
-            )
+        if not 0 <= getattr(given, name) <= 1:
+            raise MLImageNetError(f"--{name.replace('_', '-')} {getattr(given, name)}: it must be from 0 to 1")
     if given.image_size is not None and given.image_size < 1:
         raise MLImageNetError(f"--image-size {given.image_size}: it must be 1 or more")
     if given.batch_size < 1 or given.workers < 0 or not 1 <= given.top_k <= 50:

@@ -50,7 +50,7 @@ def open_v2(root: Path, labels: Path | None = None, *, partial: bool = False) ->
         EvaluationError: If there are not ten images in each of a thousand folders, the labels have another form, or no image of
             V2 has any.
     """
-    examples = [Example(file, (label,), (), label) for file, label in class_folders(root)]
+    examples = [Example(file, (label,), (), label) for file, label in class_folders(root, _V2)]
     counts = Counter(example.original for example in examples)
     wrong = [k for k in range(NUM_CLASSES) if counts[k] != _PER_CLASS]
     if not examples or (wrong and not partial):

@@ -191,7 +191,7 @@ def _validation_files(
 ) -> dict[int, tuple[str, int | None]]:
     """Return (path below the root, original class if known) by file number, ascending; all `wanted` ones must be there."""
     if not root.is_dir():
-        raise EvaluationError(f"{root}: no such folder")
+        raise EvaluationError(f"{root}: no such folder; get ILSVRC2012_img_val.tar from https://image-net.org")
     listed = read_originals(originals) if originals else {}
     found: dict[int, tuple[str, int | None]] = {}
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
