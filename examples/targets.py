@@ -32,9 +32,9 @@ VOC_CLASSES = (
 
 
 def make_transforms(
-    size: int, augment: str, mean: Sequence[float], std: Sequence[float]
+    size: int, augment: str, mean: Sequence[float], std: Sequence[float], *, whole: bool = False
 ) -> tuple[v2.Compose, v2.Compose]:
-    """Return the transforms for training and for evaluation."""
+    """Return the transforms for training and for evaluation, which shows the middle of an image, or, squeezed, the `whole`."""
     three = [v2.RandomGrayscale(1.0), v2.RandomSolarize(128, 1.0), v2.GaussianBlur(5, (0.1, 2.0))]
     more = {
         "none": [],
@@ -43,7 +43,8 @@ def make_transforms(
     }[augment]
     last = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
     train = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), *more, *last])
-    return train, v2.Compose([v2.Resize(size * 8 // 7), v2.CenterCrop(size), *last])
+    shown = [v2.Resize((size, size))] if whole else [v2.Resize(size * 8 // 7), v2.CenterCrop(size)]
+    return train, v2.Compose([*shown, *last])
 
 
 def make_dataset(args: argparse.Namespace, transform: Callable[..., Any], split: str, *, train: bool) -> Dataset:

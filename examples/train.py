@@ -111,7 +111,9 @@ class Trainer:
     def __init__(self, args: argparse.Namespace, rank: int, device: torch.device) -> None:
         self.args, self.rank, self.device, self.distributed = args, rank, device, dist.is_initialized()
         seed_everything(args.seed)
-        transform, val_transform = make_transforms(args.image_size, args.augment, *normalisation(args.model))
+        transform, val_transform = make_transforms(
+            args.image_size, args.augment, *normalisation(args.model), whole=args.dataset != "imagenet"
+        )
         dataset = make_dataset(args, transform, "trainval" if args.dataset == "voc2007" else "train", train=True)
         self.sampler = DistributedSampler(dataset, seed=args.seed) if self.distributed else None
         self.generator = torch.Generator()
