@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
-__all__ = ["WithMaps", "WithPoints", "load_weights", "make_model"]
+__all__ = ["WithMaps", "WithPoints", "load_weights", "make_model", "normalisation"]
+
+TORCHVISION = "torchvision:"
 
 
 def make_model(name: str, classes: int, *, size: int = 224, drop_path: float = 0.0, loss: str = "bce") -> nn.Module:
     """Make a network with random weights, for images of `size` pixels; it returns what the loss wants besides logits."""
-    if name.startswith("torchvision/"):
+    if name.startswith(TORCHVISION):
         from torchvision import models
 
         if loss in ("spatial", "byproducts") or drop_path:
             raise SystemExit(f"--loss {loss} with --drop-path {drop_path} needs a timm model, not {name}")
-        return models.get_model(name.partition("/")[2], weights=None, num_classes=classes)
+        return models.get_model(name.removeprefix(TORCHVISION), weights=None, num_classes=classes)
     import timm
 
     more = {"drop_path_rate": drop_path} if drop_path else {}
@@ -25,6 +28,18 @@ def make_model(name: str, classes: int, *, size: int = 224, drop_path: float = 0
     if hasattr(network, "set_input_size"):  # ViTs' position embedding
         network.set_input_size(img_size=(size, size))
     return {"spatial": WithMaps, "byproducts": WithPoints}.get(loss, lambda plain: plain)(network)
+
+
+def normalisation(name: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Return the mean and deviation of a network's input: those that timm has for it; ImageNet's for torchvision's."""
+    if name.startswith(TORCHVISION):
+        return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    from timm.models import get_pretrained_cfg
+
+    found = get_pretrained_cfg(name)
+    if found is None:
+        raise SystemExit(f"--model {name}: timm knows no such model")
+    return found.mean, found.std
 
 
 class WithMaps(nn.Module):
@@ -81,10 +96,7 @@ def load_weights(model: nn.Module, path: Path) -> list[str]:
         found = load_file(path)
     else:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    found = {
-        name.removeprefix("module.").removeprefix("network."): value
-        for name, value in found.get("model", found).items()
-    }
+    found = {name.removeprefix("module."): value for name, value in found.get("model", found).items()}
     resize_position(getattr(model, "network", model), found)
     wanted = {name: name.removeprefix("network.") for name in model.state_dict()}
     shapes = {wanted[name]: value.shape for name, value in model.state_dict().items()}

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["LABEL_LOSSES", "LOSSES", "VIEW_LOSSES", "parse"]
+__all__ = ["LABEL_LOSSES", "LOSSES", "VECTOR_LOSSES", "VIEW_LOSSES", "parse"]
 
 LOSSES = {
     "bce": "binary cross-entropy over the classes whose presence in the crop is decided",
@@ -21,6 +21,7 @@ LOSSES = {
     "byproducts": "bce, and the place of a click regressed (--byproducts)",
 }
 LABEL_LOSSES = ("an", "an-ls", "em", "epr", "consistency", "spatial")  # take the original label only
+VECTOR_LOSSES = ("bce", "asl", "byproducts")  # take a value for each class
 VIEW_LOSSES = ("spatial", "byproducts")  # want crops and flips only
 
 
@@ -34,8 +35,12 @@ def make_parser(text: str) -> argparse.ArgumentParser:
     add("--annotations", help="built dataset's folder or Hub id (default: as MultiLabelImageNet finds it)")
     add("--labels", choices=["crop", "image", "single"], default="crop",
         help="classes that the crop shows; those of the whole image (the paper's loader); the original label")  # fmt: skip
+    add("--targets", choices=["ignore", "hard", "soft"], default="ignore",
+        help="--loss bce, asl: 1 or 0, undecided classes left out; 1 or 0 for all; scores (the paper's)")  # fmt: skip
+    add("--original", choices=["as-others", "always"], default="as-others",
+        help="--loss bce, asl: the original label like every class, or 1 whatever the crop (the paper's)")  # fmt: skip
     add("--val-split", default="", help="annotated split to evaluate on after each epoch (default: none)")
-    add("--model", default="resnet50", help="name of a timm model, or of a torchvision one as torchvision/NAME")
+    add("--model", default="resnet50", help="name of a timm model, or of a torchvision one as torchvision:NAME")
     add(
         "--init",
         type=Path,
@@ -78,6 +83,9 @@ def parse(text: str, arguments: Sequence[str] | None = None) -> argparse.Namespa
         parser.error(
             f"--dataset {args.dataset} has labels of whole images for --loss bce or asl, not regions or clicks"
         )
+    plain = args.targets == "ignore" and args.original == "as-others"
+    if not plain and (args.loss not in VECTOR_LOSSES or args.labels == "single" or args.dataset != "imagenet"):
+        parser.error("--targets and --original are for --loss bce, asl, byproducts with --labels crop or image")
     if args.loss in VIEW_LOSSES and args.augment == "rand":
         parser.error(f"--loss {args.loss} follows crops and flips only: RandAugment also turns and shears")
     if (args.mixup or args.cutmix) and args.loss not in ("bce", "asl", "softmax"):

@@ -18,30 +18,33 @@ from torchvision.datasets import CocoDetection, VOCDetection
 from torchvision.transforms import v2
 
 from mlimagenet_data import LabelPolicy, MultiLabelImageNet
+from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.labeller import Seen
-from mlimagenet_data.labels import label_view, pooled, with_ignore
+from mlimagenet_data.labels import label_view, multi_hot, pooled, soft, with_ignore
 from mlimagenet_data.losses.crops import edges_of
 
 __all__ = ["VOC_CLASSES", "make_dataset", "make_transforms"]
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
     "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 
 
-def make_transforms(size: int, augment: str) -> tuple[v2.Compose, v2.Compose]:
-    """Return the transforms for training and for evaluation."""
+def make_transforms(
+    size: int, augment: str, mean: Sequence[float], std: Sequence[float], *, whole: bool = False
+) -> tuple[v2.Compose, v2.Compose]:
+    """Return the transforms for training and for evaluation, which shows the middle of an image, or, squeezed, the `whole`."""
     three = [v2.RandomGrayscale(1.0), v2.RandomSolarize(128, 1.0), v2.GaussianBlur(5, (0.1, 2.0))]
     more = {
         "none": [],
         "rand": [v2.RandAugment()],
         "three": [v2.RandomChoice(three), v2.ColorJitter(0.3, 0.3, 0.3)],
     }[augment]
-    last = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+    last = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
     train = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), *more, *last])
-    return train, v2.Compose([v2.Resize(size * 8 // 7), v2.CenterCrop(size), *last])
+    shown = [v2.Resize((size, size))] if whole else [v2.Resize(size * 8 // 7), v2.CenterCrop(size)]
+    return train, v2.Compose([*shown, *last])
 
 
 def make_dataset(args: argparse.Namespace, transform: Callable[..., Any], split: str, *, train: bool) -> Dataset:
@@ -53,7 +56,8 @@ def make_dataset(args: argparse.Namespace, transform: Callable[..., Any], split:
     images = MultiLabelImageNet(args.root, transform, split=split, annotations=args.annotations, target="view")
     if not train:
         return Viewed(images, TargetOf("bce", "crop", images.policy))
-    return Viewed(images, TargetOf(args.loss, args.labels, images.policy, args.byproducts))
+    always = args.original == "always"
+    return Viewed(images, TargetOf(args.loss, args.labels, images.policy, args.targets, always, args.byproducts))
 
 
 class Viewed(Dataset):
@@ -88,12 +92,16 @@ class TargetOf:
         loss: Name of the loss.
         labels: `crop`, `image` or `single`.
         policy: Which classes count as present.
+        targets: `ignore`, `hard` or `soft`.
+        always: Whether the original label is 1 in every view.
         byproducts: ImageNet-AB's folder, for the loss of that name.
     """
 
     loss: str
     labels: str
     policy: LabelPolicy
+    targets: str = "ignore"
+    always: bool = False
     byproducts: Path | None = None
 
     def __call__(self, seen: Seen, row: int) -> dict[str, Any]:
@@ -110,11 +118,13 @@ class TargetOf:
 
     def vector(self, seen: Seen, label: int) -> torch.Tensor:
         """Return (K,): -1 for undecided classes, but a distribution for the softmax."""
-        shown = label_view(seen.record, self.policy, seen.view if self.labels == "crop" else None)
-        if self.labels != "single":
-            return torch.from_numpy(pooled(shown) if self.loss == "softmax" else with_ignore(shown))
-        vector = torch.from_numpy(0.0 * with_ignore(shown))
-        if label >= 0:
+        if self.labels == "single":
+            vector = torch.zeros(NUM_CLASSES)
+        else:
+            shown = label_view(seen.record, self.policy, seen.view if self.labels == "crop" else None)
+            make = {"ignore": with_ignore, "hard": multi_hot, "soft": soft}[self.targets]
+            vector = torch.from_numpy((pooled if self.loss == "softmax" else make)(shown))
+        if label >= 0 and (self.labels == "single" or self.always):
             vector[label] = 1.0
         return vector
 
@@ -195,4 +205,6 @@ def voc(root: str, year: str, split: str, transform: Callable[..., Any]) -> Clas
                 out[k] = -1.0
         return out
 
+    if not (folder := Path(root) / "VOCdevkit" / f"VOC{year}").is_dir():
+        raise SystemExit(f"{folder}: no such folder; it holds JPEGImages, Annotations and ImageSets of VOC {year}")
     return Classified(VOCDetection(root, year, split), VOC_CLASSES, vector, transform)

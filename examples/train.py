@@ -5,13 +5,13 @@
     python examples/train.py path/to/imagenet ... --resume run/checkpoint.pt      goes on where that run stopped
 
     --labels single --loss softmax      the single-label baseline
-    --labels image                      the whole image's labels whatever the crop, as in the paper's loader
+    --labels image --targets soft --original always     the paper's: the whole image's scores whatever the crop
     --init run/checkpoint.pt --config examples/configs/finetune.yaml      multi-label fine-tuning of any of them
     python examples/train.py path/to/coco --dataset coco --init run/checkpoint.pt --config examples/configs/transfer.yaml
 
-The model is timm's or torchvision's, by name. Losses are summed over classes and averaged over images. On CUDA the forward
-runs in bfloat16 (--precision); on a CPU everything is float32. Beside this file: recipe.py (options), targets.py (datasets),
-networks.py, objectives.py (losses).
+The model is timm's or torchvision's, by name; `mlimagenet eval --model NAME --weights run/checkpoint.pt` measures it. Losses are
+summed over classes and averaged over images. On CUDA the forward runs in bfloat16 (--precision); on a CPU everything is float32.
+Beside this file: recipe.py (options), targets.py (datasets), networks.py, objectives.py (losses).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from networks import load_weights, make_model
+from networks import WithPoints, load_weights, make_model, normalisation
 from objectives import Objective
 from recipe import parse
 from targets import make_dataset, make_transforms
@@ -37,6 +37,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from torchvision.transforms import v2
 
+from mlimagenet_data.errors import MLImageNetError
+from mlimagenet_data.evaluate.ranking import class_average_precision
 from mlimagenet_data.mixing import Mixed
 
 
@@ -55,7 +57,7 @@ def make_optimizer(args: argparse.Namespace, model: nn.Module) -> torch.optim.Op
     if args.optimizer == "lamb":
         from timm.optim import Lamb
 
-        return Lamb(groups, lr=args.lr)
+        return Lamb(groups, lr=args.lr, max_grad_norm=None)  # --clip-grad is what clips
     if args.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=args.lr, momentum=0.9, nesterov=True)
     return torch.optim.AdamW(groups, lr=args.lr)
@@ -68,20 +70,9 @@ def make_mixer(args: argparse.Namespace) -> Callable | None:
     return Mixed(v2.RandomChoice(mixers)) if mixers else None
 
 
-def mean_average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
-    """Return the mean over classes with a positive of the exact average precision; undecided (-1) entries are left out."""
-    out = []
-    for k in range(scores.shape[1]):
-        decided = targets[:, k] >= 0
-        hits = (targets[decided, k] == 1)[np.argsort(-scores[decided, k], kind="stable")]
-        if hits.any():
-            out.append(float((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits].mean()))
-    return float(np.mean(out)) if out else float("nan")
-
-
 @torch.inference_mode()
 def evaluate(model: nn.Module, loader: DataLoader, device: torch.device, *, softmax: bool = False) -> float:
-    """Return the mAP on a split (on the main process, over all its images)."""
+    """Return the mAP on a split (on the main process, over all its images), of the classes that have positives."""
     model.eval()
     scores, targets = [], []
     for images, batch in loader:
@@ -89,7 +80,8 @@ def evaluate(model: nn.Module, loader: DataLoader, device: torch.device, *, soft
         logits = (output[0] if isinstance(output, tuple) else output).float().cpu()
         scores.append(logits.softmax(dim=1) if softmax else logits.sigmoid())
         targets.append(batch["target"])
-    return mean_average_precision(torch.cat(scores).numpy(), torch.cat(targets).numpy())
+    found = class_average_precision(torch.cat(scores).numpy(), torch.cat(targets).numpy())
+    return float(np.nanmean(found)) if not np.isnan(found).all() else float("nan")
 
 
 def seed_everything(seed: int) -> None:
@@ -119,7 +111,9 @@ class Trainer:
     def __init__(self, args: argparse.Namespace, rank: int, device: torch.device) -> None:
         self.args, self.rank, self.device, self.distributed = args, rank, device, dist.is_initialized()
         seed_everything(args.seed)
-        transform, val_transform = make_transforms(args.image_size, args.augment)
+        transform, val_transform = make_transforms(
+            args.image_size, args.augment, *normalisation(args.model), whole=args.dataset != "imagenet"
+        )
         dataset = make_dataset(args, transform, "trainval" if args.dataset == "voc2007" else "train", train=True)
         self.sampler = DistributedSampler(dataset, seed=args.seed) if self.distributed else None
         self.generator = torch.Generator()
@@ -156,8 +150,10 @@ class Trainer:
             self.objective.open_memory(self.first, first=False)
 
     def parts(self) -> dict[str, object]:
-        """Return what a checkpoint holds the state of."""
-        return {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler, "scaler": self.scaler}
+        """Return what a checkpoint holds the state of; `model` is the plain network, as others load it."""
+        points = {"point": self.model.point} if isinstance(self.model, WithPoints) else {}
+        return {"model": getattr(self.model, "network", self.model), **points, "optimizer": self.optimizer,
+                "scheduler": self.scheduler, "scaler": self.scaler}  # fmt: skip
 
     def resume(self) -> int:
         """Load a checkpoint and return the epoch that follows it."""
@@ -233,7 +229,10 @@ def main() -> None:
     if "RANK" in os.environ:
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    Trainer(args, rank, torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")).run()
+    try:
+        Trainer(args, rank, torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")).run()
+    except (MLImageNetError, OSError) as error:  # their messages say it all
+        raise SystemExit(f"error: {error}") from error
     if dist.is_initialized():
         dist.destroy_process_group()
 

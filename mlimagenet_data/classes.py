@@ -52,7 +52,7 @@ def class_of_folder(name: str) -> int | None:
     table = imagenet_classes()
     if name in table.wnid_to_index:
         return table.wnid_to_index[name]
-    if name.isascii() and name.isdigit() and name == str(int(name)) and int(name) < len(table):
+    if len(name) <= 3 and name.isascii() and name.isdigit() and name == str(int(name)):
         return int(name)
     return None
 

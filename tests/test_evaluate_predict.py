@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from mlimagenet_data.evaluate.examples import EvaluationSet, Example
 from mlimagenet_data.evaluate.folders import open_folder
 from mlimagenet_data.evaluate.networks import open_network, read_weights
 from mlimagenet_data.evaluate.plot import plot
-from mlimagenet_data.evaluate.predict import predict
+from mlimagenet_data.evaluate.predict import open_device, predict
 from mlimagenet_data.evaluate.predictions import (
     Predictions,
     load_predictions,
@@ -197,6 +198,44 @@ def test_networks_of_other_classes_are_refused(images, weights):
     network.module.reset_classifier(10)
     with pytest.raises(EvaluationError, match=r"its output is \(12, 10\); it must be \(images, 1000\)"):
         predict(network, open_folder(images))
+
+
+def test_networks_that_give_no_logits_are_refused(images, weights):
+    network = open_network(TINY, weights)
+    network = replace(network, module=torch.nn.Sequential(network.module, Listed()))
+    with pytest.raises(EvaluationError, match=r"its output is list; it must be \(images, 1000\)"):
+        predict(network, open_folder(images))
+
+
+class Listed(torch.nn.Module):
+    def forward(self, logits):
+        return [logits]
+
+
+def test_weights_that_cannot_be_downloaded_are_an_error_with_the_way_out(monkeypatch):
+    def no_network(*_, **__):
+        raise OSError("no route\nto host")
+
+    monkeypatch.setattr(timm, "create_model", no_network)
+    with pytest.raises(EvaluationError, match=r"--model test_vit: .*no route to host; --weights FILE reads them"):
+        open_network("test_vit")
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
+def test_devices_that_are_not_there_are_refused(device):
+    with pytest.raises(EvaluationError, match=f"--device {device}: "):
+        open_device(device)
+
+
+def test_a_network_takes_another_size_of_images(tmp_path):
+    model = timm.create_model("test_vit", pretrained=False, img_size=96)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    network = open_network("test_vit", tmp_path / "w.safetensors", 96)
+    image = network.prepare(Image.new("RGB", (300, 200)))
+    assert image.shape == (3, 96, 96)
+    torch.testing.assert_close(network.module(image[None]), model.eval()(image[None]))
+    with pytest.raises(EvaluationError, match=r"torchvision:squeezenet1_1.*--image-size 96 is for timm's models"):
+        open_network("torchvision:squeezenet1_1", None, 96)
 
 
 def test_logits_that_are_not_finite_are_refused(images, weights):
@@ -389,8 +428,12 @@ def test_a_report_is_what_its_words_say(tmp_path):
     values = json.loads(json.dumps(report.as_dict(), allow_nan=False))
     assert values["by_labels"]["3"]["accuracy"] is None
     assert values["at_top_k"]["micro"]["recall"] == pytest.approx(report.at_top_k.micro.recall)
+    assert values["per_class"]["positives"][:6] == [0, 1, 1, 3, 1, 1]
+    assert values["per_class"]["threshold"][0] is None
+    assert values["per_class"]["threshold"][1:4] == pytest.approx([0.1, 0.6, 0.001])
+    assert values["per_class"]["average_precision"][5] == 1
     for name in ("one", "two"):
-        plot(report, tmp_path / name)
+        plot(report, tmp_path / name, "tiny")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
@@ -398,6 +441,19 @@ def test_classes_that_nobody_looked_for_cannot_be_predicted():
     data = small_set(Example("a", (3,), (), 3), judged=[3, 4])
     report = evaluate(scores_of({9: 0.9, 3: 0.5, 4: 0.1}), data)
     assert (report.accuracy, report.top1, report.map_samples) == (1, 0, 1)
+    assert report.per_class.average_precision[3] == 1
+    assert np.flatnonzero(~np.isnan(report.per_class.threshold)).tolist() == [3]
+
+
+def test_thresholds_by_count_of_original_labels_look_at_no_other():
+    examples = [Example("a", (3, 4), (), 3), Example("b", (3,), (), 4), Example("c", (4,), (), 4)]
+    scores = scores_of({3: 0.9, 4: 0.5}, {3: 0.4, 4: 0.1}, {3: 0.2, 4: 0.6})
+    report = evaluate(scores, small_set(*examples))
+    assert report.at_counts.micro == (1, 1, 1)
+    assert report.at_original_counts.micro == pytest.approx((1, 3 / 4, 6 / 7))  # 3 is predicted once, of two
+    report = evaluate(scores, small_set(*examples[:2], Example("c", (4,))))
+    assert np.isnan(report.at_original_counts.micro.f1)
+    assert report.at_counts.micro.f1 == 1
 
 
 @pytest.mark.parametrize(
@@ -434,11 +490,17 @@ def test_our_own_annotations_are_evaluated_from_the_command_line(weights, tmp_pa
         (["--data", "voc:x"], "with one of the kinds folder, real"),
         (["--data", "multilabel:x"], "--data multilabel:x: it needs --labels"),
         (["--data", "folder:x", "--batch-size", "0"], "--batch-size must be 1 or more"),
+        (["--data", "folder:x", "--threshold", "2"], "--threshold 2.0: it must be from 0 to 1"),
+        (["--data", "folder:x", "--min-score", "nan"], "--min-score nan: it must be from 0 to 1"),
+        (["--data", "folder:x", "--image-size", "0"], "--image-size 0: it must be 1 or more"),
         (["--data", "folder:x", "--save-predictions", "p.pkl"], "p.pkl: its name must end in .safetensors or .npy"),
         (["--data", "folder:x", "--out", "nowhere/all.json"], "nowhere/all.json: its folder does not exist"),
+        (["--data", "folder:x", "--plot", "."], ".: its folder does not exist, or it is a folder itself"),
         (["--data", "folder:x"], "x: no such folder"),
         (["--data", "real:x", "--labels", "y.json"], "y.json: no such file; get it from https"),
-        (["--data", "imagenet-s:x"], "x/validation: no such folder"),
+        (["--data", "imagenet-s:x"], "x/validation: no such folder; get it from https://github.com/LUSSeg"),
+        (["--data", "v2:x"], "x: no such folder; get it from https://github.com/modestyachts"),
+        (["--data", "real:x"], "x: no such folder; get ILSVRC2012_img_val.tar from"),
     ],
 )
 def test_mistakes_are_told_before_a_model_is_made(tmp_path, monkeypatch, capsys, options, message):

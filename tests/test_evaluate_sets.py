@@ -11,6 +11,7 @@ from mlimagenet_data.errors import EvaluationError
 from mlimagenet_data.evaluate.annotated import open_annotations
 from mlimagenet_data.evaluate.folders import open_folder, open_v2
 from mlimagenet_data.evaluate.masks import open_imagenet_s
+from mlimagenet_data.evaluate.predictions import probabilities
 from mlimagenet_data.evaluate.report import evaluate
 from mlimagenet_data.evaluate.validation import open_imagenet_m, open_multilabel, open_real, read_multilabels
 from mlimagenet_data.store import AnnotationStore
@@ -209,6 +210,26 @@ def test_v2_has_ten_images_of_each_class_and_optional_annotations(tmp_path):
         open_v2(root, write(tmp_path / "other.json", annotations(initial_annots={}, imagenet_m=[])), partial=True)
 
 
+def test_v2_takes_multilabelfys_refined_labels(tmp_path):
+    root = touch(tmp_path / "v2", "2/0a1b2c.jpeg", "3/1b.jpeg", "3/2c.jpeg")
+    labels = write(tmp_path / "refined.json", {"0a1b2c.jpeg": [2, "5", 2], "1b": [], "elsewhere.jpeg": [9]})
+    found = open_v2(root, labels, partial=True)
+    assert [(e.file, e.valid, e.original, e.skipped) for e in found.examples] == [
+        ("2/0a1b2c.jpeg", (2, 5), 2, ""),
+        ("3/1b.jpeg", (), 3, "no class is marked correct"),
+        ("3/2c.jpeg", (), 3, "not annotated"),
+    ]
+
+
+@pytest.mark.parametrize("value", [[1000], [-1], ["05"], ["9" * 5000], [None], [[1]], {"correct": [1]}, 3])
+def test_other_refined_labels_are_refused(tmp_path, value):
+    labels = write(tmp_path / "refined.json", {"a.jpeg": value})
+    with pytest.raises(EvaluationError, match=r"refined.json: a.jpeg: .* is no list of classes 0 to 999"):
+        open_v2(touch(tmp_path / "v2", "2/a.jpeg"), labels, partial=True)
+    with pytest.raises(EvaluationError, match=r"initial_annots: there must be a dict"):
+        open_v2(tmp_path / "v2", write(labels, [value]), partial=True)
+
+
 def test_class_folders_are_named_by_wnid_or_index(tmp_path):
     root = touch(tmp_path, f"{WNIDS[9]}/b.JPEG", f"{WNIDS[9]}/a.png", "12/c.jpg", "12/c.txt", ".hidden/d.jpg")
     found = open_folder(root)
@@ -295,6 +316,23 @@ def test_our_own_annotations_count_from_a_score_on(tmp_path):
     ]  # fmt: skip
     assert found.files == [r["file_name"] for r in rows[:2]]
     assert open_annotations(tmp_path, store, min_score=0.1).examples[0].valid == (3, 5, 7)
+
+
+def test_real_accuracy_is_that_of_timms_own_counter(tmp_path):
+    """timm.data.RealLabelsImagenet is what timm's validate.py --real-labels counts with."""
+    timm_data = pytest.importorskip("timm.data")
+    import torch
+
+    root = touch(tmp_path, *map(val, range(1, 301)))
+    data = open_real(root, partial=True)
+    logits = np.random.default_rng(0).standard_normal((300, 1000)).astype(np.float32)
+    for place, example in enumerate(data.examples):  # two of three are right
+        logits[place, list(example.valid if place % 3 else ())[:1]] = 9
+    counter = timm_data.RealLabelsImagenet([val(k) for k in range(1, 50_001)], real_json=None)
+    counter.add_result(torch.from_numpy(logits))
+    report = evaluate(probabilities(logits, "softmax"), data)
+    assert report.accuracy == pytest.approx(counter.get_accuracy(k=1) / 100)
+    assert 0.5 < report.accuracy < 0.8
 
 
 @pytest.mark.data

@@ -58,3 +58,16 @@ def test_weights_are_taken_but_for_another_number_of_classes(tmp_path):
 def test_a_position_embedding_is_resized(tmp_path):
     torch.save(networks.make_model("vit_tiny_patch16_224", 5, size=32).state_dict(), tmp_path / "vit.pt")
     assert networks.load_weights(networks.make_model("vit_tiny_patch16_224", 5, size=48), tmp_path / "vit.pt") == []
+
+
+def test_images_are_normalised_as_evaluation_normalises_them():
+    assert networks.normalisation("test_vit") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert networks.normalisation("resnet50") == networks.normalisation("torchvision:resnet50")
+    with pytest.raises(SystemExit, match="--model resnet7: timm knows no such model"):
+        networks.normalisation("resnet7")
+
+
+def test_torchvisions_networks_are_made_by_name():
+    assert networks.make_model("torchvision:squeezenet1_1", 7)(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
+    with pytest.raises(SystemExit, match="needs a timm model, not torchvision:squeezenet1_1"):
+        networks.make_model("torchvision:squeezenet1_1", 7, loss="spatial")

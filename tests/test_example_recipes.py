@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import timm
 import torch
+import yaml
+from PIL import Image
 
+from mlimagenet_data.evaluate.networks import open_network
 from mlimagenet_data.losses.heatmaps import Heatmaps
 from tests.annotated import region, row, write_images, write_rows
-from tests.example_modules import EXAMPLES, recipe, targets, train
+from tests.example_modules import EXAMPLES, networks, recipe, targets, train
 from tests.test_example_train import write_colours
 
 CONFIGS = sorted((EXAMPLES / "configs").glob("*.yaml"))
@@ -30,6 +33,21 @@ def trainer(root, out, *options):
 def run(root, out, *options):
     trainer(root, out, *options).run()
     return torch.load(out / "checkpoint.pt", weights_only=True)
+
+
+def test_there_is_a_configuration_for_each_of_the_papers_networks():
+    models = {yaml.safe_load(path.read_text()).get("model") for path in CONFIGS}
+    vits = {f"deit3_{size}_patch16_224" for size in ("small", "base", "large")}
+    assert models == {"resnet50", "resnet101", None, *vits}  # fine-tuning of ViTs takes any
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configurations_say_where_they_are_from_and_leave_nothing_to_defaults(path):
+    text = path.read_text()
+    assert text.startswith("# ")
+    assert "arXiv" in text
+    wanted = {"loss", "augment", "image_size", "epochs", "batch_size", "optimizer", "lr", "warmup", "weight_decay"}
+    assert wanted <= yaml.safe_load(text).keys()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -66,6 +84,9 @@ def test_what_is_wrong_with_a_configuration_is_said(tmp_path, capsys, text, mess
     (["--loss", "spatial", "--augment", "rand"], "RandAugment"),
     (["--loss", "an", "--mixup", "0.2"], "not of an"),
     (["--loss", "byproducts"], "--byproducts DIR"),
+    (["--loss", "softmax", "--targets", "soft"], "--targets and --original are for"),
+    (["--labels", "single", "--original", "always"], "--targets and --original are for"),
+    (["--dataset", "coco", "--targets", "hard"], "--targets and --original are for"),
     (["--init", "a.pt", "--resume", "b.pt"], "one of them"),
 ])  # fmt: skip
 def test_options_that_do_not_fit_together_are_refused(capsys, options, message):
@@ -131,6 +152,29 @@ def test_targets_are_of_the_crop_the_image_or_the_label(halves, labels, loss, pr
     )
 
 
+@pytest.mark.parametrize(("options", "present"), [
+    (["--targets", "ignore"], {5: -1.0, 6: 1.0}),
+    (["--targets", "hard"], {6: 1.0}),
+    (["--targets", "soft"], {6: 0.75}),
+    (["--targets", "soft", "--labels", "image"], {5: 0.75, 6: 0.75}),
+    (["--targets", "soft", "--labels", "image", "--original", "always"], {5: 1.0, 6: 0.75}),
+    (["--original", "always"], {5: 1.0, 6: 1.0}),
+])  # fmt: skip
+def test_targets_are_decided_hard_or_soft(tmp_path, options, present):
+    """The crop shows a quarter of class 5, which is undecided, and all of class 6."""
+    left = np.zeros((4, 4), bool)
+    left[:, :2] = True
+    regions = [region(left, 5, 0.75), region(~left, 6, 0.75)]
+    rows = [row("image", (40, 80), regions, label=5, labels=[(5, 0.75), (6, 0.75)])]
+    write_images(tmp_path, rows)
+    write_rows(tmp_path / "mlimagenet", rows)
+    args = recipe.parse("", [str(tmp_path), *options])
+    _, found = targets.make_dataset(args, lambda image: image.crop((30, 0, 80, 40)), "train", train=True)[0]
+    assert {k: float(found["target"][k]) for k in found["target"].nonzero().flatten().tolist()} == pytest.approx(
+        present
+    )
+
+
 def test_a_loss_gets_the_edges_the_row_and_the_click(halves, tmp_path):
     click_file(tmp_path, "n01498041/image", 0.9, 0.5)  # another image
     image_id = (
@@ -148,6 +192,23 @@ def test_a_loss_gets_the_edges_the_row_and_the_click(halves, tmp_path):
         plain = {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in found.items()}
         assert {name: plain.get(name) for name in wanted} == wanted
         assert plain.keys() <= wanted.keys() | {"target"}
+
+
+@pytest.mark.parametrize("loss", ["bce", "spatial", "byproducts"])
+def test_checkpoints_are_measured_by_mlimagenet_eval(root, tmp_path, loss):
+    options = ("--byproducts", tmp_path) if loss == "byproducts" else ()
+    trained = trainer(root, tmp_path, "--epochs", 1, "--steps", 1, "--loss", loss, *options)
+    trained.run()
+    network = open_network("resnet10t", tmp_path / "checkpoint.pt", 32)
+    image = Image.new("RGB", (40, 40), (220, 30, 30))
+    same = targets.make_transforms(32, "none", *networks.normalisation("resnet10t"))[1]
+    torch.testing.assert_close(network.prepare(image), same(image), atol=1e-5, rtol=0)
+    trained.model.eval()
+    with torch.inference_mode():
+        output = trained.model(same(image)[None])
+        torch.testing.assert_close(
+            network.module(same(image)[None]), output if loss == "bce" else output[0], atol=1e-4, rtol=0
+        )
 
 
 def test_a_resumed_run_remembers_what_the_checkpoint_knew(root, tmp_path, monkeypatch):
@@ -188,9 +249,3 @@ def test_fine_tuning_starts_from_a_runs_weights(root, tmp_path, capsys):
     for name, value in tuned.model.state_dict().items():
         assert torch.equal(value, state[name]), name
     assert "not taken" not in capsys.readouterr().out
-
-
-def test_mean_average_precision_is_exact_and_leaves_out_the_undecided():
-    scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
-    truth = np.array([[1, 0], [-1, 0], [0, 0], [1, 0]])
-    assert train.mean_average_precision(scores, truth) == pytest.approx((1 + 2 / 3) / 2)

@@ -53,6 +53,23 @@ def test_the_loss_falls_and_the_classes_are_learnt(root, tmp_path):
     assert float(text.splitlines()[-1].split("mAP ")[1].split(",")[0]) > 0.9
 
 
+def test_what_is_missing_is_said_in_one_line(tmp_path):
+    for options in ([], ["--dataset", "coco"], ["--dataset", "voc2012"]):
+        command = [
+            sys.executable,
+            str(SCRIPT),
+            str(tmp_path),
+            *SMALL,
+            "--annotations",
+            str(tmp_path / "none"),
+            *options,
+        ]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == 1
+        assert result.stderr.count("\n") == 1
+        assert str(tmp_path) in result.stderr
+
+
 STOP_AFTER_A_CHECKPOINT = """
 import os, runpy, sys
 sys.argv = sys.argv[1:]

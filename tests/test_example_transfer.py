@@ -9,6 +9,18 @@ from tests.example_modules import recipe, targets
 from tests.test_example_recipes import run
 
 
+def test_evaluation_shows_all_of_an_image_whose_labels_are_of_all_of_it():
+    pixels = np.zeros((30, 60, 3), np.uint8)
+    pixels[:, 54:] = 255
+    middle, whole = (
+        targets.make_transforms(30, "none", (0, 0, 0), (1, 1, 1), whole=whole)[1](Image.fromarray(pixels))
+        for whole in (False, True)
+    )
+    assert middle.shape == whole.shape == (3, 30, 30)
+    assert middle.max() < 0.1
+    assert whole[:, :, -1].min() > 0.9
+
+
 def write_coco(root):
     """Three images: with a cat and a dog, a crowd of dogs, nothing."""
     for split in ("train", "val"):

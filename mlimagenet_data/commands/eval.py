@@ -26,6 +26,7 @@ et al.), v2 (ImageNet-V2), imagenet-s (ImageNet-S), annotations (of this project
 
 _KINDS = ("folder", "real", "multilabel", "imagenet-m", "v2", "imagenet-s", "annotations")
 _LABELLED = ("multilabel", "imagenet-m", "annotations")  # kinds that need --labels
+_VALIDATION = ("real", "multilabel", "imagenet-m")  # kinds of images that may lie in one folder
 
 
 def add(commands: Any) -> None:
@@ -34,8 +35,13 @@ def add(commands: Any) -> None:
     parser.add_argument("--data", metavar="KIND:FOLDER", required=True, help=f"Images; KIND is {', '.join(_KINDS)}.")
     parser.add_argument(
         "--labels", metavar="FILE",
-        help="real: real.json (default: timm's copy); multilabel, imagenet-m, v2: human_accuracy_v3.0.0.json; annotations: "
-        "the dataset's folder or Hub id.",
+        help="real: real.json (default: timm's copy); multilabel, imagenet-m, v2: human_accuracy_v3.0.0.json; v2: or "
+        "Multilabelfy's refined labels; annotations: the dataset's folder or Hub id.",
+    )  # fmt: skip
+    parser.add_argument(
+        "--original", metavar="FILE", type=Path,
+        help="real, multilabel, imagenet-m: the original classes, if the images lie in one folder: the development kit's "
+        "ILSVRC2012_validation_ground_truth.txt (beside its meta.mat), Kaggle's LOC_val_solution.csv, a list of wnids.",
     )  # fmt: skip
     parser.add_argument("--split", default="train", help="annotations: the split (default: train).")
     parser.add_argument(
@@ -49,6 +55,9 @@ def add(commands: Any) -> None:
     )
     parser.add_argument(
         "--weights", metavar="FILE", type=Path, help="The model's weights: .safetensors, or a state dict."
+    )
+    parser.add_argument(
+        "--image-size", metavar="N", type=int, help="Side of a timm model's input (default: the model's)."
     )
     parser.add_argument("--batch-size", metavar="N", type=int, default=64, help="Images at a time (default: 64).")
     parser.add_argument("--device", help="Where the model runs (default: a GPU if there is one).")
@@ -91,7 +100,7 @@ def _eval(given: argparse.Namespace) -> None:
     if given.plot:
         from mlimagenet_data.evaluate.plot import plot
 
-        plot(report, given.plot)
+        plot(report, given.plot, predictions.model)
     if given.json:
         say_json(facts)
     else:
@@ -105,6 +114,13 @@ def _check(given: argparse.Namespace) -> None:
         raise MLImageNetError(f"--data {given.data}: it must be KIND:FOLDER with one of the kinds {', '.join(_KINDS)}")
     if kind in _LABELLED and not given.labels:
         raise MLImageNetError(f"--data {given.data}: it needs --labels, see --help")
+    if given.original and kind not in _VALIDATION:
+        raise MLImageNetError(f"--original {given.original}: it is for --data {', '.join(_VALIDATION)}")
+    for name in ("threshold", "min_score"):
+        if not 0 <= getattr(given, name) <= 1:
+            raise MLImageNetError(f"--{name.replace('_', '-')} {getattr(given, name)}: it must be from 0 to 1")
+    if given.image_size is not None and given.image_size < 1:
+        raise MLImageNetError(f"--image-size {given.image_size}: it must be 1 or more")
     if given.batch_size < 1 or given.workers < 0 or not 1 <= given.top_k <= 50:
         raise MLImageNetError("--batch-size must be 1 or more, --workers 0 or more, --top-k from 1 to 50")
     if given.save_predictions and given.save_predictions.suffix not in (".safetensors", ".npy"):
@@ -112,8 +128,8 @@ def _check(given: argparse.Namespace) -> None:
     if given.plot and importlib.util.find_spec("matplotlib") is None:
         raise MLImageNetError("--plot needs matplotlib: pip install 'mlimagenet-data[eval]'")
     for path in (given.out, given.plot, given.save_predictions):
-        if path and not path.absolute().parent.is_dir():
-            raise MLImageNetError(f"{path}: its folder does not exist")
+        if path and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise MLImageNetError(f"{path}: its folder does not exist, or it is a folder itself")
 
 
 def _open(given: argparse.Namespace) -> EvaluationSet:
@@ -133,24 +149,24 @@ def _open(given: argparse.Namespace) -> EvaluationSet:
         return open_imagenet_s(root)
     if kind == "folder":
         return folders.open_folder(root)
-    if kind in ("real", "v2"):
-        return {"real": validation.open_real, "v2": folders.open_v2}[kind](root, labels, partial=partial)
+    if kind == "v2":
+        return folders.open_v2(root, labels, partial=partial)
+    if kind == "real":
+        return validation.open_real(root, labels, originals=given.original, partial=partial)
     assert labels is not None
     opened = {"multilabel": validation.open_multilabel, "imagenet-m": validation.open_imagenet_m}
-    return opened[kind](root, labels, partial=partial)
+    return opened[kind](root, labels, originals=given.original, partial=partial)
 
 
 def _predict(given: argparse.Namespace, data: EvaluationSet) -> Predictions | None:
-    import torch
-
     from mlimagenet_data.evaluate.networks import open_network
-    from mlimagenet_data.evaluate.predict import predict
+    from mlimagenet_data.evaluate.predict import open_device, predict
 
-    network = open_network(given.model, given.weights)
+    device = open_device(given.device)
+    network = open_network(given.model, given.weights, given.image_size)
     return predict(
-        network, data, batch_size=given.batch_size, device=torch.device(given.device) if given.device else None,
-        amp=given.amp, workers=given.workers, progress=True,
-    )  # fmt: skip
+        network, data, batch_size=given.batch_size, device=device, amp=given.amp, workers=given.workers, progress=True
+    )
 
 
 def _print(report: Report, predictions: Predictions) -> None:
@@ -162,6 +178,7 @@ def _print(report: Report, predictions: Predictions) -> None:
         "mAP of images": report.map_samples, f"F1 from {report.threshold:g} on, micro": report.at_threshold.micro.f1,
         "  macro": report.at_threshold.macro.f1, f"F1 of the {report.k} best, micro": report.at_top_k.micro.f1,
         "  macro ": report.at_top_k.macro.f1, "F1 at thresholds by count, macro": report.at_counts.macro.f1,
+        "  by count of original labels": report.at_original_counts.macro.f1,
         "calibration error": report.calibration.error,
     }  # fmt: skip
     say(f"{predictions.model} on {report.data}: {report.evaluated} of {report.images} images{unread}{skipped}")

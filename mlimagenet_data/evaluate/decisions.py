@@ -84,8 +84,9 @@ def top_k(scores: Floats, k: int) -> Mask:
 def thresholds_by_count(scores: Floats, counts: NDArray[np.integer]) -> Floats:
     """Return for each class the threshold from which on as many images are predicted as have the class: (K,).
 
-    Precision and recall of a class are equal there, but for equal scores, of which all or none pass. The counts are those of the
-    evaluated images, so the quality at these thresholds says what thresholds of one's own can reach, not what to expect of them.
+    With the numbers of images that show a class, its precision and recall are equal there, but for equal scores, of which all or
+    none pass; the quality at these thresholds says what thresholds of one's own can reach, not what to expect of them. The
+    code of arXiv 2603.05729 also takes the numbers of original labels, which looks at no multi-label annotation.
 
     Args:
         scores: (N, K) float.

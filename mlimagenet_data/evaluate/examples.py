@@ -94,14 +94,18 @@ class EvaluationSet:
         return out
 
 
-def class_folders(root: Path) -> Iterator[tuple[str, int]]:
+def class_folders(root: Path, source: str = "") -> Iterator[tuple[str, int]]:
     """Yield (path below the root, class) of the images in class folders, by sorted folder and file names.
+
+    Args:
+        root: The folder of the class folders.
+        source: Where to get it.
 
     Raises:
         EvaluationError: If the root is no folder, or a folder in it names no class.
     """
     if not root.is_dir():
-        raise EvaluationError(f"{root}: no such folder")
+        raise EvaluationError(f"{root}: no such folder{f'; get it from {source}' if source else ''}")
     for folder in sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."):
         label = class_of_folder(folder)
         if label is None:

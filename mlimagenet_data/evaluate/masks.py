@@ -38,7 +38,7 @@ def open_imagenet_s(root: Path) -> EvaluationSet:
             than the image, or an id of no class; the message names the file.
     """
     images = root / "validation"
-    pairs = list(class_folders(images))
+    pairs = list(class_folders(images, _SOURCE))
     folders = sorted(entry.name for entry in os.scandir(images) if entry.is_dir() and entry.name[0] != ".")
     if len(folders) not in _SIZES:
         raise EvaluationError(f"{images}: {len(folders)} class folders; ImageNet-S has 50, 300 or 919. See {_SOURCE}")

@@ -34,49 +34,56 @@ class Network:
     prepare: Callable[[Image.Image], torch.Tensor]
 
 
-def open_network(name: str, weights: Path | None = None) -> Network:
+def open_network(name: str, weights: Path | None = None, image_size: int | None = None) -> Network:
     """Return a network.
 
     Args:
         name: `embedded` (EfficientNet-Lite0, see `mlimagenet_data.embedded`), `torchvision:NAME`, or timm's name with or without
             the tag of the weights.
         weights: A file of weights, `.safetensors` or a state dict; None: those that timm or torchvision downloads.
+        image_size: Side of timm's models' input; None: what the model says.
 
     Raises:
-        EvaluationError: If there is no such network, or the weights do not fit.
+        EvaluationError: If there is no such network, or the weights do not fit or cannot be downloaded.
     """
     try:
         if name == "embedded":
             module = embedded_network(None if weights is None else read_weights(weights))
-            prepare = _timm_transform(module)
+            prepare = _timm_transform(module, image_size)
         elif name.startswith("torchvision:"):
+            if image_size is not None:
+                raise ValueError(f"--image-size {image_size} is for timm's models")
             module, prepare = _torchvision(name.partition(":")[2], weights)
         else:
-            module = _timm(name, weights)
-            prepare = _timm_transform(module)
+            module = _timm(name, weights, image_size)
+            prepare = _timm_transform(module, image_size)
     except EvaluationError:
         raise
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error}; --model {name} needs it: pip install 'mlimagenet-data[eval]'") from error
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, KeyError, AssertionError, OSError) as error:  # OSError: no network
         reason = " ".join(str(error).split())[:500]
-        raise EvaluationError(f"--model {name}: it cannot be made: {reason}") from error
+        advice = "; --weights FILE reads them from a file" if weights is None and isinstance(error, OSError) else ""
+        raise EvaluationError(f"--model {name}: it cannot be made: {reason}{advice}") from error
     return Network(name, module.eval(), prepare)
 
 
-def _timm(name: str, weights: Path | None) -> Any:
+def _timm(name: str, weights: Path | None, image_size: int | None) -> Any:
     import timm
 
     if not timm.is_model(name.partition(".")[0]):
         raise ValueError("timm knows no such model")
     module = timm.create_model(name, pretrained=weights is None)
+    if image_size is not None and hasattr(module, "set_input_size"):  # ViTs' position embedding
+        module.set_input_size(img_size=(image_size, image_size))
     return _filled(module, weights)
 
 
-def _timm_transform(module: Any) -> Callable[[Image.Image], torch.Tensor]:
+def _timm_transform(module: Any, image_size: int | None) -> Callable[[Image.Image], torch.Tensor]:
     from timm.data import create_transform, resolve_model_data_config
 
-    transform: Callable[[Image.Image], torch.Tensor] = create_transform(**resolve_model_data_config(module))
+    size = {} if image_size is None else {"input_size": (3, image_size, image_size)}
+    transform: Callable[[Image.Image], torch.Tensor] = create_transform(**{**resolve_model_data_config(module), **size})
     return transform
 
 

@@ -13,11 +13,12 @@ __all__ = ["plot"]
 _BLUE, _GREY = "#2563eb", "#a1a1aa"
 
 
-def plot(report: Report, path: Path) -> None:
-    """Draw a PNG. Needs matplotlib."""
+def plot(report: Report, path: Path, model: str = "") -> None:
+    """Draw a PNG, headed by the model's name. Needs matplotlib."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure.suptitle(f"{model} on {report.data}, {report.evaluated} images".strip(), fontsize="medium")
     left, right = figure.subplots(1, 2)
     places = np.arange(len(report.by_labels))
     for shift, field, what, colour in (

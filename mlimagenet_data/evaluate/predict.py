@@ -17,20 +17,26 @@ from mlimagenet_data.evaluate.examples import EvaluationSet
 from mlimagenet_data.evaluate.networks import Network
 from mlimagenet_data.evaluate.predictions import Predictions
 
-__all__ = ["default_device", "predict"]
+__all__ = ["open_device", "predict"]
 
 _AMP = {"cuda": torch.float16, "cpu": torch.bfloat16}
 _FORMAT = torch.channels_last  # for the embedded network on a CPU 1.8 (8 images) to 3 times (64) as fast
 Batch = tuple[list[int], torch.Tensor | None, list[tuple[int, str]]]
 
 
-def default_device() -> torch.device:
-    """Return this process's GPU, or the CPU where there is none."""
-    return (
-        torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        if torch.cuda.is_available()
-        else torch.device("cpu")
-    )
+def open_device(name: str | None = None) -> torch.device:
+    """Return a device by its name; None: this process's GPU, or the CPU where there is none.
+
+    Raises:
+        EvaluationError: If torch has no such device here.
+    """
+    if name is None:
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise EvaluationError(f"--device {name}: {reason}") from error
 
 
 def predict(
@@ -56,7 +62,7 @@ def predict(
     Raises:
         EvaluationError: If the network's output is not (B, 1000), or not finite.
     """
-    device = device or default_device()
+    device = device or open_device()
     started = "RANK" in os.environ and not dist.is_initialized()
     if started:
         dist.init_process_group("gloo")  # there is nothing to exchange but the results
@@ -83,15 +89,16 @@ def predict(
 @torch.inference_mode()
 def _forward(module: torch.nn.Module, images: torch.Tensor, amp: bool, name: str) -> torch.Tensor:
     with torch.autocast(images.device.type, _AMP.get(images.device.type), enabled=amp):
-        out: torch.Tensor = module(images)
-    if out.ndim != 2 or out.shape[1] != NUM_CLASSES:
-        raise EvaluationError(f"--model {name}: its output is {tuple(out.shape)}; it must be (images, {NUM_CLASSES})")
-    out = out.float().cpu()
-    if not out.isfinite().all():
+        out: Any = module(images)
+    if not isinstance(out, torch.Tensor) or out.ndim != 2 or out.shape[1] != NUM_CLASSES:
+        found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+        raise EvaluationError(f"--model {name}: its output is {found}; it must be (images, {NUM_CLASSES})")
+    logits: torch.Tensor = out.float().cpu()
+    if not logits.isfinite().all():
         raise EvaluationError(
             f"--model {name}: it gives logits that are not finite{'; try without --amp' if amp else ''}"
         )
-    return out
+    return logits
 
 
 class _Images(Dataset[Any]):

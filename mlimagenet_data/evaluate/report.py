@@ -8,12 +8,14 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlimagenet_data.errors import EvaluationError
 from mlimagenet_data.evaluate.arrays import Floats, Mask, Targets
 from mlimagenet_data.evaluate.calibration import Calibration, calibration
 from mlimagenet_data.evaluate.decisions import (
     Averages,
+    Quality,
     class_mean,
     decision_quality,
     is_right,
@@ -24,7 +26,7 @@ from mlimagenet_data.evaluate.examples import EvaluationSet
 from mlimagenet_data.evaluate.predictions import read_rows
 from mlimagenet_data.evaluate.ranking import class_average_precision, sample_average_precision
 
-__all__ = ["Group", "Report", "evaluate"]
+__all__ = ["Classes", "Group", "Report", "evaluate"]
 
 
 class Group(NamedTuple):
@@ -41,6 +43,20 @@ class Group(NamedTuple):
     accuracy: float
     map_samples: float
     f1: float
+
+
+class Classes(NamedTuple):
+    """Figures of each class, by class index; NaN for classes without positives and those that nobody looked for.
+
+    Attributes:
+        positives: (1000,) images that show it.
+        average_precision: (1000,).
+        threshold: (1000,) probability from which on as many images are predicted as show it.
+    """
+
+    positives: NDArray[np.int64]
+    average_precision: NDArray[np.float64]
+    threshold: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -64,9 +80,11 @@ class Report:
         at_threshold: Precision, recall and F1 there.
         k: Number of classes that are predicted in `at_top_k`.
         at_top_k: Precision, recall and F1 of the k best classes.
-        at_counts: Precision, recall and F1 at thresholds that predict each class as often as it occurs.
+        at_counts: Precision, recall and F1 at thresholds that predict each class as often as the images show it.
+        at_original_counts: The same, as often as it is their original class; NaN unless that of all images is known.
         by_labels: Images with 1, 2, 3, and 4 or more valid labels.
         calibration: Of the best class's probability, with `accuracy`'s rule of what is right.
+        per_class: Average precision and threshold of each class.
     """
 
     data: str
@@ -86,8 +104,10 @@ class Report:
     k: int
     at_top_k: Averages
     at_counts: Averages
+    at_original_counts: Averages
     by_labels: dict[str, Group]
     calibration: Calibration
+    per_class: Classes
 
     def as_dict(self) -> dict[str, Any]:
         """Return all values as JSON has them, None for NaN."""
@@ -125,14 +145,31 @@ def evaluate(scores: Floats, data: EvaluationSet, *, threshold: float = 0.5, k: 
     per_class, per_sample = class_average_precision(part, targets), sample_average_precision(part, targets)
     taken = part >= threshold
     counts = (targets == 1).sum(axis=0)
+    thresholds = thresholds_by_count(part, counts)
     return Report(
         data.name, len(data), int((~read).sum()), dict(Counter(e.skipped for e in data.examples if e.skipped)), len(rows),
         _mean(best == original[known]), _mean(among), _mean(right), class_mean(right, original[rows]),
         _mean(per_class), int((~np.isnan(per_class)).sum()), _mean(per_sample),
         threshold, decision_quality(taken, targets), k, decision_quality(top_k(part, k), targets),
-        decision_quality(part >= thresholds_by_count(part, counts), targets),
+        decision_quality(part >= thresholds, targets), _at_original_counts(part, targets, original[rows], data.judged),
         _by_labels(right, per_sample, taken, targets), calibration(part.max(axis=1), right, bins),
+        _per_class(counts, per_class, thresholds, data.judged),
     )  # fmt: skip
+
+
+def _at_original_counts(scores: Floats, targets: Targets, original: NDArray[np.int64], judged: Mask) -> Averages:
+    if (original < 0).any():
+        return Averages(*[Quality(*[float("nan")] * 3)] * 3)
+    counts = np.bincount(original, minlength=len(judged))[judged]
+    return decision_quality(scores >= thresholds_by_count(scores, counts), targets)
+
+
+def _per_class(counts: NDArray[np.int64], precision: Floats, thresholds: Floats, judged: Mask) -> Classes:
+    """Return figures of judged classes in their places among all."""
+    out = Classes(np.zeros(len(judged), np.int64), *np.full((2, len(judged)), np.nan))
+    out.positives[judged], out.average_precision[judged] = counts, precision
+    out.threshold[judged] = np.where(counts > 0, thresholds, np.nan)
+    return out
 
 
 def _by_labels(right: Mask, per_sample: Floats, taken: Mask, targets: Targets) -> dict[str, Group]:

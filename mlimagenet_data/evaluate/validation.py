@@ -1,7 +1,7 @@
 """ImageNet's validation images with other labels: ReaL, and the multi-label annotations with their slice ImageNet-M.
 
 Images are named `ILSVRC2012_val_00000001.JPEG` (or `..._n01751748.JPEG`, as on the Hugging Face Hub), in one folder or in class
-folders; from the latter, the original class is known, which top-1 and the mean over classes need.
+folders. Top-1 and the mean over classes need the original class: it is the class folder's, the name's, or a list's (`originals`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,20 @@ import numpy as np
 from mlimagenet_data.classes import NUM_CLASSES, class_of_folder, imagenet_classes
 from mlimagenet_data.errors import EvaluationError
 from mlimagenet_data.evaluate.examples import EvaluationSet, Example, read_json
+from mlimagenet_data.evaluate.originals import read_originals
 
-__all__ = ["MultiLabels", "open_imagenet_m", "open_multilabel", "open_real", "read_multilabels"]
+__all__ = [
+    "MULTI",
+    "MultiLabels",
+    "multilabels_of",
+    "open_imagenet_m",
+    "open_multilabel",
+    "open_real",
+    "read_multilabels",
+]
 
 _REAL = "https://github.com/google-research/reassessed-imagenet (real.json)"
-_MULTI = "https://storage.googleapis.com/brain-car-datasets/imagenet-mistakes/human_accuracy_v3.0.0.json"
+MULTI = "https://storage.googleapis.com/brain-car-datasets/imagenet-mistakes/human_accuracy_v3.0.0.json"
 _IMAGES = 50_000
 _NAME = re.compile(r"ILSVRC2012_val_(\d{8})(?:_(n\d{8}))?\.[A-Za-z]+")
 
@@ -43,7 +52,9 @@ class MultiLabels(NamedTuple):
     major: bool
 
 
-def open_real(root: Path, labels: Path | None = None, *, partial: bool = False) -> EvaluationSet:
+def open_real(
+    root: Path, labels: Path | None = None, *, originals: Path | None = None, partial: bool = False
+) -> EvaluationSet:
     """Return ImageNet's validation images with ReaL labels ("Are we done with ImageNet?", arXiv 2006.07159).
 
     Images whose list is empty are skipped, as the paper does: raters found that no class fits. The mean of `is_right` is ReaL
@@ -52,6 +63,7 @@ def open_real(root: Path, labels: Path | None = None, *, partial: bool = False) 
     Args:
         root: Folder of the validation images.
         labels: `real.json`: 50,000 lists of class indices, by file number; None: the copy that comes with timm.
+        originals: A list of the original classes, see `read_originals`; None: class folders or names say them.
         partial: Whether images may be missing.
 
     Raises:
@@ -66,7 +78,7 @@ def open_real(root: Path, labels: Path | None = None, *, partial: bool = False) 
     for number, classes in enumerate(lists):
         if not isinstance(classes, list) or any(type(k) is not int or not 0 <= k < NUM_CLASSES for k in classes):
             raise EvaluationError(f"{labels}: entry {number}: {str(classes)[:80]} is no list of classes 0 to 999")
-    files = _validation_files(root, None if partial else range(1, _IMAGES + 1))
+    files = _validation_files(root, None if partial else range(1, _IMAGES + 1), originals)
     examples = []
     for number, (file, original) in files.items():
         classes = tuple(dict.fromkeys(lists[number - 1]))
@@ -83,7 +95,7 @@ def _timms_real() -> Path:
     return Path(spec.origin).with_name("data") / "_info" / "imagenet_real_labels.json"
 
 
-def open_multilabel(root: Path, labels: Path, *, partial: bool = False) -> EvaluationSet:
+def open_multilabel(root: Path, labels: Path, *, originals: Path | None = None, partial: bool = False) -> EvaluationSet:
     """Return the 20,000 validation images with multi-label annotations; problematic ones are skipped.
 
     The mean of `is_right` over original classes (`class_mean`) is multi-label accuracy as published.
@@ -91,20 +103,22 @@ def open_multilabel(root: Path, labels: Path, *, partial: bool = False) -> Evalu
     Args:
         root: Folder of the validation images.
         labels: `human_accuracy_v3.0.0.json`.
+        originals: A list of the original classes, see `read_originals`; None: class folders or names say them.
         partial: Whether images may be missing.
 
     Raises:
         EvaluationError: If the file is not such annotations, or images are missing.
     """
-    return _open_annotated("ImageNet multi-label", root, _of_validation(read_multilabels(labels)), partial)
+    return _open_annotated("ImageNet multi-label", root, _of_validation(read_multilabels(labels)), originals, partial)
 
 
-def open_imagenet_m(root: Path, labels: Path, *, partial: bool = False) -> EvaluationSet:
+def open_imagenet_m(root: Path, labels: Path, *, originals: Path | None = None, partial: bool = False) -> EvaluationSet:
     """Return ImageNet-M, the 68 validation images on which the best models of 2022 made major mistakes (arXiv 2205.04596).
 
     Args:
         root: Folder of the validation images.
         labels: `human_accuracy_v3.0.0.json`.
+        originals: A list of the original classes, see `read_originals`; None: class folders or names say them.
         partial: Whether images may be missing.
 
     Raises:
@@ -113,12 +127,14 @@ def open_imagenet_m(root: Path, labels: Path, *, partial: bool = False) -> Evalu
     found = {n: item._replace(problematic=False) for n, item in _of_validation(read_multilabels(labels)).items()}
     major = {number: item for number, item in found.items() if item.major}
     if not major:
-        raise EvaluationError(f"{labels}: its imagenet_m is empty; version 3.0.0 has it: {_MULTI}")
-    return _open_annotated("ImageNet-M", root, major, partial)
+        raise EvaluationError(f"{labels}: its imagenet_m is empty; version 3.0.0 has it: {MULTI}")
+    return _open_annotated("ImageNet-M", root, major, originals, partial)
 
 
-def _open_annotated(name: str, root: Path, labels: dict[int, MultiLabels], partial: bool) -> EvaluationSet:
-    files = _validation_files(root, None if partial else labels)
+def _open_annotated(
+    name: str, root: Path, labels: dict[int, MultiLabels], originals: Path | None, partial: bool
+) -> EvaluationSet:
+    files = _validation_files(root, None if partial else labels, originals)
     examples = []
     for number, (file, original) in files.items():
         if item := labels.get(number):
@@ -133,11 +149,15 @@ def read_multilabels(path: Path) -> dict[str, MultiLabels]:
     Raises:
         EvaluationError: If the file has another form, or names an unknown class; the message says where.
     """
-    data = read_json(path, _MULTI)
+    return multilabels_of(read_json(path, MULTI), path)
+
+
+def multilabels_of(data: Any, path: Path) -> dict[str, MultiLabels]:
+    """Return the annotations in what `path` holds; see `read_multilabels`."""
     parts = {"initial_annots": dict, "problematic_images": dict, "imagenet_m": list}
     for part, kind in parts.items():
         if not isinstance(data, dict) or not isinstance(data.get(part), kind):
-            raise EvaluationError(f"{path}: {part}: there must be a {kind.__name__} of that name. Get it from {_MULTI}")
+            raise EvaluationError(f"{path}: {part}: there must be a {kind.__name__} of that name. Get it from {MULTI}")
     problematic, major = set(data["problematic_images"]), set(map(str, data["imagenet_m"]))
     if missing := major - set(data["initial_annots"]):
         raise EvaluationError(f"{path}: imagenet_m: {min(missing)} is not among initial_annots")
@@ -166,10 +186,13 @@ def _of_validation(labels: dict[str, MultiLabels]) -> dict[int, MultiLabels]:
     return {int(match[1]): item for match, item in matches if match}
 
 
-def _validation_files(root: Path, wanted: Iterable[int] | None) -> dict[int, tuple[str, int | None]]:
+def _validation_files(
+    root: Path, wanted: Iterable[int] | None, originals: Path | None
+) -> dict[int, tuple[str, int | None]]:
     """Return (path below the root, original class if known) by file number, ascending; all `wanted` ones must be there."""
     if not root.is_dir():
-        raise EvaluationError(f"{root}: no such folder")
+        raise EvaluationError(f"{root}: no such folder; get ILSVRC2012_img_val.tar from https://image-net.org")
+    listed = read_originals(originals) if originals else {}
     found: dict[int, tuple[str, int | None]] = {}
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
         label = class_of_folder(entry.name)
@@ -181,8 +204,12 @@ def _validation_files(root: Path, wanted: Iterable[int] | None) -> dict[int, tup
                     raise EvaluationError(f"{root / file}: {root / found[number][0]} is validation image {number}, too")
                 if not 1 <= number <= _IMAGES:
                     raise EvaluationError(f"{root / file}: validation images have numbers from 1 to {_IMAGES}")
-                named = imagenet_classes().wnid_to_index.get(match[2]) if match[2] else None
-                found[number] = (file, label if inside else named)
+                known = label if inside else imagenet_classes().wnid_to_index.get(match[2] or "")
+                if known is not None and listed.get(number, known) != known:
+                    raise EvaluationError(
+                        f"{originals}: image {number} has the class {listed[number]}, {root / file} says {known}"
+                    )
+                found[number] = (file, listed.get(number, known))
     missing = sorted(set(wanted or ()) - set(found))
     if missing or not found:
         what = f"{len(missing)} validation images are missing, the first is" if missing else "no image is named like"

@@ -1,0 +1,108 @@
+"""The original classes of ImageNet's validation images, for copies that hold them all in one folder."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from mlimagenet_data.classes import class_of_folder, imagenet_classes
+from mlimagenet_data.errors import EvaluationError
+
+__all__ = ["read_originals"]
+
+_IMAGES = 50_000
+_MOST = 16 << 20  # bytes; Kaggle's list, with all boxes, has a few million
+_NAMED = re.compile(r"(?:\S*/)?ILSVRC2012_val_(\d{8})(?:\.[A-Za-z]+)?[,\s]\s*(\w+)(?:[\s,].*)?")
+_DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError, OverflowError, MemoryError,
+            zlib.error, struct.error)  # fmt: skip
+_LISTS = "lines of an image's name and its class, or 50000 classes in the order of the file numbers"
+
+
+def read_originals(path: Path) -> dict[int, int]:
+    """Return the original class of validation images by file number.
+
+    Args:
+        path: A text file. Either each line names an image, then its class, a wnid or an index (Kaggle's `LOC_val_solution.csv`,
+            Caffe's `val.txt`). Or it has 50,000 lines in the order of the file numbers: wnids (TensorFlow's
+            `imagenet_2012_validation_synset_labels.txt`), or the numbers of `ILSVRC2012_validation_ground_truth.txt` in
+            ImageNet's development kit. Those are not class indices: the kit's `meta.mat`, in the same folder, says which wnids
+            they are.
+
+    Raises:
+        EvaluationError: If the file has another form, or names an unknown class or an image twice; the message says where.
+    """
+    lines = _lines(path)
+    if lines and lines[0].startswith("ImageId,"):  # Kaggle's header
+        lines[0] = ""
+    if any(map(_NAMED.fullmatch, lines[:2])):
+        return _named(path, lines)
+    if len(lines) != _IMAGES:
+        raise EvaluationError(f"{path}: {len(lines)} lines, the first is {lines[:1]}; wanted {_LISTS}")
+    known: Mapping[str, int] = imagenet_classes().wnid_to_index
+    if lines[0].isdigit():
+        known = _development_kit(path.with_name("meta.mat"))
+    return {number: _known(path, number, known.get(line), line) for number, line in enumerate(lines, 1)}
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise EvaluationError(f"{path}: no such file; it should have {_LISTS}")
+    if path.stat().st_size > _MOST:
+        raise EvaluationError(f"{path}: {path.stat().st_size} bytes; it must not have more than {_MOST}")
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines()]
+    except UnicodeDecodeError as error:
+        raise EvaluationError(f"{path}: no text: {error}; it should have {_LISTS}") from error
+
+
+def _named(path: Path, lines: list[str]) -> dict[int, int]:
+    out: dict[int, int] = {}
+    for place, line in enumerate(lines, 1):
+        if not line:
+            continue
+        match = _NAMED.fullmatch(line)
+        if match is None:
+            raise EvaluationError(f"{path}: line {place}: {line[:80]!r}; it must have an image's name and its class")
+        number = int(match[1])
+        if number in out:
+            raise EvaluationError(f"{path}: line {place}: validation image {number} is there twice")
+        out[number] = _known(path, place, class_of_folder(match[2]), match[2])
+    return out
+
+
+def _known(path: Path, place: int, label: int | None, text: str) -> int:
+    if label is None:
+        raise EvaluationError(f"{path}: line {place}: {text[:80]!r} is no class of ImageNet-1k")
+    return label
+
+
+def _development_kit(path: Path) -> dict[str, int]:
+    """Return the class of each ILSVRC2012_ID, as text."""
+    if not path.is_file() or path.stat().st_size > _MOST:
+        raise EvaluationError(
+            f"{path}: no such file, or too large. The numbers in the development kit's list are not class indices; meta.mat of "
+            "the kit, in the same folder, says which classes they are"
+        )
+    try:
+        from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error}; {path} needs it: pip install scipy") from error
+    known = imagenet_classes().wnid_to_index
+    try:
+        table = loadmat(path, squeeze_me=True, variable_names=["synsets"])["synsets"]
+        ids = {
+            str(int(k)): known[str(w)] for k, w in zip(table["ILSVRC2012_ID"], table["WNID"], strict=True) if w in known
+        }
+    except (*_DAMAGED, MatReadError) as error:
+        raise EvaluationError(
+            f"{path}: no readable table of synsets: {type(error).__name__}: {str(error)[:200]}"
+        ) from error
+    if sorted(ids.values()) != list(range(len(known))):
+        raise EvaluationError(
+            f"{path}: it gives numbers to {len(set(ids.values()))} of ImageNet-1k's {len(known)} classes"
+        )
+    return ids
