@@ -1,9 +1,10 @@
-"""What a build of many images costs besides its networks: listing files, labels and publish, as functions of rows.
+"""What a build of many images costs besides its networks: listing files, regions, labels, publish, as functions of rows.
 
     python -m benchmarks.scale --rows 10000 100000 1281167 --work /tmp/scale
 
-Regions, features and masks are made up, three regions an image; the stages are the build's own and run in processes of their own.
-At 1,281,167 rows the features take 13 GB of disk.
+The stages are the build's own and run in processes of their own. Labels and publish start from made-up regions, features and
+masks, three regions an image; at 1,281,167 rows the features take 13 GB of disk. The regions stage also runs by itself, on hard
+links to a small photograph, with a network that does nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -33,13 +35,16 @@ from build.engines.runner import run_stage
 from build.inputs import SCHEMA as IMAGES
 from build.ledger import Output
 from build.models.embedded import EmbeddedBackbone
+from build.models.maps import Maps
 from build.plan import Unit, make_plan, write_table
 from build.sources import list_images
+from build.stages.forward import Forward
 from build.stages.labeler import LabelerStage
 from build.stages.labels import LabelsStage
 from build.stages.publish import PublishStage
 from build.stages.region_rows import SCHEMA
 from build.stages.regions import RegionsStage
+from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.masks import encode_mask
 
 REGIONS, DIMENSION, GRID = 3, 1280, (24, 24)
@@ -66,6 +71,33 @@ class MadeUpRegions(RegionsStage):
         }  # fmt: skip
         advance(len(rows))
         return Output(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
+
+
+class NoNetwork:
+    """A backbone that sees the same in every image, on a grid of one cell: what is left is the stage's own work."""
+
+    name = source = licence = "none"
+
+    def prepare(self, image: Image.Image) -> torch.Tensor:
+        """Return a tensor of one pixel; the image has been decoded."""
+        return torch.zeros(3, 1, 1)
+
+    def __call__(self, batch: torch.Tensor) -> Maps:
+        """Return maps of one place."""
+        maps = (torch.ones(len(batch), size, 1, 1) for size in (4, DIMENSION, NUM_CLASSES))
+        patches, features, label_map = maps
+        return Maps(patches, (features,), (label_map,))
+
+
+class NoOpRegions(RegionsStage):
+    """The regions stage with NoNetwork in place of the embedded one."""
+
+    def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
+        """Compute a shard."""
+        if self._forward is None:
+            self._forward = Forward(self.plan.config)
+            self._forward._networks = [NoNetwork()]
+        return super().compute(unit, advance)
 
 
 def make_list(out: Path, rows: int) -> None:
@@ -122,6 +154,18 @@ def after_regions(out: Path) -> dict[str, float]:
     return found
 
 
+def bookkeeping(folder: Path) -> dict[str, float]:
+    """Run the regions stage on a folder of images with a network that does nothing, and return seconds and peak memory."""
+    out = folder.with_name("no-network")
+    plan = make_plan(BuildConfig(out=str(out), scan_size=0, batch_size=250), str(folder.parent))
+    start = time.perf_counter()
+    run_stage(NoOpRegions(plan))
+    found = {"no_network_s": time.perf_counter() - start}
+    rows = sum(entry.rows for entry in plan.ledger("regions").entries().values())
+    shutil.rmtree(out)
+    return found | {"no_network_rows": rows, "no_network_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
+
+
 def listing(folder: Path) -> dict[str, float]:
     """List a folder of images, and return seconds and memory."""
     Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak that the imports left
@@ -138,16 +182,17 @@ def peak_megabytes() -> float:
 
 
 def make_links(folder: Path, count: int) -> Path:
-    """Fill a folder tree with links to one file."""
+    """Fill a folder tree with links to one small photograph."""
     folder.mkdir(parents=True)
     source = folder.with_name("image.JPEG")
-    source.write_bytes(b"not read")
+    Image.new("RGB", (32, 24), (9, 90, 200)).save(source)
+    content = source.read_bytes()
     for image_id in image_ids(count)[0]:
         path = folder / f"{image_id}.JPEG"
         path.parent.mkdir(exist_ok=True)
         if os.stat(source).st_nlink > 60_000:  # file systems allow some tens of thousands
             source.unlink()
-            source.write_bytes(b"not read")
+            source.write_bytes(content)
         os.link(source, path)
     return folder
 
@@ -160,6 +205,9 @@ def apart(function: str, path: Path) -> dict[str, float]:
     return result
 
 
+CALLS = {"stages": stages, "after_regions": after_regions, "listing": listing, "bookkeeping": bookkeeping}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000], help="Numbers of images, ascending.")
@@ -170,11 +218,7 @@ def main() -> None:
     parser.add_argument("--call", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.call:
-        print(
-            json.dumps(
-                {"stages": stages, "after_regions": after_regions, "listing": listing}[args.call[0]](Path(args.call[1]))
-            )
-        )
+        print(json.dumps(CALLS[args.call[0]](Path(args.call[1]))))
         return
     args.work.mkdir(parents=True)
     results = []
@@ -182,7 +226,8 @@ def main() -> None:
         make_list(args.work / "out", rows)
         found = apart("stages", args.work / "out")
         shutil.rmtree(args.work / "out")
-        found |= apart("listing", make_links(args.work / "images", rows))
+        links = make_links(args.work / "images" / "train", rows)
+        found |= apart("listing", links) | apart("bookkeeping", links)
         shutil.rmtree(args.work / "images")
         results.append(found)
         console.print(found)
@@ -204,7 +249,7 @@ def report(results: list[dict[str, float]]) -> None:
     console.print(table)
     if len(results) > 1:
         first, last = results[-2], results[-1]  # the smallest one is mostly start-up
-        for names in (("regions_s",), ("labels_s", "publish_s"), ("listing_s",)):
+        for names in (("regions_s",), ("labels_s", "publish_s"), ("listing_s",), ("no_network_s",)):
             spent = [sum(found[name] for name in names) for found in (first, last)]
             exponent = np.log(spent[1] / spent[0]) / np.log(last["rows"] / first["rows"])
             console.print(

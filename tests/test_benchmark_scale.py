@@ -1,6 +1,6 @@
 import pyarrow.parquet as pq
 
-from benchmarks.scale import REGIONS, listing, make_links, make_list, stages
+from benchmarks.scale import REGIONS, bookkeeping, listing, make_links, make_list, stages
 from mlimagenet_data.store import AnnotationStore
 
 
@@ -18,3 +18,11 @@ def test_made_up_regions_go_through_the_builds_own_stages(tmp_path):
 
 def test_linked_files_are_listed(tmp_path):
     assert listing(make_links(tmp_path / "images", 1500))["files"] == 1500
+
+
+def test_the_regions_stage_runs_without_a_network_on_linked_files(tmp_path):
+    links = make_links(tmp_path / "images" / "train", 700)
+    found = bookkeeping(links)
+    assert found["no_network_rows"] == 700
+    assert found["no_network_s"] > 0
+    assert len(list(links.rglob("*.JPEG"))) == 700  # the build left its inputs alone
