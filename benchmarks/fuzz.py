@@ -249,6 +249,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--findings", type=Path, default=Path("reports/fuzz"), help="Where to put what went wrong.")
     args = parser.parse_args()
+    pa.set_cpu_count(1)  # of such small files threads would only wait for each other
     found = 0
     for name in args.readers:
         counts = fuzz(name, args.inputs, args.seed, args.findings)

@@ -59,21 +59,20 @@ def altered(value: Any, generator: np.random.Generator, *, any_type: bool) -> An
         generator: Of the changes.
         any_type: Whether a value may become one of another type.
     """
-    root = [copy.deepcopy(value)]
     for _ in range(int(generator.integers(1, 4))):
-        holder, key = _place(root, generator)
-        holder[key] = _changed(holder[key], generator, any_type=any_type)
-    return root[0]
+        value = _altered_once(value, generator, any_type=any_type)
+    return value
 
 
-def _place(root: list[Any], generator: np.random.Generator) -> tuple[Any, Any]:
-    """Walk down from the root; each level is as likely the last as to be left."""
-    holder, key = root, 0
-    while isinstance(holder[key], (list, dict)) and holder[key] and generator.random() < 0.8:
-        holder = holder[key]
-        keys = list(holder) if isinstance(holder, dict) else range(len(holder))
+def _altered_once(value: Any, generator: np.random.Generator, *, any_type: bool) -> Any:
+    """Walk down, a level is the last one with probability 0.2, and copy what lies on the way."""
+    if isinstance(value, (list, dict)) and value and generator.random() < 0.8:
+        keys = list(value) if isinstance(value, dict) else range(len(value))
         key = keys[int(generator.integers(len(keys)))]
-    return holder, key
+        value = copy.copy(value)
+        value[key] = _altered_once(value[key], generator, any_type=any_type)
+        return value
+    return _changed(value, generator, any_type=any_type)
 
 
 def _changed(value: Any, generator: np.random.Generator, *, any_type: bool) -> Any:
