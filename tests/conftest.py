@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+# Tests, and the builds that they start, share the cores: threads of libraries, which spin while they wait, cost more than they
+# save. Set before any test imports such a library.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def own_caches(tmp_path_factory):

@@ -105,6 +105,7 @@ def test_the_card_has_metadata_and_no_gaps(demo):
     ]
     label = next(feature for feature in card.data.dataset_info["features"] if feature["name"] == "label")
     assert len(label["dtype"]["class_label"]["names"]) == 1000
+    assert card.content == (demo / "README.md").read_text(encoding="utf-8")  # the Hub would write the same
     assert "$" not in card.text
     assert "| train | 8 | 8 |" in card.text
 
