@@ -6,12 +6,13 @@ from tests.faults.harness import finish, start, write_photographs
 
 
 @pytest.fixture(scope="session")
-def photographs(tmp_path_factory):
-    return write_photographs(tmp_path_factory.mktemp("photographs"))
+def photographs(once):
+    return once("noise", write_photographs)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory, photographs):
-    out = tmp_path_factory.mktemp("undisturbed") / "mlimagenet"
-    assert finish(start(photographs, out)) == 0
-    return out
+def undisturbed(once, photographs):
+    def build(folder):
+        assert finish(start(photographs, folder / "mlimagenet")) == 0
+
+    return once("undisturbed", build) / "mlimagenet"
