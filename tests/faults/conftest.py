@@ -2,7 +2,13 @@
 
 import pytest
 
-from tests.faults.harness import finish, start, write_photographs
+from tests.faults.harness import finish, no_plot, start, write_photographs
+
+
+@pytest.fixture(autouse=True)
+def without_plots(monkeypatch):
+    """Draw none, a third of so small a build; the pipeline's tests look at them."""
+    monkeypatch.setattr("build.stages.publish.plot", no_plot)
 
 
 @pytest.fixture(scope="session")
