@@ -40,7 +40,7 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         case ["python", script, *arguments]:
             monkeypatch.setattr(sys, "argv", [script, *arguments])
             monkeypatch.setattr(sys, "path", [str(Path(script).parent), *sys.path])
-            with pytest.raises(SystemExit, match="^0$"):
+            with pytest.raises(SystemExit, match=r"^0$"):
                 runpy.run_path(script, run_name="__main__")
         case _:
             pytest.fail(f"no command that is known here: {command}")

@@ -1,6 +1,7 @@
 """The parts of examples/train.py: options, targets, losses. In this process, on generated images."""
 
 import itertools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,28 @@ def test_a_loss_gets_the_edges_the_row_and_the_click(halves, tmp_path):
         plain = {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in found.items()}
         assert {name: plain.get(name) for name in wanted} == wanted
         assert plain.keys() <= wanted.keys() | {"target"}
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(root, tmp_path, monkeypatch):
+    options = ("--epochs", 2, "--steps", 2, "--loss", "asl")
+    whole = run(root, tmp_path / "whole", *options)
+    stopped = tmp_path / "stopped"
+    replace = os.replace
+
+    def replace_and_stop(*paths):
+        replace(*paths)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", replace_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(root, stopped, *options)
+    monkeypatch.undo()
+    assert torch.load(stopped / "checkpoint.pt", weights_only=True)["epoch"] == 0
+    torch.rand(7)  # another process would not be where this one is, either
+    resumed = run(root, stopped, *options, "--resume", stopped / "checkpoint.pt")
+    assert resumed["epoch"] == whole["epoch"] == 1
+    for name, value in whole["model"].items():
+        assert torch.equal(value, resumed["model"][name]), name
 
 
 def test_a_resumed_run_remembers_what_the_checkpoint_knew(root, tmp_path, monkeypatch):

@@ -53,43 +53,6 @@ def test_the_loss_falls_and_the_classes_are_learnt(root, tmp_path):
     assert float(text.splitlines()[-1].split("mAP ")[1].split(",")[0]) > 0.9
 
 
-STOP_AFTER_A_CHECKPOINT = """
-import os, runpy, sys
-sys.argv = sys.argv[1:]
-sys.path.insert(0, os.path.dirname(sys.argv[0]))
-replace = os.replace
-def stop(*paths):
-    replace(*paths)
-    raise KeyboardInterrupt
-os.replace = stop
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(root, tmp_path):
-    options = ("--epochs", "2", "--steps", "2", "--loss", "asl")
-    _, whole = train(root, tmp_path / "whole", *options)
-    stopped = tmp_path / "stopped"
-    arguments = [
-        sys.executable,
-        "-c",
-        STOP_AFTER_A_CHECKPOINT,
-        str(SCRIPT),
-        str(root),
-        *SMALL,
-        "--out",
-        str(stopped),
-        *options,
-    ]
-    result = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert "KeyboardInterrupt" in result.stderr
-    assert torch.load(stopped / "checkpoint.pt", weights_only=True)["epoch"] == 0
-    _, resumed = train(root, stopped, *options, "--resume", str(stopped / "checkpoint.pt"))
-    assert resumed["epoch"] == whole["epoch"] == 1
-    for name, value in whole["model"].items():
-        assert torch.equal(value, resumed["model"][name]), name
-
-
 def test_two_processes_train_together(root, tmp_path):
     command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT))
     text, state = train(root, tmp_path, "--epochs", "1", "--steps", "1", "--loss", "spatial", command=command)

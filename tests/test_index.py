@@ -78,7 +78,7 @@ def _open(folder, queue):
 
 def test_many_processes_may_open_it_at_once(tmp_path):
     folder = write_rows(tmp_path / "set", random_rows(300))
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
     queue = context.Queue()
     processes = [context.Process(target=_open, args=(folder, queue)) for _ in range(4)]
     for process in processes:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["build.run", "build.card", "datasets", "matplotlib.figure", "timm"])
+from tests.children import CONTEXT
+
 SMALL = ["--image-size", "64", "--scan-size", "0", "--shard-size", "4", "--workers", "1"]
 Setup = Callable[[], None]
 
@@ -56,13 +56,6 @@ def _child(command: list[str], log: str, setup: Setup | None) -> None:
         console.file = file
         code = main(command)
     os._exit(code)
-
-
-def warm() -> None:
-    """Have the server that children are forked from import what they need, before a test counts seconds."""
-    process = CONTEXT.Process(target=int)
-    process.start()
-    process.join()
 
 
 def no_plot(statistics: object, path: Path) -> None:

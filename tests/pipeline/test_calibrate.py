@@ -48,7 +48,8 @@ def test_presets_are_legal_and_give_way(name):
 def test_another_backbone_relabels_with_the_embedded_label_map(photographs, tmp_path):
     out = tmp_path / "out"
     common = ["--images", str(photographs), "--out", str(out), "--backbone", "vit_small_patch16_dinov3", "--weights", "random",
-              "--image-size", "96", "--label-map-size", "128", "--scan-size", "0", "--tau", "0.9", "--patch-features", "keys"]  # fmt: skip
+              "--image-size", "96", "--label-map-size", "128", "--scan-size", "0", "--tau", "0.9",
+              "--patch-features", "keys"]  # fmt: skip
     assert main(common) == 0
     split = json.loads((out / "build_manifest.json").read_text())["splits"]["train"]
     assert split["statuses"].get("ok", 0) + split["statuses"].get("no_regions", 0) == split["rows"]

@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -25,6 +22,7 @@ from build.plan import LABELER_FILE, Plan
 from build.run import main
 from build.stages.labeler import LabelerStage, aligned_regions, is_held_out, whole_images
 from build.stages.region_rows import SCHEMA
+from tests.children import as_torchrun
 
 
 @pytest.fixture(autouse=True)
@@ -345,11 +343,8 @@ def test_two_processes_train_the_labeler_that_one_does(tmp_path, photographs):
     file = out / ".build" / "train" / "labeler" / LABELER_FILE
     alone = Labeler.load(file)
     file.unlink()  # so that it is trained anew
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "build.run"]
-    command = [*start, "--out", str(out), *small, *options, "--stage", "labeler"]
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    assert done.stdout.count("training the labeler on them") == 1  # one of them prints
+    said = as_torchrun(tmp_path / "log", main, ["--out", str(out), *small, *options, "--stage", "labeler"])
+    assert said.count("training the labeler on them") == 1  # one of them prints
     together = Labeler.load(file)
     assert not torch.equal(together.linear.weight, Labeler.of_classifier(*backbone_head()).linear.weight)
     torch.testing.assert_close(together.linear.weight, alone.linear.weight, rtol=1e-4, atol=1e-5)
