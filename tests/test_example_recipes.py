@@ -12,7 +12,7 @@ import torch
 from mlimagenet_data.losses.heatmaps import Heatmaps
 from tests.annotated import region, row, write_images, write_rows
 from tests.example_modules import EXAMPLES, recipe, targets, train
-from tests.test_example_train import write_colours
+from tests.test_example_train import losses, write_colours
 
 CONFIGS = sorted((EXAMPLES / "configs").glob("*.yaml"))
 SMALL = ("--model", "resnet10t", "--image-size", "32", "--batch-size", "8", "--workers", "0", "--lr", "0.003")
@@ -31,6 +31,13 @@ def trainer(root, out, *options):
 def run(root, out, *options):
     trainer(root, out, *options).run()
     return torch.load(out / "checkpoint.pt", weights_only=True)
+
+
+def test_the_loss_falls_and_the_classes_are_learnt(root, tmp_path, capsys):
+    run(root, tmp_path, "--epochs", 8, "--val-split", "val")
+    text = capsys.readouterr().out
+    assert losses(text)[-1] < 0.2 * losses(text)[0]
+    assert float(text.splitlines()[-1].split("mAP ")[1].split(",")[0]) > 0.9
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -99,7 +106,7 @@ def test_every_loss_trains(root, tmp_path, loss, capsys):
         options = ("--byproducts", tmp_path / "clicks")
     state = run(root, tmp_path, "--loss", loss, "--epochs", 2, *options)
     assert all(value.isfinite().all() for value in state["model"].values())
-    first, last = (float(line.split("loss ")[1].split(",")[0]) for line in capsys.readouterr().out.splitlines())
+    first, last = losses(capsys.readouterr().out)
     assert np.isfinite([first, last]).all()
     assert last < first
 
