@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import typing
 from dataclasses import field
@@ -43,6 +44,7 @@ def check(owner: type, declared: dataclasses.Field[Any], value: Any) -> None:
         raise ConfigError(f"{declared.name}: {value} is not in {low:g} to {high:g}")
 
 
+@functools.cache  # a look at all of a class's hints takes a millisecond
 def _types(owner: type, name: str) -> tuple[type, ...]:
     hint = typing.get_type_hints(owner)[name]
     kinds = typing.get_args(hint) or (hint,)

@@ -232,7 +232,7 @@ def main() -> None:
     try:
         Trainer(args, rank, torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")).run()
     except (MLImageNetError, OSError) as error:  # their messages say it all
-        raise SystemExit(f"error: {error}") from error
+        raise SystemExit(str(error)) from error
     if dist.is_initialized():
         dist.destroy_process_group()
 

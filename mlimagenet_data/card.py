@@ -30,10 +30,8 @@ def card_text(
         licence: The Hub's name of the annotations' licence.
         creators: Who made the annotations, in the Hub's words.
     """
-    from huggingface_hub import DatasetCard
-
     metadata = _metadata(splits, classes, embed_images, licence, creators).to_yaml()
-    return str(DatasetCard(f"---\n{metadata}\n---\n{body}"))
+    return f"---\n{metadata}\n---\n{body}"
 
 
 def _metadata(

@@ -1,9 +1,19 @@
 """What all tests share: caches of their own, and the real photographs where they are at hand."""
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+ROOT = Path(__file__).parent.parent
+
+# Tests, and the builds that they start, share the cores: threads of libraries, which spin while they wait, cost more than they
+# save. Set before any test imports such a library.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -17,6 +27,39 @@ def own_caches(tmp_path_factory):
     patch.delenv("MLIMAGENET_ANNOTATIONS", raising=False)
     yield cache
     patch.undo()
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """`once(name, make)`: the folder that `make(folder)` fills, made once for all workers of pytest-xdist. Never write to it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def made(name, make):
+        folder, is_whole = shared / name, shared / f"{name}.whole"
+        with FileLock(shared / f"{name}.lock"):
+            if not is_whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                is_whole.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def demo(once):
+    """The demo, built once by the command that the README names: its dataset folder."""
+
+    def build(folder):
+        known = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "build.run", "--demo", "--out", "mlimagenet"]
+        done = subprocess.run(command, cwd=folder, env=known, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+    return once("demo", build) / "mlimagenet"
 
 
 @pytest.fixture(scope="session")

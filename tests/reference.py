@@ -5,12 +5,11 @@ import numpy as np
 
 def slow_shares(mask, box):
     """Visibility and coverage of a mask in a box of cells (top, left, bottom, right), cell by cell."""
-    shown = 0.0
-    for r, c in zip(*np.nonzero(mask), strict=True):
-        high = max(0.0, min(r + 1, box[2]) - max(r, box[0]))
-        wide = max(0.0, min(c + 1, box[3]) - max(c, box[1]))
-        shown += high * wide
-    area = (box[2] - box[0]) * (box[3] - box[1])
+    top, left, bottom, right = map(float, box)
+    high = [max(0.0, min(r + 1, bottom) - max(r, top)) for r in range(mask.shape[0])]
+    wide = [max(0.0, min(c + 1, right) - max(c, left)) for c in range(mask.shape[1])]
+    shown = sum(high[r] * wide[c] for r, c in np.argwhere(mask).tolist())
+    area = (bottom - top) * (right - left)
     return shown / mask.sum() if mask.any() else 0.0, shown / area
 
 

@@ -95,10 +95,8 @@ def test_the_figures_are_those_of_the_shared_script(real_data, tmp_path):
     for image in images:
         (tmp_path / "images" / image.name).symlink_to(image)
     out = tmp_path / "out"
-    assert (
-        main(["--images", str(tmp_path / "images"), "--out", str(out), "--scan-size", "0", "--label-threshold", "0.02"])
-        == 0
-    )
+    small = ["--image-size", "192", "--scan-size", "0", "--label-threshold", "0.02"]
+    assert main(["--images", str(tmp_path / "images"), "--out", str(out), *small]) == 0
     ours = figures(score(Truth.load(real_data / "coco"), load_rows(out)))
     theirs = shared.evaluate(*shared.load_truth(real_data / "coco"), shared.load_predictions(out))
     names = {

@@ -4,7 +4,8 @@ from benchmarks.scale import REGIONS, bookkeeping, listing, make_links, make_lis
 from mlimagenet_data.store import AnnotationStore
 
 
-def test_made_up_regions_go_through_the_builds_own_stages(tmp_path):
+def test_made_up_regions_go_through_the_builds_own_stages(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.scale.DISTINCT", 200)
     make_list(tmp_path / "out", 600)
     found = stages(tmp_path / "out")
     assert found["rows"] == 600

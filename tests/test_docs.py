@@ -2,11 +2,17 @@
 
 import os
 import re
+import runpy
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import build.run
+import mlimagenet_data.cli
 
 ROOT = Path(__file__).parent.parent
 TUTORIALS = sorted((ROOT / "docs/tutorials").glob("*.md"))
@@ -14,44 +20,44 @@ BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory):
-    """A folder to work in, with the demo's build and photographs."""
+def desk(demo, tmp_path_factory):
+    """A folder to work in, with the demo's build and photographs, and what a second build of them need not do again."""
     folder = tmp_path_factory.mktemp("desk")
+    for name in ("mlimagenet", "variant"):
+        shutil.copytree(demo, folder / name)
     (folder / "examples").symlink_to(ROOT / "examples")
-    run("python -m build.run --demo --out mlimagenet", folder)
     return folder
 
 
-def run(command: str, folder: Path) -> str:
-    """Run a shell command as from the checkout with its environment on the path."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    known = {
-        **os.environ,
-        "PATH": path,
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "MLIMAGENET_CACHE": str(folder / "cache"),
-    }
-    done = subprocess.run(["bash", "-ec", command], cwd=folder, env=known, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    return done.stdout
+def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a line of shell in this process; that the commands start as such is for `demo` and test_packaging to find out."""
+    assert not set(command) & set("|<>;&$`*"), f"more than words: {command}"
+    match shlex.split(command):
+        case ["python", "-m", "build.run", *arguments]:
+            assert build.run.main(arguments) == 0, command
+        case ["mlimagenet", *arguments]:
+            assert mlimagenet_data.cli.main(arguments) == 0, command
+        case ["python", script, *arguments]:
+            monkeypatch.setattr(sys, "argv", [script, *arguments])
+            monkeypatch.setattr(sys, "path", [str(Path(script).parent), *sys.path])
+            with pytest.raises(SystemExit, match=r"^0$"):
+                runpy.run_path(script, run_name="__main__")
+        case _:
+            pytest.fail(f"no command that is known here: {command}")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
-def test_a_tutorials_examples_run(tutorial, desk):
+def test_a_tutorials_examples_run(tutorial, desk, monkeypatch):
+    monkeypatch.chdir(desk)
     blocks = BLOCK.findall(tutorial.read_text(encoding="utf-8"))
     assert blocks
-    python = ""
     for language, text in blocks:
         if language == "sh":
-            run(text, desk)
-        else:
-            python += text + "\n"
-    if python:
-        script = desk / f"{tutorial.stem}.py"
-        script.write_text(python, encoding="utf-8")
-        run(f"python {script.name}", desk)
+            for line in text.replace("\\\n", " ").splitlines():
+                run(line, monkeypatch)
+    if python := "\n".join(text for language, text in blocks if language == "python"):
+        exec(compile(python, tutorial, "exec"), {"__name__": "__main__"})
 
 
 def test_there_are_tutorials_for_what_people_want():

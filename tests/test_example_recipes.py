@@ -1,6 +1,7 @@
 """The parts of examples/train.py: options, targets, losses. In this process, on generated images."""
 
 import itertools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from mlimagenet_data.evaluate.networks import open_network
 from mlimagenet_data.losses.heatmaps import Heatmaps
 from tests.annotated import region, row, write_images, write_rows
 from tests.example_modules import EXAMPLES, networks, recipe, targets, train
-from tests.test_example_train import write_colours
+from tests.test_example_train import losses, write_colours
 
 CONFIGS = sorted((EXAMPLES / "configs").glob("*.yaml"))
 SMALL = ("--model", "resnet10t", "--image-size", "32", "--batch-size", "8", "--workers", "0", "--lr", "0.003")
@@ -35,6 +36,17 @@ def run(root, out, *options):
     return torch.load(out / "checkpoint.pt", weights_only=True)
 
 
+@pytest.mark.parametrize("dataset", ["imagenet", "coco", "voc2012"])
+def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch, dataset):
+    where = ("--annotations", str(tmp_path / "none")) if dataset == "imagenet" else ("--dataset", dataset)
+    monkeypatch.setattr("sys.argv", ["train.py", str(tmp_path), *SMALL, *where])
+    with pytest.raises(SystemExit) as ended:
+        train.main()
+    message = str(ended.value)
+    assert str(tmp_path) in message
+    assert "\n" not in message
+
+
 def test_there_is_a_configuration_for_each_of_the_papers_networks():
     models = {yaml.safe_load(path.read_text()).get("model") for path in CONFIGS}
     vits = {f"deit3_{size}_patch16_224" for size in ("small", "base", "large")}
@@ -48,6 +60,13 @@ def test_configurations_say_where_they_are_from_and_leave_nothing_to_defaults(pa
     assert "arXiv" in text
     wanted = {"loss", "augment", "image_size", "epochs", "batch_size", "optimizer", "lr", "warmup", "weight_decay"}
     assert wanted <= yaml.safe_load(text).keys()
+
+
+def test_the_loss_falls_and_the_classes_are_learnt(root, tmp_path, capsys):
+    run(root, tmp_path, "--epochs", 8, "--val-split", "val")
+    text = capsys.readouterr().out
+    assert losses(text)[-1] < 0.2 * losses(text)[0]
+    assert float(text.splitlines()[-1].split("mAP ")[1].split(",")[0]) > 0.9
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -119,7 +138,7 @@ def test_every_loss_trains(root, tmp_path, loss, capsys):
         options = ("--byproducts", tmp_path / "clicks")
     state = run(root, tmp_path, "--loss", loss, "--epochs", 2, *options)
     assert all(value.isfinite().all() for value in state["model"].values())
-    first, last = (float(line.split("loss ")[1].split(",")[0]) for line in capsys.readouterr().out.splitlines())
+    first, last = losses(capsys.readouterr().out)
     assert np.isfinite([first, last]).all()
     assert last < first
 
@@ -209,6 +228,28 @@ def test_checkpoints_are_measured_by_mlimagenet_eval(root, tmp_path, loss):
         torch.testing.assert_close(
             network.module(same(image)[None]), output if loss == "bce" else output[0], atol=1e-4, rtol=0
         )
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(root, tmp_path, monkeypatch):
+    options = ("--epochs", 2, "--steps", 2, "--loss", "asl")
+    whole = run(root, tmp_path / "whole", *options)
+    stopped = tmp_path / "stopped"
+    replace = os.replace
+
+    def replace_and_stop(*paths):
+        replace(*paths)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", replace_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(root, stopped, *options)
+    monkeypatch.undo()
+    assert torch.load(stopped / "checkpoint.pt", weights_only=True)["epoch"] == 0
+    torch.rand(7)  # another process would not be where this one is, either
+    resumed = run(root, stopped, *options, "--resume", stopped / "checkpoint.pt")
+    assert resumed["epoch"] == whole["epoch"] == 1
+    for name, value in whole["model"].items():
+        assert torch.equal(value, resumed["model"][name]), name
 
 
 def test_a_resumed_run_remembers_what_the_checkpoint_knew(root, tmp_path, monkeypatch):

@@ -59,7 +59,7 @@ def test_rows_and_shapes_are_checked(tmp_path):
 def test_processes_write_their_own_rows_to_one_file(tmp_path):
     path = tmp_path / "heat.npy"
     memory = Heatmaps(path, 64, classes=1, size=(1, 1))
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
     workers = [context.Process(target=fill_rows, args=(path, first)) for first in (0, 1)]
     for worker in workers:
         worker.start()

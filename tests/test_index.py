@@ -72,15 +72,16 @@ def test_what_an_interrupted_build_left_is_not_read(tmp_path):
     assert not left.exists()
 
 
-def _open(folder, queue):
+def _open(folder, cache, queue):
+    os.environ["MLIMAGENET_CACHE"] = str(cache)
     queue.put(len(AnnotationStore(folder, "train")))
 
 
 def test_many_processes_may_open_it_at_once(tmp_path):
     folder = write_rows(tmp_path / "set", random_rows(300))
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
     queue = context.Queue()
-    processes = [context.Process(target=_open, args=(folder, queue)) for _ in range(4)]
+    processes = [context.Process(target=_open, args=(folder, tmp_path / "cache", queue)) for _ in range(4)]
     for process in processes:
         process.start()
     assert [queue.get(timeout=60) for _ in processes] == [300] * 4

@@ -119,7 +119,7 @@ class LabelerStage(Stage):
             console.print(f"  {needed} classes are needed to train the classifier's head further: {then}")
             if not trains:
                 path = "backbone_head"
-                labeler, _ = self._start(hidden=())
+                labeler = labeler if config.head == "linear" else self._start(hidden=())[0]
         elif not counts.sum():
             raise ConfigError(
                 f"region_features: no region has an alignment of at least {config.alignment:g}, so no labeler can be trained "

@@ -2,16 +2,23 @@
 
 import pytest
 
-from tests.faults.harness import finish, start, write_photographs
+from tests.faults.harness import finish, no_plot, start, write_photographs
+
+
+@pytest.fixture(autouse=True)
+def without_plots(monkeypatch):
+    """Draw none, a third of so small a build; the pipeline's tests look at them."""
+    monkeypatch.setattr("build.stages.publish.plot", no_plot)
 
 
 @pytest.fixture(scope="session")
-def photographs(tmp_path_factory):
-    return write_photographs(tmp_path_factory.mktemp("photographs"))
+def photographs(once):
+    return once("noise", write_photographs)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory, photographs):
-    out = tmp_path_factory.mktemp("undisturbed") / "mlimagenet"
-    assert finish(start(photographs, out)) == 0
-    return out
+def undisturbed(once, photographs):
+    def build(folder):
+        assert finish(start(photographs, folder / "mlimagenet")) == 0
+
+    return once("undisturbed", build) / "mlimagenet"

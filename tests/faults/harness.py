@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["build.run", "build.card", "datasets", "matplotlib.figure", "timm"])
+from tests.children import CONTEXT
+
 SMALL = ["--image-size", "64", "--scan-size", "0", "--shard-size", "4", "--workers", "1"]
 Setup = Callable[[], None]
 
@@ -46,7 +46,9 @@ def _child(command: list[str], log: str, setup: Setup | None) -> None:
 
     from build.progress import console
     from build.run import main
+    from build.stages import publish
 
+    publish.plot = no_plot  # type: ignore[assignment]
     torch.set_num_threads(1)
     if setup:
         setup()
@@ -54,6 +56,11 @@ def _child(command: list[str], log: str, setup: Setup | None) -> None:
         console.file = file
         code = main(command)
     os._exit(code)
+
+
+def no_plot(statistics: object, path: Path) -> None:
+    """Write a file where the plot would be."""
+    path.write_bytes(b"a plot")
 
 
 def finish(process: multiprocessing.Process) -> int:

@@ -27,7 +27,7 @@ def test_of_equal_taus_the_lowest_is_taken():
 
 def test_a_build_calibrates_once_and_says_what_it_took(photographs, tmp_path, capsys):
     arguments = ["--images", str(photographs), "--out", str(tmp_path / "out"), "--calibrate-tau", "3", "--limit", "4",
-                 "--image-size", "128"]  # fmt: skip
+                 "--image-size", "128", "--scan-size", "0"]  # fmt: skip
     assert main(arguments) == 0
     known = json.loads((tmp_path / "out/.build/train/tau.json").read_text())
     assert known["images"] == 3
@@ -48,7 +48,8 @@ def test_presets_are_legal_and_give_way(name):
 def test_another_backbone_relabels_with_the_embedded_label_map(photographs, tmp_path):
     out = tmp_path / "out"
     common = ["--images", str(photographs), "--out", str(out), "--backbone", "vit_small_patch16_dinov3", "--weights", "random",
-              "--image-size", "96", "--tau", "0.9", "--patch-features", "keys"]  # fmt: skip
+              "--image-size", "96", "--label-map-size", "128", "--scan-size", "0", "--tau", "0.9",
+              "--patch-features", "keys"]  # fmt: skip
     assert main(common) == 0
     split = json.loads((out / "build_manifest.json").read_text())["splits"]["train"]
     assert split["statuses"].get("ok", 0) + split["statuses"].get("no_regions", 0) == split["rows"]
@@ -60,6 +61,7 @@ def test_another_backbone_relabels_with_the_embedded_label_map(photographs, tmp_
 
 def test_a_head_cannot_be_trained_from_no_regions(photographs, tmp_path, capsys):
     arguments = ["--images", str(photographs), "--out", str(tmp_path / "out"), "--backbone", "vit_small_patch16_dinov3",
-                 "--weights", "random", "--image-size", "64", "--region-features", "backbone", "--alignment", "1"]  # fmt: skip
+                 "--weights", "random", "--image-size", "64", "--label-map-size", "64", "--scan-size", "0",
+                 "--region-features", "backbone", "--alignment", "1"]  # fmt: skip
     assert main(arguments) == 1
     assert "no region has an alignment of at least 1" in capsys.readouterr().out

@@ -105,6 +105,7 @@ def test_the_card_has_metadata_and_no_gaps(demo):
     ]
     label = next(feature for feature in card.data.dataset_info["features"] if feature["name"] == "label")
     assert len(label["dtype"]["class_label"]["names"]) == 1000
+    assert card.content == (demo / "README.md").read_text(encoding="utf-8")  # the Hub would write the same
     assert "$" not in card.text
     assert "| train | 8 | 8 |" in card.text
 
@@ -156,14 +157,26 @@ def test_a_second_run_computes_nothing(demo, tmp_path, capsys):
     assert shard(out).read_bytes() == before
 
 
-def test_the_bytes_do_not_depend_on_workers_or_time(demo, tmp_path):
-    assert main(["--demo", "--out", str(tmp_path / "mlimagenet"), "--workers", "1"]) == 0
-    assert shard(tmp_path / "mlimagenet").read_bytes() == shard(demo).read_bytes()
+SMALL = ["--image-size", "192", "--scan-size", "256"]
 
 
-def test_another_batch_size_changes_no_more_than_rounding(demo, tmp_path):
-    assert main(["--demo", "--out", str(tmp_path / "mlimagenet"), "--batch-size", "3"]) == 0
-    for row, other in zip(rows_of(demo), rows_of(tmp_path / "mlimagenet"), strict=True):
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A build at smaller sizes than the demo's."""
+    out = tmp_path_factory.mktemp("small") / "mlimagenet"
+    assert main(["--demo", "--out", str(out), *SMALL]) == 0
+    return out
+
+
+def test_the_bytes_do_not_depend_on_workers_or_time(small, tmp_path):
+    assert main(["--demo", "--out", str(tmp_path / "mlimagenet"), *SMALL, "--workers", "1"]) == 0
+    assert shard(tmp_path / "mlimagenet").read_bytes() == shard(small).read_bytes()
+
+
+def test_another_batch_size_changes_no_more_than_rounding(small, tmp_path):
+    assert main(["--demo", "--out", str(tmp_path / "mlimagenet"), *SMALL, "--batch-size", "3"]) == 0
+    assert sum(len(row["regions"]) for row in rows_of(small)) > 8
+    for row, other in zip(rows_of(small), rows_of(tmp_path / "mlimagenet"), strict=True):
         assert len(row["regions"]) == len(other["regions"])
         for region, again in zip(row["regions"], other["regions"], strict=True):
             a, b = (coco_mask.decode(r["mask"]) for r in (region, again))

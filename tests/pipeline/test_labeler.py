@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -25,6 +22,7 @@ from build.plan import LABELER_FILE, Plan
 from build.run import main
 from build.stages.labeler import LabelerStage, aligned_regions, is_held_out, whole_images
 from build.stages.region_rows import SCHEMA
+from tests.children import as_torchrun
 
 
 @pytest.fixture(autouse=True)
@@ -300,7 +298,7 @@ def labels_of(out):
 
 
 def test_the_command_trains_where_it_is_asked_to_and_not_by_default(tmp_path, photographs, capsys):
-    command = ["--images", str(photographs), "--out", str(tmp_path / "out"), "--image-size", "128"]
+    command = ["--images", str(photographs), "--out", str(tmp_path / "out"), "--image-size", "128", "--scan-size", "0"]
     assert main(command) == 0
     assert "the classifier's own head names the regions" in capsys.readouterr().out
     by_default = labels_of(tmp_path / "out")
@@ -329,6 +327,14 @@ def test_an_mlp_with_versions_of_the_features_is_trained_by_the_command(tmp_path
     assert not np.array_equal(variants[:, 0], variants[:, 1])
 
 
+def test_several_processes_train_the_labeler_and_nothing_else(tmp_path, photographs, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert main(["--images", str(photographs), "--out", str(tmp_path / "out")]) == 1
+    assert "pass --stage labeler" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_processes_train_the_labeler_that_one_does(tmp_path, photographs):
     out = tmp_path / "out"
     options = ["--labeler-min-regions", "1", "--labeler-min-classes", "0", "--alignment", "0.05", "--epochs", "2"]
@@ -336,14 +342,9 @@ def test_two_processes_train_the_labeler_that_one_does(tmp_path, photographs):
     assert main(["--images", str(photographs), "--out", str(out), *small, *options]) == 0
     file = out / ".build" / "train" / "labeler" / LABELER_FILE
     alone = Labeler.load(file)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "build.run"]
-    command = [*start, "--out", str(out), *small, *options, "--seed", "1"]
-    refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert "pass --stage labeler" in refused.stdout
-    for seed in ("1", "0"):  # another one first, so that the second is trained anew
-        command[-1] = seed
-        subprocess.run([*command, "--stage", "labeler"], env=environment, check=True, capture_output=True)
+    file.unlink()  # so that it is trained anew
+    said = as_torchrun(tmp_path / "log", main, ["--out", str(out), *small, *options, "--stage", "labeler"])
+    assert said.count("training the labeler on them") == 1  # one of them prints
     together = Labeler.load(file)
     assert not torch.equal(together.linear.weight, Labeler.of_classifier(*backbone_head()).linear.weight)
     torch.testing.assert_close(together.linear.weight, alone.linear.weight, rtol=1e-4, atol=1e-5)

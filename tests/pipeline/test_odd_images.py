@@ -42,7 +42,8 @@ def built(tmp_path_factory):
     root = tmp_path_factory.mktemp("odd")
     (root / "images").mkdir()
     make_odd_images(root / "images")
-    assert main(["--images", str(root / "images"), "--out", str(root / "out")]) == 0
+    small = ["--image-size", "128", "--scan-size", "0"]
+    assert main(["--images", str(root / "images"), "--out", str(root / "out"), *small]) == 0
     rows = pq.read_table(root / "out" / "data" / "train-00000-of-00001.parquet").to_pylist()
     return {row["file_name"]: row for row in rows}, json.loads((root / "out" / "build_manifest.json").read_text())
 

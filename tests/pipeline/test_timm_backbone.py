@@ -98,7 +98,7 @@ def test_sizes_that_the_patch_does_not_divide_are_refused_with_the_nearest_that_
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_weights_are_read_from_a_file(tmp_path, suffix):
-    model = timm.create_model("vit_small_patch8_224.dino", num_classes=0)
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=0)
     file = tmp_path / f"weights.{suffix}"
     if suffix == "pth":
         torch.save(model.state_dict(), file)
@@ -106,12 +106,12 @@ def test_weights_are_read_from_a_file(tmp_path, suffix):
         from safetensors.torch import save_file
 
         save_file(model.state_dict(), file)
-    same = TimmBackbone("vit_small_patch8_224.dino", 224, CPU, weights=str(file))
+    same = TimmBackbone("vit_tiny_patch16_224", 224, CPU, weights=str(file))
     with torch.no_grad():
         expected = model.eval().forward_features(batch_of(224, 1))[:, 1:]
     torch.testing.assert_close(same(batch_of(224, 1)).patches.flatten(2).mT, expected, atol=1e-4, rtol=1e-4)
-    other = TimmBackbone("vit_small_patch8_224.dino", 48, CPU, weights=str(file))  # positions are interpolated
-    assert other(batch_of(48)).patches.shape == (2, 384, 6, 6)
+    other = TimmBackbone("vit_tiny_patch16_224", 96, CPU, weights=str(file))  # positions are interpolated
+    assert other(batch_of(96)).patches.shape == (2, 192, 6, 6)
 
 
 def test_half_precision_is_close():
