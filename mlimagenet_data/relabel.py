@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -18,8 +18,10 @@ from torch import Tensor
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import MLImageNetError
 from mlimagenet_data.files import TORCH_LOAD_ERRORS
-from mlimagenet_data.labeller import Seen
 from mlimagenet_data.losses.crops import edges_of, overlap
+
+if TYPE_CHECKING:
+    from mlimagenet_data.labeller import Seen
 
 __all__ = ["LabelMapError", "PooledLabelMap", "densify", "read_label_map"]
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from torch import Tensor, distributed, nn
 
 from build.models.labeler import Labeler
@@ -223,6 +222,8 @@ def fit_temperature(labeler: Labeler, shards: int, load: Callable[[int], Regions
             break
     if sum(len(classes) for _, classes in parts) < _LEAST_HELD_OUT:
         return {}
+    from scipy.optimize import minimize_scalar  # slow to import, and --help needs no optimiser
+
     logits, classes = torch.cat([part[0] for part in parts]).double(), torch.cat([part[1] for part in parts])
 
     def loss(log_temperature: float) -> float:

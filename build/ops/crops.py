@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import masks_to_boxes, roi_align
 
 __all__ = ["crops"]
 
@@ -24,6 +23,8 @@ def crops(images: Tensor, masks: Tensor, chosen: Tensor, *, size: int, context: 
     Returns:
         (n, 3, size, size), image by image.
     """
+    from torchvision.ops import masks_to_boxes, roi_align  # takes seconds to import, and most builds never look twice
+
     of_image = chosen.nonzero()[:, 0]
     height, width = images.shape[2:]
     own = masks[chosen]

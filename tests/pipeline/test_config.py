@@ -1,5 +1,7 @@
 import hashlib
 import re
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, fields
 
 import pytest
@@ -221,3 +223,9 @@ def test_digests_do_not_depend_on_the_order_of_keys_or_the_day():
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(FrozenInstanceError):
         BuildConfig().tau = 0.5
+
+
+def test_help_and_status_do_not_wait_for_imports():
+    code = "import sys, build.run; print({'torchvision', 'timm', 'datasets', 'scipy.optimize', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
