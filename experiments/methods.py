@@ -107,10 +107,10 @@ METHODS = (
     Method("all labels of the image", "known", "image", _binary),
     Method("labels of the crop", "known", "crop", _binary),
     Method("labels of the crop, undecided left out", "known", "ignore", _binary),
-    Method("labels of the crop, soft", "known", "soft", _binary),
     Method("labels of the crop, asymmetric loss", "known", "crop", plain(asymmetric)),
     Method("labels of the crop, pooled (softmax)", "known", "pooled", _softmax, sigmoid=False),
     Method("built: all labels of the image", "built", "image", _binary),
     Method("built: labels of the crop", "built", "crop", _binary),
     Method("built: labels of the crop, undecided left out", "built", "ignore", _binary),
+    Method("built: labels of the crop, soft", "built", "soft", _binary),  # known labels are all sure
 )
