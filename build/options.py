@@ -79,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         else:
             arguments["type"] = type(option.default) if option.default is not None else str
             arguments["metavar"] = (
-                "{" + ",".join(meta["choices"]) + "}" if meta["choices"] else _metavar(option.default)
+                "{" + ",".join(meta["choices"]) + "}"
+                if meta["choices"]
+                else meta["metavar"] or _metavar(option.default)
             )
         default = "" if option.default is None or option.default is False else f" (default: {_shown(option.default)})"
         groups[meta["group"]].add_argument(f"--{option.name.replace('_', '-')}", help=text + default, **arguments)
