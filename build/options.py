@@ -36,7 +36,7 @@ _EPILOG = """\
 examples:
   python -m build.run --demo                          eight photographs, about a minute, no download
   python -m build.run --images imagenet --out mlimagenet
-  python -m build.run --images photos --unlabelled --sheet 30
+  python -m build.run --images photos --unlabelled --out labelled --sheet 30
   torchrun --nproc-per-node 4 -m build.run --out mlimagenet --stage labeler --head mlp
                                                       the labeler trained on four GPUs
   python -m build.run --out mlimagenet --stage labels --label-threshold 0.4
