@@ -206,8 +206,8 @@ def differences(one: Scores, other: Scores, draws: int = 1000, seed: int = 0) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("truth", type=Path)
-    parser.add_argument("dataset", type=Path)
+    parser.add_argument("truth", type=Path, help="The folder of human annotations.")
+    parser.add_argument("dataset", type=Path, help="The dataset to measure.")
     parser.add_argument("--against", type=Path, help="Print the differences to this dataset, too.")
     args = parser.parse_args()
     truth = Truth.load(args.truth)

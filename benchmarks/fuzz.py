@@ -244,10 +244,15 @@ def fuzz(name: str, inputs: int, seed: int, findings: Path) -> Counter[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--readers", nargs="+", choices=sorted(READERS), default=sorted(READERS))
-    parser.add_argument("--inputs", type=int, default=10_000, help="Inputs for each reader.")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--findings", type=Path, default=Path("reports/fuzz"), help="Where to put what went wrong.")
+    parser.add_argument("--readers", nargs="+", choices=sorted(READERS), default=sorted(READERS), help="Default: all.")
+    parser.add_argument("--inputs", type=int, default=10_000, help="Inputs for each reader (default: 10000).")
+    parser.add_argument("--seed", type=int, default=0, help="Default: 0.")
+    parser.add_argument(
+        "--findings",
+        type=Path,
+        default=Path("reports/fuzz"),
+        help="Where to put what went wrong (default: reports/fuzz).",
+    )
     args = parser.parse_args()
     pa.set_cpu_count(1)  # of such small files threads would only wait for each other
     found = 0

@@ -42,14 +42,27 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--images", type=Path, help="ImageNet-like folder; without it images are made up")
     parser.add_argument("--annotations", type=Path, help="the dataset built for --images")
     parser.add_argument("--count", type=int, default=300, help="number of made-up images (default: 300)")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="default: 0 2")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        nargs="+",
+        default=[0, 2],
+        help="workers of the DataLoader, each number measured (default: 0 2)",
+    )
     parser.add_argument("--repeats", type=int, default=60, help="most interleaved repeats (default: 60)")
     parser.add_argument("--passes", type=int, default=2, help="times that a repeat reads all images (default: 2)")
-    parser.add_argument("--precision", type=float, default=0.01, help="stop when the control is within 1 +- this")
-    parser.add_argument("--rows", type=int, default=1_281_167, help="synthetic rows for the store")
-    parser.add_argument("--dense-rows", type=int, default=20_000, help="rows from which (b) is extrapolated")
-    parser.add_argument("--touch", type=int, default=100_000, help="samples read at random for the memory figures")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--precision", type=float, default=0.01, help="stop when the control is within 1 +- this (default: 0.01)"
+    )
+    parser.add_argument("--rows", type=int, default=1_281_167, help="synthetic rows for the store (default: 1281167)")
+    parser.add_argument(
+        "--dense-rows", type=int, default=20_000,
+        help="rows from which the memory of dense vectors is extrapolated (default: 20000)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--touch", type=int, default=100_000, help="samples read at random for the memory figures (default: 100000)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--json", type=Path, help="write all figures here")
     args = parser.parse_args(arguments)
     if (args.images is None) != (args.annotations is None):

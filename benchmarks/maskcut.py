@@ -46,7 +46,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="folder of photographs for the embedded network's features")
-    parser.add_argument("--grids", type=int, nargs="+", default=[28, 32, 48, 64], help="patches a side")
+    parser.add_argument(
+        "--grids", type=int, nargs="+", default=[28, 32, 48, 64], help="patches a side (default: 28 32 48 64)"
+    )
     parser.add_argument("--count", type=int, default=24, help="images (default: 24)")
     parser.add_argument(
         "--agreement", type=int, default=0, help="images for the agreement at the first grid (default: --count)"
@@ -55,9 +57,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--plain", type=int, default=6, help="images that the plain procedure cuts at other grids (default: 6)"
     )
     parser.add_argument("--batch", type=int, default=8, help="images in one cut (default: 8)")
-    parser.add_argument("--tau", type=float, default=0.3)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--tau", type=float, default=0.3, help="as of build.run (default: 0.3)")
+    parser.add_argument("--repeats", type=int, default=3, help="of each measurement (default: 3)")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=device, help="default: cuda if there is one, else cpu")
     parser.add_argument("--json", type=Path, help="write all figures here")
     return parser.parse_args(arguments)
 

@@ -288,9 +288,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--coco", type=Path, required=True, help="Annotated photographs.")
     parser.add_argument("--imagenet", type=Path, required=True, help="ImageNet images in class folders, in its train/.")
-    parser.add_argument("--work", type=Path, default=Path("reports/quality"), help="Builds, results, pictures.")
-    parser.add_argument("--draws", type=int, default=1000, help="Bootstrap draws.")
-    parser.add_argument("--report", type=Path, default=Path("docs/quality.md"), help="Its tables are replaced.")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("reports/quality"),
+        help="Builds, results, pictures (default: reports/quality).",
+    )
+    parser.add_argument("--draws", type=int, default=1000, help="Bootstrap draws (default: 1000).")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        default=Path("docs/quality.md"),
+        help="Its tables are replaced (default: docs/quality.md).",
+    )
     args = parser.parse_args()
     results = measure(args)
     (args.work / "results.json").write_text(json.dumps(results, indent=1))

@@ -1,6 +1,6 @@
 """What a build of many images costs besides its networks: listing files, regions, labels, publish, as functions of rows.
 
-    python -m benchmarks.scale --rows 10000 100000 1281167 --work /tmp/scale
+    python -m benchmarks.scale --rows 10000 100000 1281167 --work scratch
 
 The stages are the build's own and run in processes of their own. Labels and publish start from made-up regions, features and
 masks, three regions an image; at 1,281,167 rows the features take 13 GB of disk. The regions stage also runs by itself, on hard
@@ -16,6 +16,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -210,9 +211,18 @@ CALLS = {"stages": stages, "after_regions": after_regions, "listing": listing, "
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000], help="Numbers of images, ascending.")
     parser.add_argument(
-        "--work", type=Path, default=Path("/tmp/mlimagenet-scale"), help="An empty folder; removed afterwards."
+        "--rows",
+        type=int,
+        nargs="+",
+        default=[10_000, 100_000],
+        help="Numbers of images, ascending (default: 10000 100000).",
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path(tempfile.gettempdir(), "mlimagenet-scale"),
+        help="An empty folder; removed afterwards (default: mlimagenet-scale in the system's temporary folder).",
     )
     parser.add_argument("--json", type=Path, help="Write the figures, too.")
     parser.add_argument("--call", nargs=2, help=argparse.SUPPRESS)

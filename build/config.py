@@ -33,6 +33,7 @@ class BuildConfig:
         "the split (train), that one is taken. Or tar files in WebDataset's form, or Parquet files with the columns image and "
         "label (a file, or a folder of them); hf:USER/NAME downloads a dataset's Parquet files from the Hub.",
         group="input",
+        metavar="SOURCE",
     )
     demo: bool = option(
         False,
@@ -62,11 +63,14 @@ class BuildConfig:
         stage="publish",
     )
     push_to_hub: str | None = option(
-        None, "USER/NAME: publish the dataset on the Hugging Face Hub when it is done; log in with `hf auth login` or set "
-        "HF_TOKEN. `mlimagenet push` does that with a dataset that is there, or says what would be sent.", group="output"
+        None, "Publish the dataset on the Hugging Face Hub when it is done; log in with `hf auth login` or set "
+        "HF_TOKEN. `mlimagenet push` does that with a dataset that is there, or says what would be sent.", group="output",
+        metavar="USER/NAME"
     )  # fmt: skip
-    hub_private: bool = option(False, "Create it there as a private one.", group="output")
-    hub_tag: str | None = option(None, "Name this revision so, such as v1.0.", group="output")
+    hub_private: bool = option(False, "--push-to-hub: create it there as a private one.", group="output")
+    hub_tag: str | None = option(
+        None, "--push-to-hub: name this revision so, such as v1.0.", group="output", metavar="TAG"
+    )
     sheet: int = option(
         0, "Draw N images, evenly spaced, with their regions and labels, on a picture sheet beside the output "
         "(OUT-sheet.png). It shows the photographs. The demo draws all of its own.", group="output", low=0
@@ -88,25 +92,27 @@ class BuildConfig:
         "(extra: ray).", choices=("local", "ray")
     )  # fmt: skip
     address: str | None = option(
-        None, "The Ray cluster's, such as auto or ray://host:10001. Without it, one is started here."
+        None, "The Ray cluster's, such as auto or ray://host:10001. Without it, one is started here.", metavar="ADDRESS"
     )
     processes: int = option(
         0, "Workers of the stages regions and labels, each with a device and its own copy of the networks. 0: one for each CUDA "
         "device, or with --engine ray one for each GPU (or CPU) of the cluster.", low=0, high=10_000
     )  # fmt: skip
     attempts: int = option(
-        3, "How often workers try a unit before it is given up; a worker that vanishes or hangs counts half.", low=1
-    )
+        3, "How often workers try a unit (a shard of --shard-size images) before it is given up; a worker that vanishes or hangs "
+        "counts half.", low=1
+    )  # fmt: skip
     unit_timeout: float = option(
         0.0,
         "Seconds after which a worker that has not finished a unit is taken to hang, and replaced. 0: never.",
         low=0,
+        metavar="SECONDS",
     )
     batch_size: int = option(
         8, "Images in one forward and one cut. Changes results by no more than float rounding does.", low=1
     )
     shard_size: int = option(
-        256, "Images in one shard of intermediate results, the unit of work that a resumed run skips or does again.",
+        256, "Images in one shard of intermediate results: the unit of work, which a resumed run skips or does again.",
         stage="regions", group="run", low=1
     )  # fmt: skip
     num_shards: int = option(

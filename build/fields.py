@@ -17,7 +17,7 @@ class ConfigError(ValueError):
 
 
 def option(default: Any, text: str, *, stage: str = "", low: float = -math.inf, high: float = math.inf,
-            choices: tuple[str, ...] = (), group: str = "") -> Any:  # fmt: skip
+            choices: tuple[str, ...] = (), group: str = "", metavar: str = "") -> Any:  # fmt: skip
     """Declare an option. `stage` is the stage whose output it changes: a new value makes that stage's old output stale."""
     metadata = {
         "help": text,
@@ -26,6 +26,7 @@ def option(default: Any, text: str, *, stage: str = "", low: float = -math.inf, 
         "high": high,
         "choices": choices,
         "group": group or stage or "run",
+        "metavar": metavar,
     }
     return field(default=default, metadata=metadata)
 

@@ -36,7 +36,7 @@ _EPILOG = """\
 examples:
   python -m build.run --demo                          eight photographs, about a minute, no download
   python -m build.run --images imagenet --out mlimagenet
-  python -m build.run --images photos --unlabelled --sheet 30
+  python -m build.run --images photos --unlabelled --out labelled --sheet 30
   torchrun --nproc-per-node 4 -m build.run --out mlimagenet --stage labeler --head mlp
                                                       the labeler trained on four GPUs
   python -m build.run --out mlimagenet --stage labels --label-threshold 0.4
@@ -79,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         else:
             arguments["type"] = type(option.default) if option.default is not None else str
             arguments["metavar"] = (
-                "{" + ",".join(meta["choices"]) + "}" if meta["choices"] else _metavar(option.default)
+                "{" + ",".join(meta["choices"]) + "}"
+                if meta["choices"]
+                else meta["metavar"] or _metavar(option.default)
             )
         default = "" if option.default is None or option.default is False else f" (default: {_shown(option.default)})"
         groups[meta["group"]].add_argument(f"--{option.name.replace('_', '-')}", help=text + default, **arguments)

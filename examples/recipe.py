@@ -31,7 +31,7 @@ def make_parser(text: str) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("root", help="the ImageNet folder, with train/ (and val/ for --val-split); COCO's or VOC's with --dataset")
     add("--config", type=Path, help="YAML file of these options; the command line wins")
-    add("--dataset", choices=["imagenet", "coco", "voc2007", "voc2012"], default="imagenet")
+    add("--dataset", choices=["imagenet", "coco", "voc2007", "voc2012"], default="imagenet", help="what root holds")
     add("--annotations", help="built dataset's folder or Hub id (default: as MultiLabelImageNet finds it)")
     add("--labels", choices=["crop", "image", "single"], default="crop",
         help="classes that the crop shows; those of the whole image (the paper's loader); the original label")  # fmt: skip
@@ -55,20 +55,23 @@ def make_parser(text: str) -> argparse.ArgumentParser:
     add("--mixup", type=float, default=0.0, help="alpha (default: 0, none)")
     add("--cutmix", type=float, default=0.0, help="alpha (default: 0, none)")
     add("--drop-path", type=float, default=0.0, help="timm models: stochastic depth")
-    add("--image-size", type=int, default=224)
-    add("--epochs", type=int, default=90)
+    add("--image-size", type=int, default=224, help="pixels a side")
+    add("--epochs", type=int, default=90, help="passes over the images")
     add("--steps", type=int, default=0, help="stop an epoch after so many steps (default: 0, all)")
     add("--batch-size", type=int, default=128, help="images a process")
-    add("--optimizer", choices=["adamw", "sgd", "lamb"], default="adamw")
+    add("--optimizer", choices=["adamw", "sgd", "lamb"], default="adamw", help="lamb is timm's")
     add("--lr", type=float, default=1e-3, help="peak learning rate")
     add("--warmup", type=float, default=0.05, help="share of all steps with a rising learning rate")
     add("--weight-decay", type=float, default=0.05, help="of all but biases and norms")
     add("--clip-grad", type=float, default=0.0, help="largest norm of the gradient (default: 0, any)")
-    add("--workers", type=int, default=8)
-    add("--seed", type=int, default=0)
+    add("--workers", type=int, default=8, help="processes that read images, of each process that trains")
+    add("--seed", type=int, default=0, help="of weights, order, crops")
     add("--precision", choices=["bf16", "fp16", "fp32"], default="bf16", help="of the forward on CUDA")
     add("--out", type=Path, default=Path("run"), help="folder of the checkpoint")
     add("--resume", type=Path, help="checkpoint to go on from")
+    for action in parser._actions:
+        if action.default not in (None, "", argparse.SUPPRESS) and "(default:" not in str(action.help):
+            action.help = f"{action.help} (default: %(default)s)"
     return parser
 
 

@@ -5,7 +5,7 @@
     python examples/train.py path/to/imagenet ... --resume run/checkpoint.pt      goes on where that run stopped
 
     --labels single --loss softmax      the single-label baseline
-    --labels image --targets soft --original always     the paper's: the whole image's scores whatever the crop
+    --labels image --targets soft --original always     as arXiv 2603.05729 ("the paper"): the whole image, whatever the crop
     --init run/checkpoint.pt --config examples/configs/finetune.yaml      multi-label fine-tuning of any of them
     python examples/train.py path/to/coco --dataset coco --init run/checkpoint.pt --config examples/configs/transfer.yaml
 

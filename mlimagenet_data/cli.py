@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="mlimagenet", description="Looks at multi-label, region-grounded annotations."
+        prog="mlimagenet",
+        description="Looks at multi-label, region-grounded annotations, checks, converts and publishes them, and measures "
+        "classifiers against them.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in _COMMANDS:

@@ -81,13 +81,15 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         wnids: Their WordNet ids.
         class_to_idx: Class index of each WordNet id.
         samples: (path, original label) of each image; -1 where there was no original label. Made anew on each use.
-        targets: The original labels. Made anew on each use.
+        targets: The original labels, -1 where there was none. Made anew on each use.
 
     Rows whose image could not be read when the annotations were built are left out; `repr` counts them.
 
     Raises:
         AnnotationsNotFoundError: If there are no annotations.
+        AnnotationError: If the annotations are damaged.
         UntrackableTransformError: If a part of the transform cannot be followed.
+        ValueError: If `target`, `missing` or `untrackable` has another value.
     """
 
     def __init__(
@@ -179,14 +181,14 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         return len(self._rows) + len(self._others)
 
     def path(self, index: int) -> str:
-        """Return the path of an image."""
+        """Return the path of an image; IndexError if there is no such image."""
         index = range(len(self))[index]
         other = index - len(self._rows)
         name = self.store.file_name(int(self._rows[index])) if other < 0 else self._others[other][0]
         return os.path.join(self.image_folder, name)
 
     def record(self, index: int) -> Record:
-        """Return the annotations of an image."""
+        """Return the annotations of an image; IndexError if there is no such image."""
         if not 0 <= index < len(self._rows):
             index = range(len(self))[index]
         if index < len(self._rows):
@@ -199,8 +201,10 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         """Return the transformed image and the target of what it shows.
 
         Raises:
+            IndexError: If there is no such image.
             ImageError: If the file is not there or cannot be read.
             AnnotationError: If the image does not have the annotations' size.
+            UntrackableTransformError: If the transform does what cannot be followed.
         """
         record = self.record(index)
         output, view = self._see(record)
@@ -243,6 +247,14 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
             index: Position of the image.
             box: (top, left, height, width) in pixels of the upright image, as torchvision's `RandomResizedCrop.get_params`
                 returns it. It may reach outside.
+
+        Returns:
+            What `target` says; see the class.
+
+        Raises:
+            IndexError: If there is no such image.
+            AnnotationError: If the annotations do not know the image's size.
+            ValueError: If the box has no positive height and width.
         """
         return self._labeller.target_of_box(self.record(index), box)
 
@@ -254,7 +266,9 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
             boxes: (B, 4), (top, left, height, width) in pixels.
 
         Raises:
-            ValueError: For targets that are no vectors, or boxes of another shape.
+            IndexError: If there is no such image, or it has no annotations (`missing="original"`).
+            AnnotationError: If the annotations do not know an image's size.
+            ValueError: For targets that are no vectors, or boxes of another shape or without positive heights and widths.
         """
         rows = [int(self._rows[index]) for index in indices]
         return batch_targets(self.store, rows, boxes, self.policy, self._labeller.target)

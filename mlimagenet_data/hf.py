@@ -83,7 +83,9 @@ def with_labels(
         are errors when they are asked for (map-style), as are rows whose image could not be read when it was annotated.
 
     Raises:
-        ValueError: If there is no such image column.
+        ValueError: If there is no such image column, or `target` or `untrackable` has another value.
+        AnnotationsNotFoundError: If there are no annotations.
+        UntrackableTransformError: If a part of the transform cannot be followed.
     """
     from datasets import Dataset
     from datasets import Image as ImageFeature

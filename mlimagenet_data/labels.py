@@ -61,6 +61,10 @@ class LabelPolicy:
         original: The original label. `as_others`: like every class of the image; `always`: present in every view, as single-label
             training has it; `if_located`: only where a region's top-k names it.
         empty: A view in which no class is present. `none`: the target is all zeros; `original`: the original label.
+
+    Raises:
+        ValueError: If a threshold is out of range (upper ones and `min_score` in (0, 1], a lower one in [0, its upper one]), or a
+            rule has another name.
     """
 
     visibility: float = 0.5

@@ -185,7 +185,7 @@ class AnnotationStore:
         return f"AnnotationStore({str(self.source)!r}, split={self.split!r}, rows={len(self)})"
 
     def usable_rows(self) -> NDArray[np.int64]:
-        """Return the rows whose image could be read when it was annotated: sorted."""
+        """Return the rows whose image could be read when it was annotated: (N,), sorted."""
         usable = [number for number, name in enumerate(STATUS_NAMES) if name in USABLE_STATUSES]
         return np.flatnonzero(np.isin(self._index.status, usable))
 
@@ -219,7 +219,7 @@ class AnnotationStore:
         """Return one row.
 
         Raises:
-            IndexError: If there is no such row.
+            IndexError: If there is no such row; negative ones count from the end.
         """
         raw = self._index.read(row if 0 <= row < len(self._index.status) else range(len(self))[row])
         height, width, original, status, labels, regions, _, _, topk, runs = _HEADER.unpack_from(raw)

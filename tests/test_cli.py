@@ -25,7 +25,7 @@ def test_stats_are_printed_and_drawn(annotated, tmp_path, capsys):
 
 def test_an_audit_lists_and_draws_the_worst(annotated, tmp_path, capsys):
     command = ["audit", str(annotated[0]), "--top", "3"]
-    assert main([*command, "--images", str(annotated[1]), "--sheet", str(tmp_path / "sheet.png")]) == 0
+    assert main([*command, "--images", str(annotated[1].parent), "--sheet", str(tmp_path / "sheet.png")]) == 0
     assert capsys.readouterr().out.count("original ") >= 3
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (1600, 648)

@@ -157,7 +157,7 @@ def test_photographs_that_cannot_be_shown_are_named(annotated, tmp_path, capsys)
     gone.unlink()
     damaged.write_bytes(b"no image")
     Image.new("RGB", (3, 5)).save(other)
-    assert view(annotated[0], "--images", annotated[1], "--out", tmp_path / "page.html", "--json") == 0
+    assert view(annotated[0], "--images", annotated[1].parent, "--out", tmp_path / "page.html", "--json") == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["images"], said["rows"], len(said["problems"])) == (11, 12, 3)
     for problem, path, reason in zip(

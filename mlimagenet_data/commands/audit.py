@@ -26,8 +26,12 @@ def add(commands: Any) -> None:
         "--of", choices=("original", "labels"), default="original", help="Which labels to judge (default: original)."
     )
     parser.add_argument("--top", metavar="N", type=int, default=20, help="Images to list (default: 20).")
-    parser.add_argument("--verdict", help="List only images of this kind: agrees, weaker, replaced, unseen.")
-    parser.add_argument("--images", metavar="DIR", type=Path, help="The split's images, to draw those that are listed.")
+    parser.add_argument(
+        "--verdict", help="List only images of this kind: agrees, weaker, replaced, unseen, unlabelled (default: all)."
+    )
+    parser.add_argument(
+        "--images", metavar="DIR", type=Path, help="Your copy of the images, to draw those that are listed."
+    )
     parser.add_argument(
         "--sheet", metavar="FILE.png", type=Path, default=Path("audit.png"),
         help="Where to draw them, with --images (default: audit.png).",
@@ -54,10 +58,12 @@ def _audit(given: argparse.Namespace) -> None:
             labels = ", ".join(f"{names[index]} {score:.2f}" for index, score in f.labels[:4])
             say(f"{f.quality:.3f} {f.verdict:<8} {f.image_id}: original {original}; labels {labels}")
     if given.images and listed:
+        from mlimagenet_data.formats.sizes import split_folder
         from mlimagenet_data.images import load_image
         from mlimagenet_data.view import write_sheet
 
         records = [store.record(f.row) for f in listed]
-        write_sheet(given.sheet, [(load_image(given.images / r.file_name), r) for r in records])
+        folder = split_folder(given.images, given.split)
+        write_sheet(given.sheet, [(load_image(folder / r.file_name), r) for r in records])
         if not given.json:
             say(f"picture sheet: {given.sheet}")

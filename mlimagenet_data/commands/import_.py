@@ -13,7 +13,7 @@ __all__ = ["add"]
 _TEXT = """\
 Turns annotations of another form into a dataset that the loader reads. tsv: the paper's multilabel_annotations.tsv. coco:
 instance JSON whose categories are ImageNet's classes. imagenet-s: a folder of semantic masks (PNG). The first line or entry that
-cannot be is an error that names it."""
+is wrong is an error that names it."""
 
 
 def add(commands: Any) -> None:
@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--classes", metavar="FILE", type=Path, help="imagenet-s: its list of WordNet ids.")
     parser.add_argument(
-        "--skip-bad", action="store_true", help="Leave out lines and entries that cannot be, count and list them."
+        "--skip-bad", action="store_true", help="Leave out lines and entries that are wrong, count and list them."
     )
 
 

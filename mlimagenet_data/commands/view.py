@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
     parser = command(commands, "view", _view, _TEXT)
     add_annotations(parser)
     parser.add_argument(
-        "--images", metavar="DIR", type=Path, help="The split's images. Without them, the page shows masks on grey."
+        "--images", metavar="DIR", type=Path, help="Your copy of the images. Without it, the page shows masks on grey."
     )
     parser.add_argument(
         "--out", metavar="FILE.html|FOLDER", type=Path, required=True,
@@ -48,6 +48,7 @@ def add(commands: Any) -> None:
 
 
 def _view(given: argparse.Namespace) -> None:
+    from mlimagenet_data.formats.sizes import split_folder
     from mlimagenet_data.store import AnnotationStore
     from mlimagenet_data.viewer.entries import entries, pick_rows
     from mlimagenet_data.viewer.write import write_file, write_folder
@@ -63,7 +64,8 @@ def _view(given: argparse.Namespace) -> None:
     title = Path(given.annotations).resolve().name if Path(given.annotations).is_dir() else given.annotations
     about = {"title": title, "split": given.split, "total": len(store), "photographs": given.images is not None}
     problems: list[str] = []
-    found = _noting(entries(store, rows, given.images, given.thumbnail_size), problems)
+    images = given.images and split_folder(given.images, given.split)
+    found = _noting(entries(store, rows, images, given.thumbnail_size), problems)
     out = Path(os.path.abspath(given.out))
     out.parent.mkdir(parents=True, exist_ok=True)
     size = (write_file if is_file else write_folder)(out, found, policy, about)

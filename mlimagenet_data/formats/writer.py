@@ -171,7 +171,7 @@ _BODY = """\
 It holds no pixels: join the rows with your own copy of the images by `image_id` or `file_name`.
 
 ```python
-from mlimagenet_data import MultiLabelImageNet  # pip install mlimagenet-data
+from mlimagenet_data import MultiLabelImageNet
 
 train = MultiLabelImageNet("path/to/imagenet", transform, annotations="path/to/this/folder")
 ```
