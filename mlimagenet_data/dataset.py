@@ -270,7 +270,10 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
             AnnotationError: If the annotations do not know an image's size.
             ValueError: For targets that are no vectors, or boxes of another shape or without positive heights and widths.
         """
-        rows = [int(self._rows[index]) for index in indices]
+        places = range(
+            len(self)
+        )  # negative indices count from the end of all images, those without annotations included
+        rows = [int(self._rows[places[index]]) for index in indices]
         return batch_targets(self.store, rows, boxes, self.policy, self._labeller.target)
 
     def extra_repr(self) -> str:

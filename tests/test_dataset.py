@@ -139,6 +139,10 @@ def test_missing_files_and_annotations(tmp_path):
     assert len(dataset) == 4
     assert classes(dataset[3][1]) == [rows[3]["label"]] == dataset.targets[3:]
     assert dataset.path(3).endswith(rows[3]["file_name"])
+    box = torch.tensor([[0.0, 0.0, 1e6, 1e6]])
+    assert torch.equal(dataset.batch_labels_for([-2], box)[0], dataset.labels_for(2, (0, 0, 1e6, 1e6)))
+    with pytest.raises(IndexError):
+        dataset.batch_labels_for([-1], box)  # it has no annotations
     with pytest.raises(ValueError, match="missing"):
         MultiLabelImageNet(tmp_path, missing="ignore")
 
