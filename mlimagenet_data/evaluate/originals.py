@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
-import zlib
-from collections.abc import Mapping
 from pathlib import Path
 
 from mlimagenet_data.classes import class_of_folder, imagenet_classes
@@ -16,8 +13,6 @@ __all__ = ["read_originals"]
 _IMAGES = 50_000
 _MOST = 16 << 20  # bytes; Kaggle's list, with all boxes, has a few million
 _NAMED = re.compile(r"(?:\S*/)?ILSVRC2012_val_(\d{8})(?:\.[A-Za-z]+)?[,\s]\s*(\w+)(?:[\s,].*)?")
-_DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError, OverflowError, MemoryError,
-            zlib.error, struct.error)  # fmt: skip
 _LISTS = "lines of an image's name and its class, or 50000 classes in the order of the file numbers"
 
 
@@ -26,10 +21,10 @@ def read_originals(path: Path) -> dict[int, int]:
 
     Args:
         path: A text file. Either each line names an image, then its class, a wnid or an index (Kaggle's `LOC_val_solution.csv`,
-            Caffe's `val.txt`). Or it has 50,000 lines in the order of the file numbers: wnids (TensorFlow's
-            `imagenet_2012_validation_synset_labels.txt`), or the numbers of `ILSVRC2012_validation_ground_truth.txt` in
-            ImageNet's development kit. Those are not class indices: the kit's `meta.mat`, in the same folder, says which wnids
-            they are.
+            Caffe's `val.txt`). Or it has 50,000 wnids in the order of the file numbers (TensorFlow's
+            `imagenet_2012_validation_synset_labels.txt`). The numbers of `ILSVRC2012_validation_ground_truth.txt` in ImageNet's
+            development kit are not class indices, and are refused: what they mean is in the kit's `meta.mat`, and the reader
+            that there is for such files crashes on damaged ones.
 
     Raises:
         EvaluationError: If the file has another form, or names an unknown class or an image twice; the message says where.
@@ -41,9 +36,13 @@ def read_originals(path: Path) -> dict[int, int]:
         return _named(path, lines)
     if len(lines) != _IMAGES:
         raise EvaluationError(f"{path}: {len(lines)} lines, the first is {lines[:1]}; wanted {_LISTS}")
-    known: Mapping[str, int] = imagenet_classes().wnid_to_index
     if lines[0].isdigit():
-        known = _development_kit(path.with_name("meta.mat"))
+        raise EvaluationError(
+            f"{path}: line 1: {lines[0]!r}; a list without names must have wnids: the numbers of ImageNet's development kit are "
+            "not class indices. Lists that will do are Kaggle's LOC_val_solution.csv, Caffe's val.txt, and TensorFlow's "
+            "imagenet_2012_validation_synset_labels.txt"
+        )
+    known = imagenet_classes().wnid_to_index
     return {number: _known(path, number, known.get(line), line) for number, line in enumerate(lines, 1)}
 
 
@@ -77,32 +76,3 @@ def _known(path: Path, place: int, label: int | None, text: str) -> int:
     if label is None:
         raise EvaluationError(f"{path}: line {place}: {text[:80]!r} is no class of ImageNet-1k")
     return label
-
-
-def _development_kit(path: Path) -> dict[str, int]:
-    """Return the class of each ILSVRC2012_ID, as text."""
-    if not path.is_file() or path.stat().st_size > _MOST:
-        raise EvaluationError(
-            f"{path}: no such file, or too large. The numbers in the development kit's list are not class indices; meta.mat of "
-            "the kit, in the same folder, says which classes they are"
-        )
-    try:
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error}; {path} needs it: pip install scipy") from error
-    known = imagenet_classes().wnid_to_index
-    try:
-        table = loadmat(path, squeeze_me=True, variable_names=["synsets"])["synsets"]
-        ids = {
-            str(int(k)): known[str(w)] for k, w in zip(table["ILSVRC2012_ID"], table["WNID"], strict=True) if w in known
-        }
-    except (*_DAMAGED, MatReadError) as error:
-        raise EvaluationError(
-            f"{path}: no readable table of synsets: {type(error).__name__}: {str(error)[:200]}"
-        ) from error
-    if sorted(ids.values()) != list(range(len(known))):
-        raise EvaluationError(
-            f"{path}: it gives numbers to {len(set(ids.values()))} of ImageNet-1k's {len(known)} classes"
-        )
-    return ids
