@@ -174,7 +174,8 @@ def test_the_comparison_runs_resumes_and_tells_good_labels_from_none(tmp_path, m
     text = out.read_text()
     assert text.startswith("# Experiments\n\nWords.\n")
     assert text.count("| labels of the crop |") == 1
-    assert Image.open(out.with_suffix(".png")).width > 500
+    with Image.open(out.with_suffix(".png")) as picture:
+        assert picture.width > 500
     results = sorted(work.glob("*/results/scratch/[01]/labels-of-the-crop.json"))
     scores = [next(iter(json.loads(path.read_text()).values()))["scenes"] for path in results]
     assert len(scores) == 2

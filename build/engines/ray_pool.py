@@ -54,6 +54,8 @@ class RayPool(Pool):
         # restarts are the scheduler's: it counts them against the unit
         self._actor = self._ray.remote(max_restarts=0, max_task_retries=0, **options)(StageWorker)
         self._pending: dict[Any, Any] = {}  # the running call's reference: its actor
+        self._actors: set[Any] = set()
+        self._starting: dict[Any, Any] = {}  # a reference that is ready when the actor runs: the actor
 
     def size(self) -> int:
         """Return how many actors the cluster has room for now."""
@@ -63,14 +65,17 @@ class RayPool(Pool):
     def start(self) -> Any:
         """Start an actor."""
         config: BuildConfig = self._stage.plan.config
-        return self._actor.remote(type(self._stage), config, 1)
+        actor = self._actor.remote(type(self._stage), config, 1)
+        self._actors.add(actor)
+        self._starting[actor.__ray_ready__.remote()] = actor
+        return actor
 
     def submit(self, worker: Any, unit: Unit) -> None:
         """Call the actor."""
         self._pending[worker.run.remote(unit)] = worker
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """Wait for a call to end."""
+        """Wait for a call to end. Actors that wait for room which the cluster has no more are lost, too."""
         from ray.exceptions import RayError, RayTaskError
 
         ready, _ = self._ray.wait(list(self._pending), timeout=seconds)
@@ -86,9 +91,31 @@ class RayPool(Pool):
             except RayError as error:
                 reason = str(error).strip().splitlines()
                 found.append(Outcome(worker, f"{type(error).__name__}: {reason[0] if reason else ''}", is_lost=True))
-        return found
+                self.stop(worker)
+        return found + self._without_room()
+
+    def _without_room(self) -> list[Outcome]:
+        """Give up actors that have not started, if there are more than the cluster has room for.
+
+        Ray counts the room of a lost machine for a moment after its actors are known to be dead. One that is started then would
+        wait, and its unit with it, until the cluster grows again.
+        """
+        started, waiting = (
+            self._ray.wait(list(self._starting), num_returns=len(self._starting), timeout=0)
+            if self._starting
+            else ([], [])
+        )
+        for reference in started:
+            del self._starting[reference]
+        surplus = max(0, len(self._actors) - max(1, self.size()))
+        lost = [self._starting[reference] for reference in waiting[:surplus]]
+        for actor in lost:
+            self.stop(actor)
+        return [Outcome(actor, "the cluster has no room for another worker", is_lost=True) for actor in lost]
 
     def stop(self, worker: Any) -> None:
         """Kill the actor."""
         self._pending = {reference: other for reference, other in self._pending.items() if other is not worker}
+        self._starting = {reference: other for reference, other in self._starting.items() if other is not worker}
+        self._actors.discard(worker)
         self._ray.kill(worker)

@@ -40,8 +40,8 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--original", metavar="FILE", type=Path,
-        help="real, multilabel, imagenet-m: the original classes, if the images lie in one folder: Kaggle's LOC_val_solution.csv, "
-        "Caffe's val.txt, or 50,000 wnids (not the development kit's numbers).",
+        help="real, multilabel, imagenet-m: original classes of images in one folder: Kaggle's LOC_val_solution.csv, "
+        "Caffe's val.txt, or 50,000 wnids; not the development kit's.",
     )  # fmt: skip
     parser.add_argument("--split", default="train", help="annotations: the split (default: train).")
     parser.add_argument(

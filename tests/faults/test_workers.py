@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from build.config import BuildConfig
+from build.engines.ray_pool import RayPool
 from build.engines.runner import run_stage
 from build.engines.scheduler import Outcome, Pool, UnitsFailedError, run_units
 from build.plan import Unit, make_plan
@@ -140,6 +141,13 @@ def test_processes_make_the_same_bytes(tmp_path, photographs, undisturbed):  # s
     assert [json.loads(entry.read_text())["rows"] for entry in entries] == [4, 4, 4]
 
 
+def is_alive(process):
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """A Ray cluster of two machines with a CPU each, and the one that is not its head."""
@@ -175,7 +183,7 @@ def test_ray_makes_the_same_bytes_and_survives_the_loss_of_a_node(tmp_path, phot
             time.sleep(0.1)
         workers = [psutil.Process(int(path.stem)) for path in busy]
         ray_cluster.remove_node(node, allow_graceful=False)
-        while all(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers):
+        while all(is_alive(worker) for worker in workers):
             time.sleep(0.1)
         (stage.plan.work / "go").touch()  # the other node does its unit, and then all that are left
 
@@ -187,6 +195,30 @@ def test_ray_makes_the_same_bytes_and_survives_the_loss_of_a_node(tmp_path, phot
     assert "ActorDiedError" in text or "ActorUnavailableError" in text
     assert "took more than" not in text
     assert finished(photographs, tmp_path / "lossy") == result(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_actor_that_the_cluster_has_no_room_for_is_given_up(tmp_path, photographs, cluster):
+    import ray
+
+    stage = flaky_stage(photographs, tmp_path, {}, engine="ray", device="cpu")
+    pool = RayPool(stage, 0, None)
+    room = pool.size()
+    assert room == ray.cluster_resources()["CPU"] >= 1
+    workers = [pool.start() for _ in range(room + 1)]
+    for worker, unit in zip(workers, stage.plan.shards, strict=False):
+        pool.submit(worker, unit)
+    found = []
+    while not any(outcome.is_lost for outcome in found):
+        found += pool.wait(1.0)
+    (lost,) = [outcome for outcome in found if outcome.is_lost]
+    assert "no room for another worker" in lost.error
+    while len(found) < room + 1:  # the others do their units
+        found += pool.wait(1.0)
+    assert [outcome.error for outcome in found if outcome is not lost] == [None] * room
+    for worker in workers:
+        pool.stop(worker)
 
 
 def test_without_ray_the_error_says_how_to_get_it(tmp_path, photographs, capsys, monkeypatch):
