@@ -250,12 +250,11 @@ def main() -> None:
 def report(results: list[dict[str, float]]) -> None:
     """Print a table, and how time grows with rows between the smallest and the largest run."""
     table = Table(title="stages without networks, three regions an image; listing files")
-    for name in results[0]:
-        table.add_column(name)
+    table.add_column("rows")
     for found in results:
-        table.add_row(
-            *(f"{value:,.0f}" if name in ("rows", "files") else f"{value:.2f}" for name, value in found.items())
-        )
+        table.add_column(f"{found['rows']:,}", justify="right")
+    for name in results[0]:
+        table.add_row(name, *(f"{found[name]:,.2f}" for found in results))
     console.print(table)
     if len(results) > 1:
         first, last = results[-2], results[-1]  # the smallest one is mostly start-up
