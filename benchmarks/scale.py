@@ -250,10 +250,10 @@ def main() -> None:
 def report(results: list[dict[str, float]]) -> None:
     """Print a table, and how time grows with rows between the smallest and the largest run."""
     table = Table(title="stages without networks, three regions an image; listing files")
-    table.add_column("rows")
+    table.add_column("images")
     for found in results:
         table.add_column(f"{found['rows']:,}", justify="right")
-    for name in results[0]:
+    for name in sorted(set(results[0]) - {"rows"}):
         table.add_row(name, *(f"{found[name]:,.2f}" for found in results))
     console.print(table)
     if len(results) > 1:
