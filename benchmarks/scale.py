@@ -253,7 +253,7 @@ def report(results: list[dict[str, float]]) -> None:
     table.add_column("images")
     for found in results:
         table.add_column(f"{found['rows']:,}", justify="right")
-    for name in sorted(set(results[0]) - {"rows"}):
+    for name in [name for name in results[0] if name != "rows"]:
         table.add_row(name, *(f"{found[name]:,.2f}" for found in results))
     console.print(table)
     if len(results) > 1:
