@@ -134,9 +134,8 @@ def tsv(folder: Path) -> Reader:
 def coco(folder: Path) -> Reader:
     """COCO instance JSON, imported without its faulty entries, and then with them."""
     (shard,) = (write_annotations(folder / "set", 3, 2, 0) / "data").iterdir()
-    rows = [
-        {**row, "height": 48, "width": 64} for row in pq.read_table(shard).to_pylist()
-    ]  # whole masks, that cost little
+    # small images: masks at their size cost little
+    rows = [{**row, "height": 48, "width": 64} for row in pq.read_table(shard).to_pylist()]
     pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema()), shard)
     write_coco(AnnotationStore(folder / "set", "train"), folder / "a.json")
     seed = json.loads((folder / "a.json").read_bytes())

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -85,8 +84,7 @@ class NoNetwork:
 
     def __call__(self, batch: torch.Tensor) -> Maps:
         """Return maps of one place."""
-        maps = (torch.ones(len(batch), size, 1, 1) for size in (4, DIMENSION, NUM_CLASSES))
-        patches, features, label_map = maps
+        patches, features, label_map = (torch.ones(len(batch), size, 1, 1) for size in (4, DIMENSION, NUM_CLASSES))
         return Maps(patches, (features,), (label_map,))
 
 
@@ -150,7 +148,7 @@ def after_regions(out: Path) -> dict[str, float]:
         start = time.perf_counter()
         run_stage(stage(plan))
         found[f"{stage.name}_s"] = time.perf_counter() - start
-    found["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    found["peak_gb"] = peak_megabytes() / 1e3
     found["published_mb"] = sum(file.stat().st_size for file in (out / "data").iterdir()) / 1e6
     return found
 
@@ -164,7 +162,7 @@ def bookkeeping(folder: Path) -> dict[str, float]:
     found = {"no_network_s": time.perf_counter() - start}
     rows = sum(entry.rows for entry in plan.ledger("regions").entries().values())
     shutil.rmtree(out)
-    return found | {"no_network_rows": rows, "no_network_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
+    return found | {"no_network_rows": rows, "no_network_gb": peak_megabytes() / 1e3}
 
 
 def listing(folder: Path) -> dict[str, float]:

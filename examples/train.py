@@ -38,6 +38,7 @@ from torch.utils.data.distributed import DistributedSampler
 from torchvision.transforms import v2
 
 from mlimagenet_data.errors import MLImageNetError
+from mlimagenet_data.evaluate.arrays import known_mean
 from mlimagenet_data.evaluate.ranking import class_average_precision
 from mlimagenet_data.mixing import Mixed
 
@@ -80,8 +81,7 @@ def evaluate(model: nn.Module, loader: DataLoader, device: torch.device, *, soft
         logits = (output[0] if isinstance(output, tuple) else output).float().cpu()
         scores.append(logits.softmax(dim=1) if softmax else logits.sigmoid())
         targets.append(batch["target"])
-    found = class_average_precision(torch.cat(scores).numpy(), torch.cat(targets).numpy())
-    return float(np.nanmean(found)) if not np.isnan(found).all() else float("nan")
+    return known_mean(class_average_precision(torch.cat(scores).numpy(), torch.cat(targets).numpy()))
 
 
 def seed_everything(seed: int) -> None:

@@ -27,6 +27,7 @@ from experiments.report import Setting, plot, write_report
 from experiments.scenes import gather
 from experiments.training import MEASURES, train
 from experiments.trials import Options, Trial, build_or_fail
+from mlimagenet_data.files import write_json
 
 TUNING = 10_000  # the seed of the scenes that learning rates are chosen on
 RATES = {"scratch": (1e-3, 3e-3), "features": (3e-4, 1e-3, 3e-3)}  # learning rates tried for each kind of network
@@ -60,21 +61,15 @@ def run(args: argparse.Namespace) -> dict:
                         assert trial is not None
                         tried = rates if seed == TUNING else (_best_rate(work, kind, method),)
                         found = {str(rate): _timed(method, kind, trial, rate, seed, args.passes) for rate in tried}
-                        path.write_text(json.dumps(found), encoding="utf-8")
+                        write_json(path, found)
                     progress.advance(bar, len(rates) if seed == TUNING else 1)
-    return {
-        kind: {
-            m.name: {
-                "rate": _best_rate(work, kind, m),
-                **{
-                    key: [_result(work, seed, kind, m)[key] for seed in range(args.seeds)]
-                    for key in (*MEASURES, "seconds")
-                },
-            }
-            for m in methods
-        }
-        for kind in kinds
-    }
+    return {kind: {m.name: _summary(work, kind, m, args.seeds) for m in methods} for kind in kinds}
+
+
+def _summary(work: Path, kind: str, method: Method, seeds: int) -> dict[str, Any]:
+    found = [_result(work, seed, kind, method) for seed in range(seeds)]
+    values = {key: [result[key] for result in found] for key in (*MEASURES, "seconds")}
+    return {"rate": _best_rate(work, kind, method), **values}
 
 
 def _timed(*what: Any) -> dict[str, float]:
@@ -84,9 +79,7 @@ def _timed(*what: Any) -> dict[str, float]:
 
 
 def _path(work: Path, seed: int, kind: str, method: Method) -> Path:
-    folder = work / "results" / kind / str(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{'-'.join(re.findall('[a-z]+', method.name))}.json"
+    return work / "results" / kind / str(seed) / f"{'-'.join(re.findall('[a-z]+', method.name))}.json"
 
 
 def _best_rate(work: Path, kind: str, method: Method) -> float:

@@ -72,13 +72,19 @@ def targets_of(root: Path, annotations: Path, classes: list[int], crops: Crops) 
         crops: Of the folder's scenes, which are numbered.
     """
     whole = torch.tensor([[0.0, 0.0, 1e6, 1e6]], dtype=torch.float64).expand(len(crops.rows), 4)
-    out = {}
-    for name, kind in {"image": "multi_hot", **_KINDS}.items():
-        data = MultiLabelImageNet(root, annotations=annotations, target=kind, policy=LabelPolicy())
-        # annotations are sorted by class folder, scenes are numbered
-        place = torch.tensor([int(Path(path).stem) for path, _ in data.samples]).argsort()[crops.rows]
-        out[name] = data.batch_labels_for(place.tolist(), whole if name == "image" else crops.boxes)[:, classes]
-    out["label"] = torch.tensor([classes.index(label) for label in data.targets])[place]
+    kinds = {"image": "multi_hot", **_KINDS}
+    opened = {
+        name: MultiLabelImageNet(root, annotations=annotations, target=kind, policy=LabelPolicy())
+        for name, kind in kinds.items()
+    }
+    any_of_them = opened["image"]
+    # annotations are sorted by class folder, scenes are numbered
+    place = torch.tensor([int(Path(path).stem) for path, _ in any_of_them.samples]).argsort()[crops.rows]
+    out = {
+        name: data.batch_labels_for(place.tolist(), whole if name == "image" else crops.boxes)[:, classes]
+        for name, data in opened.items()
+    }
+    out["label"] = torch.tensor([classes.index(label) for label in any_of_them.targets])[place]
     out["single"] = torch.nn.functional.one_hot(out["label"], len(classes)).float()
     out["located"] = out["single"] * out["crop"]
     sums = out["pooled"].sum(dim=1, keepdim=True)

@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 
 from build.models.embedded import EmbeddedBackbone
 from build.models.maps import Maps
+from mlimagenet_data.embedded import MEAN, STD
 
 __all__ = ["Network", "Output", "embedded_maps"]
 
@@ -97,4 +98,4 @@ def embedded_maps(pixels: Tensor, size: int) -> Iterator[Maps]:
         scaled = part.float()
         if scaled.shape[2:] != (size, size):
             scaled = interpolate(scaled, size=(size, size), mode="bicubic", antialias=True)
-        yield network((scaled - 127) / 128)
+        yield network((scaled - MEAN) / STD)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from experiments.methods import Batch, Method
 from experiments.networks import Network
 from experiments.trials import Inputs, Trial
+from mlimagenet_data.evaluate.arrays import known_mean
 from mlimagenet_data.evaluate.ranking import class_average_precision
 from mlimagenet_data.losses.heatmaps import Heatmaps
 
@@ -80,7 +81,7 @@ def measure(network: Network, method: Method, inputs: Inputs, trial: Trial) -> d
     ):
         scores = torch.cat([method.scores(network(part).logits) for part in seen.split(256)]).numpy()
         known = (labels > 0).numpy()
-        found[name] = float(np.nanmean(class_average_precision(scores, known.astype(np.int8))))
+        found[name] = known_mean(class_average_precision(scores, known.astype(np.int8)))
         if name == "scenes":
             single = known.sum(axis=1) == 1
             best = scores[single].argmax(axis=1)

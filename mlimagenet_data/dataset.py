@@ -270,9 +270,8 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
             AnnotationError: If the annotations do not know an image's size.
             ValueError: For targets that are no vectors, or boxes of another shape or without positive heights and widths.
         """
-        places = range(
-            len(self)
-        )  # negative indices count from the end of all images, those without annotations included
+        # negative indices count from the end of all images, those without annotations included
+        places = range(len(self))
         rows = [int(self._rows[places[index]]) for index in indices]
         return batch_targets(self.store, rows, boxes, self.policy, self._labeller.target)
 

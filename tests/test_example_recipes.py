@@ -15,10 +15,9 @@ from mlimagenet_data.evaluate.networks import open_network
 from mlimagenet_data.losses.heatmaps import Heatmaps
 from tests.annotated import region, row, write_images, write_rows
 from tests.example_modules import EXAMPLES, networks, recipe, targets, train
-from tests.test_example_train import losses, write_colours
+from tests.test_example_train import SMALL, losses, write_colours
 
 CONFIGS = sorted((EXAMPLES / "configs").glob("*.yaml"))
-SMALL = ("--model", "resnet10t", "--image-size", "32", "--batch-size", "8", "--workers", "0", "--lr", "0.003")
 
 
 @pytest.fixture(scope="module")

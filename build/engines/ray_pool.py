@@ -100,13 +100,10 @@ class RayPool(Pool):
         Ray counts the room of a lost machine for a moment after its actors are known to be dead. One that is started then would
         wait, and its unit with it, until the cluster grows again.
         """
-        started, waiting = (
-            self._ray.wait(list(self._starting), num_returns=len(self._starting), timeout=0)
-            if self._starting
-            else ([], [])
-        )
-        for reference in started:
-            del self._starting[reference]
+        if not self._starting:
+            return []
+        _, waiting = self._ray.wait(list(self._starting), num_returns=len(self._starting), timeout=0)
+        self._starting = {reference: self._starting[reference] for reference in waiting}
         surplus = max(0, len(self._actors) - max(1, self.size()))
         lost = [self._starting[reference] for reference in waiting[:surplus]]
         for actor in lost:

@@ -10,13 +10,19 @@ from numpy.typing import NDArray
 
 from mlimagenet_data.errors import EvaluationError
 
-__all__ = ["Floats", "Mask", "Targets", "checked_scores", "checked_targets", "columns"]
+__all__ = ["Floats", "Mask", "Targets", "checked_scores", "checked_targets", "columns", "known_mean"]
 
 Floats = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 Targets = NDArray[np.int8]  # 1: the image shows the class; 0: it does not; -1: undecided, left out
 _BLOCK = 32  # classes that are copied at a time: 6.4 MB of 50,000 float32 scores
 _ROWS = 4096  # images that are checked at a time
+
+
+def known_mean(values: Floats | Mask) -> float:
+    """Return the mean of the values that are not NaN; NaN if there are none."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else float("nan")
 
 
 def checked_scores(scores: Floats) -> Floats:

@@ -8,9 +8,9 @@ from pathlib import Path
 from mlimagenet_data.classes import class_of_folder, imagenet_classes
 from mlimagenet_data.errors import EvaluationError
 
-__all__ = ["read_originals"]
+__all__ = ["IMAGES", "read_originals"]
 
-_IMAGES = 50_000
+IMAGES = 50_000
 _MOST = 16 << 20  # bytes; Kaggle's list, with all boxes, has a few million
 _NAMED = re.compile(r"(?:\S*/)?ILSVRC2012_val_(\d{8})(?:\.[A-Za-z]+)?[,\s]\s*(\w+)(?:[\s,].*)?")
 _LISTS = "lines of an image's name and its class, or 50000 classes in the order of the file numbers"
@@ -34,7 +34,7 @@ def read_originals(path: Path) -> dict[int, int]:
         lines[0] = ""
     if any(map(_NAMED.fullmatch, lines[:2])):
         return _named(path, lines)
-    if len(lines) != _IMAGES:
+    if len(lines) != IMAGES:
         raise EvaluationError(f"{path}: {len(lines)} lines, the first is {lines[:1]}; wanted {_LISTS}")
     if lines[0].isdigit():
         raise EvaluationError(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlimagenet_data.errors import EvaluationError
-from mlimagenet_data.evaluate.arrays import Floats, Mask, Targets
+from mlimagenet_data.evaluate.arrays import Floats, Mask, Targets, known_mean
 from mlimagenet_data.evaluate.calibration import Calibration, calibration
 from mlimagenet_data.evaluate.decisions import (
     Averages,
@@ -148,8 +148,8 @@ def evaluate(scores: Floats, data: EvaluationSet, *, threshold: float = 0.5, k: 
     thresholds = thresholds_by_count(part, counts)
     return Report(
         data.name, len(data), int((~read).sum()), dict(Counter(e.skipped for e in data.examples if e.skipped)), len(rows),
-        _mean(best == original[known]), _mean(among), _mean(right), class_mean(right, original[rows]),
-        _mean(per_class), int((~np.isnan(per_class)).sum()), _mean(per_sample),
+        known_mean(best == original[known]), known_mean(among), known_mean(right), class_mean(right, original[rows]),
+        known_mean(per_class), int((~np.isnan(per_class)).sum()), known_mean(per_sample),
         threshold, decision_quality(taken, targets), k, decision_quality(top_k(part, k), targets),
         decision_quality(part >= thresholds, targets), _at_original_counts(part, targets, original[rows], data.judged),
         _by_labels(right, per_sample, taken, targets), calibration(part.max(axis=1), right, bins),
@@ -177,16 +177,13 @@ def _by_labels(right: Mask, per_sample: Floats, taken: Mask, targets: Targets) -
     groups = {"1": counts == 1, "2": counts == 2, "3": counts == 3, ">=4": counts >= 4}
     return {
         name: Group(
-            int(of.sum()), _mean(right[of]), _mean(per_sample[of]), decision_quality(taken[of], targets[of]).samples.f1
+            int(of.sum()),
+            known_mean(right[of]),
+            known_mean(per_sample[of]),
+            decision_quality(taken[of], targets[of]).samples.f1,
         )
         for name, of in groups.items()
     }
-
-
-def _mean(values: Floats | Mask) -> float:
-    """Return the mean of the values that are not NaN; NaN if there are none."""
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if values.size else float("nan")
 
 
 def _plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 from mlimagenet_data.classes import NUM_CLASSES, class_of_folder, imagenet_classes
 from mlimagenet_data.errors import EvaluationError
 from mlimagenet_data.evaluate.examples import EvaluationSet, Example, read_json
-from mlimagenet_data.evaluate.originals import read_originals
+from mlimagenet_data.evaluate.originals import IMAGES, read_originals
 
 __all__ = [
     "MULTI",
@@ -32,7 +32,6 @@ __all__ = [
 
 _REAL = "https://github.com/google-research/reassessed-imagenet (real.json)"
 MULTI = "https://storage.googleapis.com/brain-car-datasets/imagenet-mistakes/human_accuracy_v3.0.0.json"
-_IMAGES = 50_000
 _NAME = re.compile(r"ILSVRC2012_val_(\d{8})(?:_(n\d{8}))?\.[A-Za-z]+")
 
 
@@ -72,13 +71,13 @@ def open_real(
     if labels is None:
         labels = _timms_real()
     lists = read_json(labels, _REAL)
-    if not isinstance(lists, list) or len(lists) != _IMAGES:
+    if not isinstance(lists, list) or len(lists) != IMAGES:
         found = f"{len(lists)} entries" if isinstance(lists, list) else type(lists).__name__
-        raise EvaluationError(f"{labels}: {found}; it must be a list of {_IMAGES} lists. Get it from {_REAL}")
+        raise EvaluationError(f"{labels}: {found}; it must be a list of {IMAGES} lists. Get it from {_REAL}")
     for number, classes in enumerate(lists):
         if not isinstance(classes, list) or any(type(k) is not int or not 0 <= k < NUM_CLASSES for k in classes):
             raise EvaluationError(f"{labels}: entry {number}: {str(classes)[:80]} is no list of classes 0 to 999")
-    files = _validation_files(root, None if partial else range(1, _IMAGES + 1), originals)
+    files = _validation_files(root, None if partial else range(1, IMAGES + 1), originals)
     examples = []
     for number, (file, original) in files.items():
         classes = tuple(dict.fromkeys(lists[number - 1]))
@@ -202,8 +201,8 @@ def _validation_files(
                 file, number = f"{entry.name}/{name}" if inside else name, int(match[1])
                 if number in found:
                     raise EvaluationError(f"{root / file}: {root / found[number][0]} is validation image {number}, too")
-                if not 1 <= number <= _IMAGES:
-                    raise EvaluationError(f"{root / file}: validation images have numbers from 1 to {_IMAGES}")
+                if not 1 <= number <= IMAGES:
+                    raise EvaluationError(f"{root / file}: validation images have numbers from 1 to {IMAGES}")
                 known = label if inside else imagenet_classes().wnid_to_index.get(match[2] or "")
                 if known is not None and listed.get(number, known) != known:
                     raise EvaluationError(
