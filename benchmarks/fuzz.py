@@ -30,18 +30,18 @@ from rich.progress import track
 
 from benchmarks.mutations import altered, mutated
 from benchmarks.synthetic import write_annotations
-from build.byproducts import ByproductError, read_clicks
-from mlimagenet_data.checked import check_batch, checked_batches
+from build.images.clicks import ByproductError, read_clicks
+from mlimagenet_data.annotations.schema import arrow_schema
+from mlimagenet_data.annotations.store import AnnotationStore
+from mlimagenet_data.annotations.validate import check_batch, checked_batches
+from mlimagenet_data.annotations.writer import completed, tables_of
 from mlimagenet_data.errors import AnnotationError
-from mlimagenet_data.formats.coco import write_coco
 from mlimagenet_data.formats.faults import Faults
+from mlimagenet_data.formats.imagenet_s import read_imagenet_s
 from mlimagenet_data.formats.read_coco import read_coco
-from mlimagenet_data.formats.read_imagenet_s import read_imagenet_s
 from mlimagenet_data.formats.read_tsv import read_tsv
-from mlimagenet_data.formats.writer import completed, tables_of
-from mlimagenet_data.relabel import LabelMapError, read_label_map
-from mlimagenet_data.schema import arrow_schema
-from mlimagenet_data.store import AnnotationStore
+from mlimagenet_data.formats.write_coco import write_coco
+from mlimagenet_data.labelling.label_maps import LabelMapError, read_label_map
 
 GOOD = ("read", "refused")
 _SLOW = 1.0

@@ -28,8 +28,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from build.inputs import evenly_spaced
-from build.models.embedded import EmbeddedBackbone
+from build.images.listing import evenly_spaced
+from build.networks.embedded import EmbeddedBackbone
 from build.ops.maskcut import Regions, maskcut, start_directions
 from build.ops.ncut import Graph, affinity, second_vectors
 from build.ops.reference import affinity as plain_affinity

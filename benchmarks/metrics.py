@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.scale import peak_megabytes
-from mlimagenet_data.evaluate.examples import EvaluationSet, Example
+from mlimagenet_data.evaluate.metrics.ranking import class_average_precision, sample_average_precision
 from mlimagenet_data.evaluate.predictions import probabilities
-from mlimagenet_data.evaluate.ranking import class_average_precision, sample_average_precision
 from mlimagenet_data.evaluate.report import evaluate
+from mlimagenet_data.evaluate.sets.examples import EvaluationSet, Example
 
 CLASSES = 1000
 POSITIVES = 1.23  # classes an image

@@ -24,15 +24,15 @@ import torch
 from rich.console import Console
 
 from benchmarks.evaluation import NAMES, Scores, Truth, _decode, differences, figures, load_rows, score
-from build.config import BuildConfig
+from build.config.options import BuildConfig
+from build.images.sources import ImageReader, list_images
+from build.networks.forward import Clock, Forward
 from build.ops.peaks import evidence, find_peaks
 from build.ops.pooling import pool, region_weights
 from build.run import main as build
-from build.sources import ImageReader, list_images
-from build.stages.forward import Clock, Forward
+from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.images import load_image
-from mlimagenet_data.store import AnnotationStore
-from mlimagenet_data.view import stretch_mask, write_sheet
+from mlimagenet_data.viewer.sheet import stretch_mask, write_sheet
 
 SHOWN = ("iou5", "recall", "grounded", "map", "best_f1", "two@0.1", "precision@0.5", "labels", "regions")
 TRAINED = ("--labeler-min-regions", "1", "--labeler-min-classes", "0", "--held-out", "0")

@@ -30,22 +30,22 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.synthetic import image_ids
-from build.config import BuildConfig
+from build.config.options import BuildConfig
 from build.engines.runner import run_stage
-from build.inputs import SCHEMA as IMAGES
-from build.ledger import Output
-from build.models.embedded import EmbeddedBackbone
-from build.models.maps import Maps
-from build.plan import Unit, make_plan, write_table
-from build.sources import list_images
-from build.stages.forward import Forward
+from build.images.listing import SCHEMA as IMAGES
+from build.images.sources import list_images
+from build.networks.backbone import Maps
+from build.networks.embedded import EmbeddedBackbone
+from build.networks.forward import Forward
+from build.rows import SCHEMA
 from build.stages.labeler import LabelerStage
 from build.stages.labels import LabelsStage
 from build.stages.publish import PublishStage
-from build.stages.region_rows import SCHEMA
 from build.stages.regions import RegionsStage
+from build.state.ledger import Output
+from build.state.plan import Unit, make_plan, write_table
+from mlimagenet_data.annotations.masks import encode_mask
 from mlimagenet_data.classes import NUM_CLASSES
-from mlimagenet_data.masks import encode_mask
 
 REGIONS, DIMENSION, GRID = 3, 1280, (24, 24)
 _LOGIT = 9.0  # of the class that a region shows

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from mlimagenet_data.annotations.masks import encode_mask
+from mlimagenet_data.annotations.schema import arrow_schema, shard_name
 from mlimagenet_data.classes import NUM_CLASSES, imagenet_classes
-from mlimagenet_data.masks import encode_mask
-from mlimagenet_data.schema import arrow_schema, shard_name
 
 __all__ = ["HEIGHT", "WIDTH", "image_ids", "write_annotations", "write_label_maps", "write_photographs", "write_table"]
 

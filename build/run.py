@@ -12,31 +12,31 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from build.config import STAGES, BuildConfig, ConfigError
-from build.demo import lay_out_demo
+from build.config.command_line import arguments_of, configuration, parse
+from build.config.options import STAGES, BuildConfig, ConfigError
+from build.distributed import is_first_process, number_of_processes
 from build.engines.runner import StageRun, run_stage
 from build.engines.scheduler import UnitsFailedError
-from build.inputs import evenly_spaced
-from build.ledger import changed_settings, read_json, remove_leftovers, write_json
-from build.lock import sole_run
-from build.manifest import read_manifest, refuse_imports
-from build.options import arguments_of, configuration, parse
-from build.plan import Plan, Stage, make_plan, remote_of
-from build.processes import is_first_process, number_of_processes
+from build.images.demo import lay_out_demo
+from build.images.listing import evenly_spaced
+from build.images.sources import ImageReader
 from build.progress import console
-from build.sources import ImageReader
 from build.stages.labeler import LabelerStage
 from build.stages.labels import LabelsStage
 from build.stages.publish import PublishStage
 from build.stages.regions import RegionsStage
-from build.stages.tau import with_tau
-from build.status import Outlook, failures, outlook, verify
+from build.state.ledger import changed_settings, read_json, remove_leftovers, write_json
+from build.state.lock import sole_run
+from build.state.manifest import read_manifest, refuse_imports
+from build.state.plan import Plan, Stage, make_plan, remote_of
+from build.state.status import Outlook, failures, outlook, verify
+from build.tau import with_tau
+from mlimagenet_data.annotations.hub import prepare, push
+from mlimagenet_data.annotations.schema import USABLE_STATUSES
+from mlimagenet_data.annotations.store import AnnotationStore, Record
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import MLImageNetError
-from mlimagenet_data.hub import prepare, push
-from mlimagenet_data.schema import USABLE_STATUSES
-from mlimagenet_data.store import AnnotationStore, Record
-from mlimagenet_data.view import write_sheet
+from mlimagenet_data.viewer.sheet import write_sheet
 
 __all__ = ["main", "parse"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from mlimagenet_data.losses.binary import asymmetric, binary_cross_entropy
-from mlimagenet_data.losses.byproducts import point_regression, points_in_crop
+from mlimagenet_data.losses.clicks import point_regression, points_in_crop
 from mlimagenet_data.losses.consistency import remembered, spatial_consistency
 from mlimagenet_data.losses.heatmaps import Heatmaps, copy_file
 from mlimagenet_data.losses.pooled import soft_cross_entropy

@@ -19,9 +19,9 @@ from torchvision.transforms import v2
 
 from mlimagenet_data import LabelPolicy, MultiLabelImageNet
 from mlimagenet_data.classes import NUM_CLASSES
-from mlimagenet_data.labeller import Seen
-from mlimagenet_data.labels import label_view, multi_hot, pooled, soft, with_ignore
-from mlimagenet_data.losses.crops import edges_of
+from mlimagenet_data.labelling.policy import label_view, multi_hot, pooled, soft, with_ignore
+from mlimagenet_data.labelling.sample import Seen
+from mlimagenet_data.views.grids import edges_of
 
 __all__ = ["VOC_CLASSES", "make_dataset", "make_transforms"]
 
@@ -134,7 +134,7 @@ def first_click(folder: Path, image_id: str) -> tuple[float, float]:
     checkout = str(Path(__file__).parent.parent)
     if checkout not in sys.path:
         sys.path.insert(0, checkout)
-    from build.byproducts import ByproductError, read_clicks
+    from build.images.clicks import ByproductError, read_clicks
 
     try:
         clicks = read_clicks(folder, image_id)

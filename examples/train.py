@@ -38,8 +38,8 @@ from torch.utils.data.distributed import DistributedSampler
 from torchvision.transforms import v2
 
 from mlimagenet_data.errors import MLImageNetError
-from mlimagenet_data.evaluate.arrays import known_mean
-from mlimagenet_data.evaluate.ranking import class_average_precision
+from mlimagenet_data.evaluate.metrics.arrays import known_mean
+from mlimagenet_data.evaluate.metrics.ranking import class_average_precision
 from mlimagenet_data.mixing import Mixed
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from experiments.networks import Output
 from experiments.scenes import MEAN_OBJECTS
 from mlimagenet_data.losses.binary import asymmetric, binary_cross_entropy
-from mlimagenet_data.losses.byproducts import point_regression, points_in_crop
+from mlimagenet_data.losses.clicks import point_regression, points_in_crop
 from mlimagenet_data.losses.consistency import remembered, spatial_consistency
 from mlimagenet_data.losses.heatmaps import Heatmaps
 from mlimagenet_data.losses.pooled import soft_cross_entropy
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     Attributes:
         target: (B, K) float32, or (B,) int64 for `label`.
         rows: (B,) int64, the scenes that they are of.
-        edges: (B, 4), where they lie; see `mlimagenet_data.losses.crops.edges_of`.
+        edges: (B, 4), where they lie; see `mlimagenet_data.views.grids.edges_of`.
         clicks: (B, 2), a point of the scene's largest object, (x, y) as shares of the scene.
         memory: What is remembered of the scenes, for a method that has `cells`.
     """

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from build.models.embedded import EmbeddedBackbone
-from build.models.maps import Maps
+from build.networks.backbone import Maps
+from build.networks.embedded import EmbeddedBackbone
 from mlimagenet_data.embedded import MEAN, STD
 
 __all__ = ["Network", "Output", "embedded_maps"]

@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
+from mlimagenet_data.annotations.masks import encode_mask
+from mlimagenet_data.annotations.schema import arrow_schema, shard_name
+from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.files import write_atomic
 from mlimagenet_data.formats.regions import mask_columns
 from mlimagenet_data.images import load_image
-from mlimagenet_data.masks import encode_mask
-from mlimagenet_data.schema import arrow_schema, shard_name
-from mlimagenet_data.store import AnnotationStore
 
 __all__ = ["GRID", "MEAN_OBJECTS", "SIZE", "Material", "Scene", "compose", "gather", "write_scenes"]
 

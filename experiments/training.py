@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from experiments.methods import Batch, Method
 from experiments.networks import Network
 from experiments.trials import Inputs, Trial
-from mlimagenet_data.evaluate.arrays import known_mean
-from mlimagenet_data.evaluate.ranking import class_average_precision
+from mlimagenet_data.evaluate.metrics.arrays import known_mean
+from mlimagenet_data.evaluate.metrics.ranking import class_average_precision
 from mlimagenet_data.losses.heatmaps import Heatmaps
 
 __all__ = ["MEASURES", "fit", "measure", "train"]

@@ -9,16 +9,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlimagenet_data.annotations.store import AnnotationStore as AnnotationStore
     from mlimagenet_data.dataset import MultiLabelImageNet as MultiLabelImageNet
     from mlimagenet_data.hf import with_labels as with_labels
-    from mlimagenet_data.labels import LabelPolicy as LabelPolicy
-    from mlimagenet_data.store import AnnotationStore as AnnotationStore
+    from mlimagenet_data.labelling.policy import LabelPolicy as LabelPolicy
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "AnnotationStore": "mlimagenet_data.store",
-    "LabelPolicy": "mlimagenet_data.labels",
+    "AnnotationStore": "mlimagenet_data.annotations.store",
+    "LabelPolicy": "mlimagenet_data.labelling.policy",
     "MultiLabelImageNet": "mlimagenet_data.dataset",
     "with_labels": "mlimagenet_data.hf",
 }

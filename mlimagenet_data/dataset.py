@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.datasets import VisionDataset
 
-from mlimagenet_data.batch import batch_targets
+from mlimagenet_data.annotations.store import UNANNOTATED, AnnotationStore, Record, Source
 from mlimagenet_data.classes import class_of_folder, imagenet_classes
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
 from mlimagenet_data.images import IMAGE_EXTENSIONS, load_image
-from mlimagenet_data.labeller import Labeller, Target, Untrackable
-from mlimagenet_data.labels import LabelPolicy
-from mlimagenet_data.store import UNANNOTATED, AnnotationStore, Record, Source
-from mlimagenet_data.viewport import View
+from mlimagenet_data.labelling.batched import batch_targets
+from mlimagenet_data.labelling.policy import LabelPolicy
+from mlimagenet_data.labelling.sample import Labeller, Target, Untrackable
+from mlimagenet_data.views.view import View
 
 __all__ = ["MultiLabelImageNet", "find_annotations"]
 
@@ -53,7 +53,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
     Args:
         root: The ImageNet folder (with `train/`, `val/`), or the split folder itself.
         transform: A transform of the image: torchvision v2 or v1, timm's, or a function that keeps to Pillow's methods; see
-            `mlimagenet_data.transforms.follow`.
+            `mlimagenet_data.views.follow.follow`.
         split: The split's name, in the annotations and as a folder below `root`.
         annotations: The built dataset's folder, its Hub id, or Parquet files; see `find_annotations` for the defaults.
         target_transform: Called with each target.

@@ -35,7 +35,7 @@ class ImageError(MLImageNetError, OSError):
     """A file that cannot be used as an image.
 
     Attributes:
-        status: The row's status in a built dataset (see `mlimagenet_data.schema.STATUSES`).
+        status: The row's status in a built dataset (see `mlimagenet_data.annotations.schema.STATUSES`).
     """
 
     def __init__(self, message: str, *, status: str) -> None:

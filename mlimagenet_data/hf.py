@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
+from mlimagenet_data.annotations.schema import USABLE_STATUSES
+from mlimagenet_data.annotations.store import AnnotationStore, Source
 from mlimagenet_data.errors import AnnotationError, MLImageNetError
 from mlimagenet_data.images import load_image
-from mlimagenet_data.labeller import Labeller, Target, Untrackable
-from mlimagenet_data.labels import LabelPolicy
-from mlimagenet_data.schema import USABLE_STATUSES
-from mlimagenet_data.store import AnnotationStore, Source
+from mlimagenet_data.labelling.policy import LabelPolicy
+from mlimagenet_data.labelling.sample import Labeller, Target, Untrackable
 
 __all__ = ["LabelledImages", "LabelledIterable", "image_id_of", "with_labels"]
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mlimagenet_data.labeller import Seen
-from mlimagenet_data.labels import LabelPolicy, label_view, multi_hot, soft, with_ignore
+from mlimagenet_data.labelling.policy import LabelPolicy, label_view, multi_hot, soft, with_ignore
+from mlimagenet_data.labelling.sample import Seen
 
 __all__ = ["Mixed", "RegionCutMix", "mix_targets"]
 

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from mlimagenet_data import LabelPolicy, MultiLabelImageNet
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError, ImageError, UntrackableTransformError
-from tests.annotated import random_rows, region, row, write_images, write_rows
+from tests.support.annotated import random_rows, region, row, write_images, write_rows
 
 LEFT = np.zeros((4, 8), bool)
 LEFT[1:3, 1:3] = True

@@ -6,12 +6,12 @@ import datasets
 import pytest
 import torch
 
+from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.dataset import MultiLabelImageNet
 from mlimagenet_data.errors import ImageError
-from mlimagenet_data.labels import LabelPolicy
+from mlimagenet_data.labelling.policy import LabelPolicy
 from mlimagenet_data.materialize import main, materialize
-from mlimagenet_data.store import AnnotationStore
-from tests.annotated import random_rows, row, write_images, write_rows
+from tests.support.annotated import random_rows, row, write_images, write_rows
 
 
 @pytest.fixture

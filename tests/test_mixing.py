@@ -6,9 +6,9 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from mlimagenet_data.dataset import MultiLabelImageNet
-from mlimagenet_data.labels import LabelPolicy
+from mlimagenet_data.labelling.policy import LabelPolicy
 from mlimagenet_data.mixing import Mixed, RegionCutMix, mix_targets
-from tests.annotated import region, row, write_images, write_rows
+from tests.support.annotated import region, row, write_images, write_rows
 
 BATCH = 8
 MIXERS = {

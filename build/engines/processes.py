@@ -8,10 +8,10 @@ import os
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
-from build.config import BuildConfig
+from build.config.options import BuildConfig
 from build.engines.scheduler import Outcome, Pool
 from build.engines.worker import StageWorker
-from build.plan import Stage, Unit
+from build.state.plan import Stage, Unit
 
 __all__ = ["ProcessPool"]
 

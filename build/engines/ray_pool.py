@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from build.config import BuildConfig, ConfigError
+from build.config.options import BuildConfig, ConfigError
 from build.engines.scheduler import Outcome, Pool
 from build.engines.worker import StageWorker
-from build.plan import Stage, Unit
+from build.state.plan import Stage, Unit
 
 __all__ = ["RayPool", "connected"]
 

@@ -6,10 +6,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass, replace
 
+from build.distributed import is_first_process
 from build.engines.scheduler import Pool, run_units
-from build.plan import Stage, Unit
-from build.processes import is_first_process
 from build.progress import Meter, console, meter
+from build.state.plan import Stage, Unit
 
 __all__ = ["StageRun", "run_stage"]
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from build.plan import Unit
 from build.progress import console
+from build.state.plan import Unit
 
 __all__ = ["Outcome", "Pool", "UnitsFailedError", "run_units"]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from build.config import BuildConfig
-from build.plan import Plan, Stage, Unit, make_plan
+from build.config.options import BuildConfig
+from build.state.plan import Plan, Stage, Unit, make_plan
 
 __all__ = ["StageWorker", "run_unit"]
 

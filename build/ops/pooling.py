@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlimagenet_data.geometry import resample_matrix
+from mlimagenet_data.views.boxes import resample_matrix
 
 __all__ = ["pool", "region_weights", "softmax"]
 

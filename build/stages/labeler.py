@@ -19,15 +19,15 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from build.config import BuildConfig, ConfigError, digest
-from build.ledger import Output
-from build.models.classifier import make_classifier
-from build.models.labeler import Labeler
-from build.models.training import Regions, Training, fit_temperature, train
-from build.plan import LABELER_FILE, Plan, Stage, Unit
-from build.processes import process_group
+from build.config.options import BuildConfig, ConfigError, digest
+from build.distributed import process_group
+from build.labeler.head import Labeler
+from build.labeler.training import Regions, Training, fit_temperature, train
+from build.networks.classifier import make_classifier
+from build.networks.forward import pick_device
 from build.progress import console
-from build.stages.forward import pick_device
+from build.state.ledger import Output
+from build.state.plan import LABELER_FILE, Plan, Stage, Unit
 from mlimagenet_data.classes import NUM_CLASSES
 
 __all__ = ["LabelerStage", "aligned_regions", "is_held_out", "whole_images"]

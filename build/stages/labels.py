@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pycocotools.mask as mask_utils
 from numpy.typing import NDArray
 
-from build.config import BuildConfig, digest
-from build.ledger import Output
-from build.models.labeler import Labeler, one_thread
+from build.config.options import BuildConfig, digest
+from build.labeler.head import Labeler, one_thread
 from build.ops.pooling import softmax
-from build.plan import LABELER_FILE, Plan, Stage, Unit
+from build.state.ledger import Output
+from build.state.plan import LABELER_FILE, Plan, Stage, Unit
 
 __all__ = ["SCHEMA", "LabelsStage", "aggregate", "distinct"]
 

@@ -17,17 +17,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from build.card import write_card
-from build.config import digest
-from build.croissant import write_croissant
-from build.inputs import ImageInput
-from build.ledger import Output, write_atomic, write_json
-from build.manifest import write_manifest
-from build.plan import Plan, Stage, Unit
-from build.sources import ImageReader
+from build.config.options import digest
+from build.images.listing import ImageInput
+from build.images.sources import ImageReader
+from build.publishing.card import write_card
+from build.publishing.croissant import write_croissant
+from build.state.ledger import Output, write_atomic, write_json
+from build.state.manifest import write_manifest
+from build.state.plan import Plan, Stage, Unit
+from mlimagenet_data.annotations.schema import FILE_ROWS, GROUP_ROWS, arrow_schema, parquet_writer, shard_name
+from mlimagenet_data.annotations.statistics import collect, plot
 from mlimagenet_data.classes import imagenet_classes
-from mlimagenet_data.schema import FILE_ROWS, GROUP_ROWS, arrow_schema, parquet_writer, shard_name
-from mlimagenet_data.statistics import collect, plot
 
 __all__ = ["PublishStage"]
 

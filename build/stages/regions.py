@@ -16,17 +16,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from build.config import BuildConfig, digest
-from build.inputs import ImageInput
-from build.ledger import Output
-from build.models.maps import Maps
+from build.config.options import BuildConfig, digest
+from build.images.listing import ImageInput
+from build.images.sources import ImageReader
+from build.networks.backbone import Maps
+from build.networks.forward import Clock, Forward, Seen
 from build.ops.maskcut import maskcut
 from build.ops.peaks import Peaks, elsewhere, evidence, find_peaks, grow
 from build.ops.pooling import pool, region_weights
-from build.plan import Plan, Stage, Unit, inputs_digest
-from build.sources import ImageReader
-from build.stages.forward import Clock, Forward, Seen
-from build.stages.region_rows import SCHEMA, Found, make_rows
+from build.rows import SCHEMA, Found, make_rows
+from build.state.ledger import Output
+from build.state.plan import Plan, Stage, Unit, inputs_digest
 
 __all__ = ["RegionsStage"]
 

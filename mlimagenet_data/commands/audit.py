@@ -39,8 +39,8 @@ def add(commands: Any) -> None:
 
 
 def _audit(given: argparse.Namespace) -> None:
-    from mlimagenet_data.audit import VERDICTS, audit
-    from mlimagenet_data.store import AnnotationStore
+    from mlimagenet_data.annotations.audit import VERDICTS, audit
+    from mlimagenet_data.annotations.store import AnnotationStore
 
     if given.verdict and given.verdict not in VERDICTS:
         raise MLImageNetError(f"--verdict {given.verdict}: it must be one of {', '.join(VERDICTS)}")
@@ -60,7 +60,7 @@ def _audit(given: argparse.Namespace) -> None:
     if given.images and listed:
         from mlimagenet_data.formats.sizes import split_folder
         from mlimagenet_data.images import load_image
-        from mlimagenet_data.view import write_sheet
+        from mlimagenet_data.viewer.sheet import write_sheet
 
         records = [store.record(f.row) for f in listed]
         folder = split_folder(given.images, given.split)

@@ -13,9 +13,9 @@ from mlimagenet_data.commands.common import command, say, say_json
 from mlimagenet_data.errors import MLImageNetError
 
 if TYPE_CHECKING:
-    from mlimagenet_data.evaluate.examples import EvaluationSet
     from mlimagenet_data.evaluate.predictions import Predictions
     from mlimagenet_data.evaluate.report import Report
+    from mlimagenet_data.evaluate.sets.examples import EvaluationSet
 
 __all__ = ["add"]
 
@@ -133,18 +133,18 @@ def _check(given: argparse.Namespace) -> None:
 
 
 def _open(given: argparse.Namespace) -> EvaluationSet:
-    from mlimagenet_data.evaluate import folders, validation
+    from mlimagenet_data.evaluate.sets import folders, validation
 
     kind, _, folder = given.data.partition(":")
     root, partial = Path(folder), given.partial
     labels = Path(given.labels) if given.labels else None
     if kind == "annotations":
-        from mlimagenet_data.evaluate.annotated import open_annotations
-        from mlimagenet_data.store import AnnotationStore
+        from mlimagenet_data.annotations.store import AnnotationStore
+        from mlimagenet_data.evaluate.sets.annotations import open_annotations
 
         return open_annotations(root, AnnotationStore(given.labels, given.split), min_score=given.min_score)
     if kind == "imagenet-s":
-        from mlimagenet_data.evaluate.masks import open_imagenet_s
+        from mlimagenet_data.evaluate.sets.imagenet_s import open_imagenet_s
 
         return open_imagenet_s(root)
     if kind == "folder":

@@ -10,7 +10,7 @@ from mlimagenet_data.commands.common import add_annotations, command, progress, 
 from mlimagenet_data.errors import MLImageNetError
 
 if TYPE_CHECKING:
-    from mlimagenet_data.store import AnnotationStore
+    from mlimagenet_data.annotations.store import AnnotationStore
 
 __all__ = ["add"]
 
@@ -34,10 +34,10 @@ def add(commands: Any) -> None:
 
 
 def _export(given: argparse.Namespace) -> None:
+    from mlimagenet_data.annotations.store import AnnotationStore
     from mlimagenet_data.files import write_atomic
-    from mlimagenet_data.formats.coco import write_coco
     from mlimagenet_data.formats.tables import write_csv, write_tsv
-    from mlimagenet_data.store import AnnotationStore
+    from mlimagenet_data.formats.write_coco import write_coco
 
     if (given.to == "webdataset") != (given.images is not None):
         raise MLImageNetError("--images DIR goes with --to webdataset, and that needs it")

@@ -29,9 +29,9 @@ def add(commands: Any) -> None:
 
 
 def _join(given: argparse.Namespace) -> int:
+    from mlimagenet_data.annotations.join import join_images
+    from mlimagenet_data.annotations.store import AnnotationStore, annotation_files
     from mlimagenet_data.formats.sizes import split_folder
-    from mlimagenet_data.joining import join_images
-    from mlimagenet_data.store import AnnotationStore, annotation_files
 
     store = AnnotationStore(given.annotations, given.split)  # checks the files
     files = annotation_files(given.annotations, given.split)

@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
 
 
 def _push(given: argparse.Namespace) -> None:
-    from mlimagenet_data.hub import prepare, push
+    from mlimagenet_data.annotations.hub import prepare, push
 
     publication = prepare(given.folder, with_images=given.with_images)
     address = None

@@ -11,7 +11,7 @@ from mlimagenet_data.commands.common import add_annotations, command, say, say_j
 from mlimagenet_data.errors import MLImageNetError
 
 if TYPE_CHECKING:
-    from mlimagenet_data.store import Record
+    from mlimagenet_data.annotations.store import Record
 
 __all__ = ["add"]
 
@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
 
 
 def _show(given: argparse.Namespace) -> None:
-    from mlimagenet_data.store import AnnotationStore
+    from mlimagenet_data.annotations.store import AnnotationStore
 
     if (given.images is None) != (given.out is None):
         raise MLImageNetError("--images DIR and --out FILE.png go together: where the image is, and where to draw it")
@@ -44,7 +44,7 @@ def _show(given: argparse.Namespace) -> None:
         from mlimagenet_data.files import write_atomic
         from mlimagenet_data.formats.sizes import split_folder
         from mlimagenet_data.images import load_image
-        from mlimagenet_data.view import write_sheet
+        from mlimagenet_data.viewer.sheet import write_sheet
 
         image = load_image(split_folder(given.images, given.split) / record.file_name)
         write_atomic(given.out, lambda path: write_sheet(path, [(image, record)]))
@@ -68,7 +68,7 @@ def _say(record: Record) -> None:
 
 
 def _as_dict(record: Record) -> dict[str, Any]:
-    from mlimagenet_data.masks import encode_mask
+    from mlimagenet_data.annotations.masks import encode_mask
 
     return {
         "image_id": record.image_id, "file_name": record.file_name, "label": record.label, "size": record.size,

@@ -23,8 +23,8 @@ def add(commands: Any) -> None:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    from mlimagenet_data.store import annotation_files
-    from mlimagenet_data.verify import faults_of
+    from mlimagenet_data.annotations.store import annotation_files
+    from mlimagenet_data.annotations.verify import faults_of
 
     files = annotation_files(given.annotations, given.split)
     rows = 0

@@ -12,7 +12,7 @@ from mlimagenet_data.commands.common import add_annotations, command, say, say_j
 from mlimagenet_data.errors import MLImageNetError
 
 if TYPE_CHECKING:
-    from mlimagenet_data.labels import LabelPolicy
+    from mlimagenet_data.labelling.policy import LabelPolicy
     from mlimagenet_data.viewer.entries import Entry
 
 __all__ = ["add"]
@@ -48,8 +48,8 @@ def add(commands: Any) -> None:
 
 
 def _view(given: argparse.Namespace) -> None:
+    from mlimagenet_data.annotations.store import AnnotationStore
     from mlimagenet_data.formats.sizes import split_folder
-    from mlimagenet_data.store import AnnotationStore
     from mlimagenet_data.viewer.entries import entries, pick_rows
     from mlimagenet_data.viewer.write import write_file, write_folder
 
@@ -98,7 +98,7 @@ def _policy(settings: list[str]) -> LabelPolicy:
     """Return the LabelPolicy of NAME=VALUE settings."""
     from dataclasses import fields
 
-    from mlimagenet_data.labels import LabelPolicy
+    from mlimagenet_data.labelling.policy import LabelPolicy
 
     defaults = {field.name: field.default for field in fields(LabelPolicy)}
     values: dict[str, Any] = {}

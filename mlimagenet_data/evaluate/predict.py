@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import EvaluationError, ImageError
-from mlimagenet_data.evaluate.examples import EvaluationSet
 from mlimagenet_data.evaluate.networks import Network
 from mlimagenet_data.evaluate.predictions import Predictions
+from mlimagenet_data.evaluate.sets.examples import EvaluationSet
 
 __all__ = ["open_device", "predict"]
 

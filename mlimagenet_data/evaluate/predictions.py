@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import EvaluationError
-from mlimagenet_data.evaluate.arrays import Floats, Mask
+from mlimagenet_data.evaluate.metrics.arrays import Floats, Mask
 
 __all__ = [
     "ACTIVATIONS",

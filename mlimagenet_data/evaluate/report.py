@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlimagenet_data.errors import EvaluationError
-from mlimagenet_data.evaluate.arrays import Floats, Mask, Targets, known_mean
-from mlimagenet_data.evaluate.calibration import Calibration, calibration
-from mlimagenet_data.evaluate.decisions import (
+from mlimagenet_data.evaluate.metrics.arrays import Floats, Mask, Targets, known_mean
+from mlimagenet_data.evaluate.metrics.calibration import Calibration, calibration
+from mlimagenet_data.evaluate.metrics.decisions import (
     Averages,
     Quality,
     class_mean,
@@ -22,9 +22,9 @@ from mlimagenet_data.evaluate.decisions import (
     thresholds_by_count,
     top_k,
 )
-from mlimagenet_data.evaluate.examples import EvaluationSet
+from mlimagenet_data.evaluate.metrics.ranking import class_average_precision, sample_average_precision
 from mlimagenet_data.evaluate.predictions import read_rows
-from mlimagenet_data.evaluate.ranking import class_average_precision, sample_average_precision
+from mlimagenet_data.evaluate.sets.examples import EvaluationSet
 
 __all__ = ["Classes", "Group", "Report", "evaluate"]
 

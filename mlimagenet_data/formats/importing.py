@@ -10,14 +10,14 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 
 import mlimagenet_data
+from mlimagenet_data.annotations.writer import DatasetWriter, tables_of
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
 from mlimagenet_data.files import file_hash
 from mlimagenet_data.formats.faults import Faults
+from mlimagenet_data.formats.imagenet_s import read_class_list, read_imagenet_s
 from mlimagenet_data.formats.read_coco import name_of, read_coco, read_proposals
-from mlimagenet_data.formats.read_imagenet_s import read_class_list, read_imagenet_s
 from mlimagenet_data.formats.read_tsv import read_tsv
 from mlimagenet_data.formats.sizes import split_folder, with_sizes
-from mlimagenet_data.formats.writer import DatasetWriter, tables_of
 
 __all__ = ["FORMS", "Form", "Import", "import_annotations"]
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from mlimagenet_data.checked import is_plain_path
+from mlimagenet_data.annotations.schema import STATUSES
+from mlimagenet_data.annotations.validate import is_plain_path
 from mlimagenet_data.classes import class_of_folder, imagenet_classes
 from mlimagenet_data.errors import AnnotationError
 from mlimagenet_data.formats.faults import Faults
 from mlimagenet_data.formats.regions import mask_columns
-from mlimagenet_data.schema import STATUSES
 
 __all__ = ["load_coco", "name_of", "read_coco", "read_proposals"]
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mlimagenet_data.checked import is_plain_path
+from mlimagenet_data.annotations.validate import is_plain_path
 from mlimagenet_data.classes import NUM_CLASSES, class_of_folder, imagenet_classes
 from mlimagenet_data.formats.faults import Faults
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path, PurePosixPath
 
+from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import imagenet_classes
-from mlimagenet_data.store import AnnotationStore
 
 __all__ = ["write_csv", "write_tsv"]
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from mlimagenet_data.checked import COLUMNS
+from mlimagenet_data.annotations.schema import USABLE_STATUSES
+from mlimagenet_data.annotations.store import AnnotationStore, annotation_files
+from mlimagenet_data.annotations.validate import COLUMNS
 from mlimagenet_data.errors import AnnotationError, ImageError
 from mlimagenet_data.files import write_atomic
-from mlimagenet_data.schema import USABLE_STATUSES
-from mlimagenet_data.store import AnnotationStore, annotation_files
 
 __all__ = ["sample_key", "write_webdataset"]
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import torch
 
-from mlimagenet_data.losses.crops import from_crop, to_crop
 from mlimagenet_data.losses.reduction import as_float, mean_of, one_hot
+from mlimagenet_data.views.grids import from_crop, to_crop
 
 __all__ = ["remembered", "spatial_consistency"]
 
@@ -30,7 +30,7 @@ def spatial_consistency(
         maps: (B, K, g, f) probabilities over the crops.
         classes: (B, S) int64, the remembered classes of each image; -1 for none.
         heatmaps: (B, S, h, w) probabilities over the images, running averages; NaN where a cell was never seen.
-        edges: (B, 4) the crops' edges; see `mlimagenet_data.losses.crops.edges_of`.
+        edges: (B, 4) the crops' edges; see `mlimagenet_data.views.grids.edges_of`.
 
     Raises:
         ValueError: If the shapes do not belong together.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from mlimagenet_data.losses.crops import overlap
 from mlimagenet_data.losses.reduction import as_float, check_targets, mean_of
+from mlimagenet_data.views.grids import overlap
 
 __all__ = ["pool_label_map", "soft_cross_entropy"]
 
@@ -39,7 +39,7 @@ def pool_label_map(label_maps: torch.Tensor, edges: torch.Tensor) -> torch.Tenso
 
     Args:
         label_maps: (B, K, h, w) logits; each map covers its whole image.
-        edges: (B, 4) the crops' edges; see `mlimagenet_data.losses.crops.edges_of`. What lies outside of the image is left out.
+        edges: (B, 4) the crops' edges; see `mlimagenet_data.views.grids.edges_of`. What lies outside of the image is left out.
 
     Returns:
         (B, K), rows sum to 1; zeros for a crop that shows nothing of its image.

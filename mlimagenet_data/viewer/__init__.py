@@ -2,7 +2,7 @@
 
 `page.html`, `style.css` and the scripts are joined into one HTML file, which loads nothing from elsewhere and works from a disk:
 
-    labels.js    masks, shares and the label policy: the same arithmetic as `mlimagenet_data.labels`, and nothing of the page
+    labels.js    masks, shares and the label policy: the same arithmetic as `mlimagenet_data.labelling.policy`, and nothing of the page
     masks.js     regions drawn on a canvas
     crop.js      the crop box
     detail.js    one image

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from mlimagenet_data.audit import verdict_of
+from mlimagenet_data.annotations.audit import verdict_of
+from mlimagenet_data.annotations.masks import MAX_CELLS
+from mlimagenet_data.annotations.store import AnnotationStore, MaskStack, Record
 from mlimagenet_data.errors import AnnotationError, ImageError
 from mlimagenet_data.images import load_image
-from mlimagenet_data.masks import MAX_CELLS
-from mlimagenet_data.store import AnnotationStore, MaskStack, Record
-from mlimagenet_data.view import draw_regions
+from mlimagenet_data.viewer.sheet import draw_regions
 
 __all__ = ["Entry", "entries", "pick_rows"]
 

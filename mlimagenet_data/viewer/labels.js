@@ -1,10 +1,10 @@
-// From region masks and a crop to labels: the arithmetic of mlimagenet_data.masks, geometry and labels, in the same order, so
+// From region masks and a crop to labels: the arithmetic of mlimagenet_data.annotations.masks, geometry and labels, in the same order, so
 // that the page and the loader agree. Nothing here knows of the page. Thresholds and rules come from Python, as `policy`.
 "use strict";
 
 const PRESENT = 1, ABSENT = 0, UNDECIDED = -1;
 
-// Returns the run lengths, background first, of compressed COCO RLE counts; see mlimagenet_data/masks.py.
+// Returns the run lengths, background first, of compressed COCO RLE counts; see mlimagenet_data/annotations/masks.py.
 function decodeCounts(counts, cells) {
   const runs = [];
   let value = 0, shift = 0, sum = 0;

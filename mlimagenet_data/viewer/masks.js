@@ -3,7 +3,7 @@
 
 const LONGEST = 1000; // pixels of a canvas's longer side
 
-// Returns [red, green, blue] of a region: golden-ratio steps around the hue circle, as mlimagenet_data.view has it.
+// Returns [red, green, blue] of a region: golden-ratio steps around the hue circle, as mlimagenet_data.viewer.sheet has it.
 function regionColour(k) {
   const hue = ((0.58 + 0.618034 * k) % 1) * 6;
   return [5, 3, 1].map((shift) => {

@@ -15,10 +15,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mlimagenet_data.audit import VERDICTS
+from mlimagenet_data.annotations.audit import VERDICTS
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import MLImageNetError
-from mlimagenet_data.labels import ROUNDING, LabelPolicy
+from mlimagenet_data.labelling.policy import ROUNDING, LabelPolicy
 from mlimagenet_data.viewer.entries import Entry
 
 __all__ = ["CHUNK", "write_file", "write_folder"]

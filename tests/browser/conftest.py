@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from mlimagenet_data.cli import main
-from tests.annotated import random_rows, region, row, write_images, write_rows
 from tests.browser.pages import HALF
+from tests.support.annotated import random_rows, region, row, write_images, write_rows
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 

@@ -3,8 +3,8 @@
 import pytest
 
 from mlimagenet_data.cli import main
-from tests.annotated import region, row, write_rows
 from tests.browser.pages import HALF, complaints_of
+from tests.support.annotated import region, row, write_rows
 
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>"
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from mlimagenet_data import LabelPolicy, MultiLabelImageNet
+from mlimagenet_data.annotations.masks import encode_mask, parse_counts
 from mlimagenet_data.errors import AnnotationError
-from mlimagenet_data.geometry import region_shares
-from mlimagenet_data.labels import ROUNDING
-from mlimagenet_data.masks import encode_mask, parse_counts
-from mlimagenet_data.viewport import view_of_box
+from mlimagenet_data.labelling.policy import ROUNDING
+from mlimagenet_data.views.boxes import region_shares
+from mlimagenet_data.views.view import view_of_box
 
 POLICIES = (
     LabelPolicy(),

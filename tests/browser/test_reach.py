@@ -3,8 +3,8 @@
 import pytest
 
 from mlimagenet_data.cli import main
-from tests.annotated import region, row, write_rows
 from tests.browser.pages import HALF, crop, focused, labels, overflow, until
+from tests.support.annotated import region, row, write_rows
 
 
 def test_everything_can_be_done_by_keyboard(known, open_page):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.children import CONTEXT
+from tests.support.children import CONTEXT
 
 SMALL = ["--image-size", "64", "--scan-size", "0", "--shard-size", "4", "--workers", "1"]
 Setup = Callable[[], None]

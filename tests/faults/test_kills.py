@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from build.lock import sole_run
 from build.run import main
+from build.state.lock import sole_run
 from tests.faults.harness import SMALL, KillAt, SmallFiles, finish, leftovers, result, start
 
 pytestmark = pytest.mark.slow

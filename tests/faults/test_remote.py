@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from build import lease as leases
-from build.config import BuildConfig, ConfigError
-from build.lease import lease
-from build.lock import sole_run
-from build.remote import Remote
+from build.config.options import BuildConfig, ConfigError
 from build.run import main
+from build.state import lease as leases
+from build.state.lease import lease
+from build.state.lock import sole_run
+from build.state.remote import Remote
 from tests.faults.harness import SMALL, finish, result, start
 from tests.faults.shelf import Shelf, register, register_and_die
 

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from build.config import BuildConfig
+from build.config.options import BuildConfig
 from build.engines.ray_pool import RayPool
 from build.engines.runner import run_stage
 from build.engines.scheduler import Outcome, Pool, UnitsFailedError, run_units
-from build.plan import Unit, make_plan
 from build.run import main
-from tests.children import CONTEXT, seconds_to_start
+from build.state.plan import Unit, make_plan
 from tests.faults.flaky import FlakyRegions
 from tests.faults.harness import SMALL, result
+from tests.support.children import CONTEXT, seconds_to_start
 
 
 class FakePool(Pool):

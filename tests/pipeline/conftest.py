@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from build.demo import lay_out_demo
-from build.models.embedded import EmbeddedBackbone
+from build.images.demo import lay_out_demo
+from build.networks.embedded import EmbeddedBackbone
 
 
 @pytest.fixture(scope="session")

@@ -12,16 +12,16 @@ import torch
 from huggingface_hub import DatasetCard
 from PIL import Image
 
-from build.config import BuildConfig
-from build.demo import PHOTOGRAPHS
-from build.models.embedded import EmbeddedBackbone
+from build.config.options import BuildConfig
+from build.images.demo import PHOTOGRAPHS
+from build.networks.embedded import EmbeddedBackbone
 from build.ops.maskcut import maskcut
 from build.ops.peaks import evidence, find_peaks, grow
 from build.run import main
 from build.stages.labels import LabelsStage
+from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.images import load_image
-from mlimagenet_data.store import AnnotationStore
 
 
 def shard(out, split="train"):

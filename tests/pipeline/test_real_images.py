@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 
 from build.run import main
 from mlimagenet_data import LabelPolicy, MultiLabelImageNet
-from tests.reference import slow_box_shares, slow_target, slow_visible_area
+from tests.support.reference import slow_box_shares, slow_target, slow_visible_area
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 

@@ -1,1 +1,0 @@
-"""The networks: what cuts images into regions, what names regions."""

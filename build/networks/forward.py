@@ -1,0 +1,222 @@
+"""From image files to a frozen network's maps: decoding runs ahead in threads while the networks work."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch.nn.functional import adaptive_avg_pool2d
+
+from build.config.options import BuildConfig, ConfigError
+from build.images.clicks import ByproductError, Click, read_clicks
+from build.images.listing import ImageInput
+from build.images.sources import ImageReader
+from build.networks.backbone import Backbone, Maps
+from build.networks.classifier import make_classifier
+from build.networks.embedded import EmbeddedBackbone
+from build.networks.timm_backbone import TimmBackbone
+from build.ops.crops import crops
+from mlimagenet_data.classes import NUM_CLASSES
+from mlimagenet_data.errors import ImageError
+from mlimagenet_data.labelling.label_maps import LabelMapError, densify, read_label_map
+
+__all__ = ["Clock", "Decoded", "Forward", "Seen", "make_backbone", "pick_device"]
+
+_AHEAD = 2  # batches decoded ahead of the network
+_CROP_SIZE, _CROP_CONTEXT = 224, 0.2  # of a second look
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the torch device of `--device`; auto takes CUDA where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def make_backbone(config: BuildConfig) -> Backbone:
+    """Return the network whose patch features are cut."""
+    device = pick_device(config.device)
+    if config.backbone == "embedded":
+        return EmbeddedBackbone(config.image_size, device)
+    return TimmBackbone(
+        config.backbone, config.image_size, device, weights=config.weights, patch_features=config.patch_features,
+        precision=config.precision, compiled=config.compile,
+    )  # fmt: skip
+
+
+@dataclass
+class Clock:
+    """Seconds spent on each part of the work, summed over threads."""
+
+    seconds: Counter[str] = field(default_factory=Counter)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def timed(self, name: str, call: Callable[..., Any], *args: Any) -> Any:
+        """Call, and add the time to a part's."""
+        start = time.perf_counter()
+        try:
+            return call(*args)
+        finally:
+            with self.lock:
+                self.seconds[name] += time.perf_counter() - start  # type: ignore[assignment]
+
+
+class Decoded(NamedTuple):
+    """A file as the networks take it, one tensor each, or why it cannot be read."""
+
+    tensors: tuple[torch.Tensor, ...]
+    size: tuple[int, int] | None
+    status: str
+    reason: str | None
+    label_map: torch.Tensor | None = None  # dense (K, h, w), where label maps are read from files
+    label_map_status: str = "computed"  # or `ok`, `missing`, `damaged`
+    clicks: tuple[Click, ...] = ()  # of the image's annotators, where byproducts are read
+    byproduct_status: str | None = None  # `ok`, `missing`, `damaged`; None where none are read
+
+
+class Seen(NamedTuple):
+    """A batch of images and what the networks see of those that could be read, in their order."""
+
+    images: Sequence[ImageInput]
+    decoded: Sequence[Decoded]
+    maps: Maps | None
+    pixels: torch.Tensor | None = None  # (B, 3, S, S), what the last network saw
+
+    @property
+    def readable(self) -> list[ImageInput]:
+        """The images that could be read."""
+        return [image for image, decoded in zip(self.images, self.decoded, strict=True) if decoded.tensors]
+
+
+def _folder(config: BuildConfig, option: str) -> Path | None:
+    """Return the folder that an option names, None if it names none."""
+    named = getattr(config, option)
+    if named is not None and not Path(named).is_dir():
+        raise ConfigError(f"{option}: {named} is not a folder")
+    return None if named is None else Path(named)
+
+
+class Forward:
+    """Runs the backbone, and the classifier at the sizes of the label maps, on batches of image files."""
+
+    def __init__(self, config: BuildConfig) -> None:
+        self._config = config
+        self.device = pick_device(config.device)
+        own = config.backbone == config.classifier == "embedded"
+        self._label_maps = _folder(config, "label_maps")
+        sizes = ([] if own else [config.label_map_size]) + ([config.scan_size] if config.scan_size else [])
+        if self._label_maps is not None and config.names_by_backbone:
+            sizes = []  # nothing of the classifier is asked for
+        self._byproducts = _folder(config, "byproducts")
+        self._networks: list[Backbone] = [
+            make_backbone(config),
+            *(make_classifier(config, size, self.device) for size in sizes),
+        ]
+        self._classifiers = slice(0 if own else 1, None)
+        self._pool = ThreadPoolExecutor(config.workers or os.cpu_count() or 1)
+
+    def credits(self) -> list[dict[str, str]]:
+        """Return source and licence of each network, for the dataset's card."""
+        found = [{"source": network.source, "licence": network.licence} for network in self._networks]
+        return [credit for k, credit in enumerate(found) if credit not in found[:k]]
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    def batches(self, images: Sequence[ImageInput], reader: ImageReader, clock: Clock) -> Iterator[Seen]:
+        """Yield the images in order, in batches."""
+        size = self._config.batch_size
+        waiting = deque(images[i : i + size] for i in range(0, len(images), size))
+        ahead: deque[tuple[Sequence[ImageInput], list[Future[Decoded]]]] = deque()
+        while waiting or ahead:
+            while waiting and len(ahead) < _AHEAD:
+                batch = waiting.popleft()
+                futures = [self._pool.submit(clock.timed, "decode", self._decode, reader, image) for image in batch]
+                ahead.append((batch, futures))
+            batch, futures = ahead.popleft()
+            decoded = clock.timed("wait for decoding", lambda futures=futures: [f.result() for f in futures])
+            maps, pixels = clock.timed("forward", self._see, decoded)
+            yield Seen(batch, decoded, maps, pixels)
+
+    def look_again(self, seen: Seen, masks: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """Return what the classifier sees in the chosen regions' boxes: (n, D), image by image; see `build.ops.crops`."""
+        assert seen.pixels is not None
+        masked = self._config.second_look == "masked"
+        network = self._networks[-1]
+        found = [torch.zeros((0, seen.maps.features[0].shape[1] if seen.maps else 0), device=self.device)]
+        for k in range(len(masks)):  # an image at a time, so that a batch's regions do not fill the memory
+            one = slice(k, k + 1)
+            if chosen[k].any():
+                cut = crops(
+                    seen.pixels[one], masks[one], chosen[one], size=_CROP_SIZE, context=_CROP_CONTEXT, masked=masked
+                )
+                found.append(network(cut).features[0].mean(dim=(2, 3)))
+        return torch.cat(found)
+
+    def _decode(self, reader: ImageReader, listed: ImageInput) -> Decoded:
+        try:
+            image: Image.Image = reader.image(listed)
+        except ImageError as error:
+            return Decoded((), None, error.status, str(error))
+        tensors, size = tuple(network.prepare(image) for network in self._networks), (image.height, image.width)
+        label_map, label_map_status = self._label_map(listed)
+        clicks, byproduct_status = self._clicks(listed)
+        return Decoded(tensors, size, "ok", None, label_map, label_map_status, clicks, byproduct_status)
+
+    def _label_map(self, listed: ImageInput) -> tuple[torch.Tensor | None, str]:
+        if self._label_maps is None:
+            return None, "computed"
+        try:
+            return densify(read_label_map(self._label_maps, listed.image_id)), "ok"
+        except LabelMapError as error:
+            return None, error.status
+
+    def _clicks(self, listed: ImageInput) -> tuple[tuple[Click, ...], str | None]:
+        if self._byproducts is None or listed.label is None:
+            return (), None
+        try:
+            return tuple(read_clicks(self._byproducts, listed.image_id)), "ok"
+        except ByproductError as error:
+            return (), error.status
+
+    def _see(self, decoded: Sequence[Decoded]) -> tuple[Maps | None, torch.Tensor | None]:
+        readable = [d.tensors for d in decoded if d.tensors]
+        if not readable:
+            return None, None
+        batches = [self._to_device(torch.stack(tensors)) for tensors in zip(*readable, strict=True)]
+        seen = [network(batch) for network, batch in zip(self._networks, batches, strict=True)]
+        self._synchronise()
+        named_by = seen[:1] if self._config.names_by_backbone else seen[self._classifiers]
+        features = tuple(f for maps in named_by for f in maps.features)
+        if self._label_maps is not None:
+            label_maps: tuple[torch.Tensor, ...] = (self._read_maps(decoded),)
+        else:
+            label_maps = tuple(m for maps in seen[self._classifiers] for m in maps.label_maps)
+        return Maps(seen[0].patches, features, label_maps), batches[-1]
+
+    def _read_maps(self, decoded: Sequence[Decoded]) -> torch.Tensor:
+        """Return the files' maps, (B, K, h, w): NaN for images without one, area means for maps of another size."""
+        found = [d.label_map for d in decoded if d.tensors]
+        size = next(((m.shape[1], m.shape[2]) for m in found if m is not None), (1, 1))
+        none = torch.full((NUM_CLASSES, *size), torch.nan)
+        return torch.stack([none if m is None else adaptive_avg_pool2d(m, size) for m in found]).to(self.device)
+
+    def _to_device(self, batch: torch.Tensor) -> torch.Tensor:
+        if self.device.type != "cuda":
+            return batch
+        return batch.pin_memory().to(self.device, non_blocking=True)
+
+    def _synchronise(self) -> None:
+        """Wait for the device, so that times are those of the work and not of handing it over."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)

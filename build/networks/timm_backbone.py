@@ -1,0 +1,151 @@
+"""Self-supervised backbones by their timm names: DINOv3, DINOv2 and DINO transformers, and DINOv3's ConvNeXts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from build.config.options import ConfigError
+from build.networks.backbone import Maps
+
+__all__ = ["TimmBackbone", "autocast", "create_model", "prepare"]
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_FINEST = 16  # of a convolutional network the last stage with at most this stride is cut
+
+
+class TimmBackbone:
+    """A timm model in evaluation mode.
+
+    Args:
+        name: timm's name, with or without the tag of the weights, such as `vit_small_patch16_dinov3.lvd1689m`.
+        image_size: Images are scaled to this many pixels a side; a multiple of the patch size.
+        device: Where it runs.
+        weights: `hub`: timm downloads them; `random`: none, for tests; else a file that timm reads (safetensors or a state dict).
+        patch_features: `tokens`: the last block's normalised patch tokens; `keys`: the keys of its attention, before any position
+            encoding, heads side by side, as MaskCut cuts them.
+        precision: `fp32`, or `bf16`, `fp16` autocast.
+        compiled: Run through torch.compile.
+
+    Raises:
+        ConfigError: If timm does not know the name, the size is not a multiple of the patch size, or the model has no such
+            features.
+    """
+
+    def __init__(
+        self, name: str, image_size: int, device: torch.device, *, weights: str = "hub", patch_features: str = "tokens",
+        precision: str = "fp32", compiled: bool = False,
+    ) -> None:  # fmt: skip
+        self.name, self.image_size, self.device = name, image_size, device
+        model, self.source, self.licence = create_model("backbone", name, image_size, weights)
+        self._transformer = hasattr(model, "blocks") and hasattr(model, "num_prefix_tokens")
+        if patch_features == "keys" and not self._transformer:
+            raise ConfigError(f"patch_features: {name} has no attention whose keys could be cut; use tokens")
+        self._dtype = precision
+        self._keys: list[torch.Tensor] | None = _collect_keys(model, name) if patch_features == "keys" else None
+        self._normalise = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
+        self._prefix = model.num_prefix_tokens if self._transformer else 0
+        self._grid = _grid(model, name, image_size) if self._transformer else None
+        self._indices: int | list[int] = 1 if self._transformer else _stages(model)  # 1: the last block
+        self._model = model.eval().to(device)
+        self._forward: Any = model.forward_intermediates
+        if compiled:
+            self._forward = torch.compile(self._forward)
+
+    def prepare(self, image: Image.Image) -> torch.Tensor:
+        """Return the network's input of an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
+        return prepare(image, self.image_size, *self._normalise)
+
+    @torch.inference_mode()
+    def __call__(self, batch: torch.Tensor) -> Maps:
+        """Return the maps of a (B, 3, S, S) batch; `features` are the last normalised tokens (or the last stage)."""
+        with autocast(self.device, self._dtype):
+            norm = self._transformer
+            maps = self._forward(batch.to(self.device), indices=self._indices, norm=norm, intermediates_only=True)
+        patches, features = maps[0].float(), maps[-1].float()
+        if self._keys is not None:
+            assert self._grid is not None
+            keys = self._keys.pop()[:, :, self._prefix :].float()  # (B, heads, h * w, d)
+            patches = keys.permute(0, 1, 3, 2).reshape(len(keys), -1, *self._grid)
+        return Maps(patches, (features,), ())
+
+
+def prepare(image: Image.Image, image_size: int, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Return an RGB image scaled to a square and normalised: (3, image_size, image_size) float32."""
+    scaled = image.resize((image_size, image_size), Image.Resampling.BICUBIC)
+    pixels = (np.asarray(scaled, np.float32) / 255 - np.array(mean, np.float32)) / np.array(std, np.float32)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context in which a network runs: `fp32`, `bf16` or `fp16`."""
+    return torch.autocast(device.type, _DTYPES.get(precision), enabled=precision in _DTYPES)
+
+
+def create_model(option: str, name: str, image_size: int, weights: str, *, classes: int = 0) -> tuple[Any, str, str]:
+    """Return a timm model, where its weights come from, and their licence.
+
+    Args:
+        option: What names it on the command line, for messages.
+        name: timm's name.
+        image_size: Pixels a side.
+        weights: `hub`, `random`, or a file that timm reads.
+        classes: Of the classifier; 0 for none.
+
+    Raises:
+        ConfigError: If timm cannot make it.
+    """
+    import timm
+
+    options: dict[str, Any] = {"num_classes": classes}
+    if weights not in ("hub", "random"):
+        if not Path(weights).is_file():
+            raise ConfigError(f"{option}: its weights, {weights}, are neither hub nor random nor a file")
+        options["pretrained_cfg_overlay"] = {"file": weights}
+    try:
+        if not timm.is_model(name.partition(".")[0]):
+            raise RuntimeError("no such model")
+        sized = {"img_size": image_size} if "vit" in name or "eva" in name else {}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # random weights are the same ones each time
+            model = timm.create_model(name, pretrained=weights != "random", **options, **sized)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"{option}: timm cannot make {name!r} of {image_size} pixels a side with the weights {weights!r}: {error}"
+        ) from error
+    config = model.pretrained_cfg
+    source = f"{name} (timm), weights: {config.get('hf_hub_id') or 'timm' if weights == 'hub' else weights}"
+    return model, source, "none: random weights" if weights == "random" else str(config.get("license") or "unknown")
+
+
+def _grid(model: Any, name: str, image_size: int) -> tuple[int, int]:
+    high, wide = model.patch_embed.patch_size
+    if image_size % high or image_size % wide:
+        near = max(high, round(image_size / high) * high)
+        raise ConfigError(f"image_size: {image_size} is no multiple of the patch size {high} of {name}; {near} is")
+    return image_size // high, image_size // wide
+
+
+def _stages(model: Any) -> list[int]:
+    """Return the stage that is cut, and the last one."""
+    strides = [info["reduction"] for info in model.feature_info]
+    return sorted({max(k for k, stride in enumerate(strides) if stride <= _FINEST), len(strides) - 1})
+
+
+def _collect_keys(model: Any, name: str) -> list[torch.Tensor]:
+    """Keep the last block's keys (B, heads, tokens, d) of each forward in the list that is returned."""
+    found: list[torch.Tensor] = []
+    norm = getattr(getattr(model.blocks[-1], "attn", None), "k_norm", None)
+    if norm is None:
+        raise ConfigError(f"patch_features: no keys can be read from {name} with this release of timm; use tokens")
+
+    def keep(module: Any, inputs: Any, output: torch.Tensor) -> None:
+        found[:] = [output]
+
+    norm.register_forward_hook(keep)
+    return found

@@ -1,0 +1,106 @@
+"""A lock in an object store, which has none of its own.
+
+It is an object that says whose it is, and is written again and again while that run lives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from build.config.options import ConfigError
+from build.state.ledger import write_json
+from build.state.remote import Remote
+
+__all__ = ["lease"]
+
+_BEAT = 60.0  # seconds between two signs of life
+_DEAD = 300.0  # seconds without one after which a run counts as stopped
+_SETTLE = 1.0  # seconds after which of two runs that began together one has overwritten the other
+
+
+@contextmanager
+def lease(remote: Remote, path: Path, others: Sequence[Path] = ()) -> Iterator[bool]:
+    """Hold a lock in the store while the block runs. The stores' clocks do not matter, those of the machines do.
+
+    Args:
+        remote: The store.
+        path: The lock's file in the working copy.
+        others: Locks that nobody may hold.
+
+    Yields:
+        Whether a run that held it has stopped without giving it back.
+
+    Raises:
+        ConfigError: If another run holds it.
+    """
+    for lock in [*others, path]:
+        held = holder(remote, lock)
+        if held is not None and _is_alive(held):
+            raise ConfigError(_message(remote, held))
+    mine, ended = uuid.uuid4().hex, threading.Event()
+    _sign(remote, path, mine)
+    time.sleep(_SETTLE)
+    now = holder(remote, path)
+    if now is None or now.get("id") != mine:
+        raise ConfigError(_message(remote, now or {}))
+    beating = threading.Thread(target=_beat, args=(remote, path, mine, ended), daemon=True)
+    beating.start()
+    try:
+        yield held is not None
+    finally:
+        ended.set()
+        beating.join()
+        remote.remove(path)
+
+
+def holder(remote: Remote, path: Path) -> dict[str, Any] | None:
+    """Return who holds a lock, None if nobody does."""
+    try:
+        found: dict[str, Any] | None = json.loads(remote.read(path) or b"null")
+    except json.JSONDecodeError:
+        return {}
+    return found
+
+
+def _is_alive(held: dict[str, Any]) -> bool:
+    if held.get("host") == socket.gethostname() and isinstance(held.get("process"), int):
+        try:
+            os.kill(held["process"], 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass  # somebody else's
+    return time.time() - float(held.get("beat", 0)) < _DEAD
+
+
+def _sign(remote: Remote, path: Path, mine: str) -> None:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    who = {"process": os.getpid(), "host": socket.gethostname(), "signed": now, "beat": time.time(), "id": mine}
+    write_json(path, who)
+    remote.push(path)
+
+
+def _beat(remote: Remote, path: Path, mine: str, ended: threading.Event) -> None:
+    while not ended.wait(_BEAT):
+        try:
+            _sign(remote, path, mine)
+        except OSError:
+            continue  # the next sign will do; five may be missed
+
+
+def _message(remote: Remote, held: dict[str, Any]) -> str:
+    return (
+        f"out: another run (process {held.get('process', '?')} on {held.get('host', '?')}, alive at {held.get('signed', '?')}) "
+        f"is writing to {remote.url}; wait for it, stop it, or choose another --out. A run on another machine that was killed "
+        f"is recognised after {_DEAD / 60:.0f} minutes"
+    )

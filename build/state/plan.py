@@ -1,0 +1,171 @@
+"""What a build consists of: the images, the units of work, and what each unit's output depends on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from build.config.options import BuildConfig, ConfigError
+from build.images.listing import SCHEMA, ImageInput, Images, Listing, digest_of
+from build.images.sources import list_images
+from build.state.ledger import Entry, Ledger, Output, write_atomic
+from build.state.remote import Remote
+from mlimagenet_data.annotations.schema import SCHEMA_VERSION
+
+__all__ = ["LABELER_FILE", "Plan", "Stage", "Unit", "inputs_digest", "make_plan", "remote_of", "write_table"]
+
+LABELER_FILE = "labeler.safetensors"  # the one unit of the labeler stage
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of a stage's work: the images [start, stop) of the listing, and the file it makes."""
+
+    file: str
+    start: int
+    stop: int
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A build: configuration, images, and where its intermediate results lie."""
+
+    config: BuildConfig
+    listing: Listing
+    work: Path
+
+    @property
+    def shards(self) -> list[Unit]:
+        """The images cut into stable ranges, whatever the number of workers."""
+        size, total = self.config.shard_size, len(self.listing.images)
+        return [Unit(f"{i:05d}.parquet", i * size, min((i + 1) * size, total)) for i in range(-(-total // size))]
+
+    def images(self, unit: Unit) -> list[ImageInput]:
+        """Return the images of a unit."""
+        return self.listing.images[unit.start : unit.stop]
+
+    @cached_property
+    def remote(self) -> Remote | None:
+        """The store that the output lies in, None if it is local."""
+        return remote_of(self.config)
+
+    def ledger(self, stage: str) -> Ledger:
+        """Return a stage's ledger."""
+        return Ledger(self.work / stage, self.remote)
+
+    def push(self, *paths: Path) -> None:
+        """Put files of the output folder into the store, in this order, if it is not local."""
+        if self.remote is not None:
+            for path in paths:
+                self.remote.push(path)
+
+    def hash_of(self, stage: str, unit: str) -> str:
+        """Return the hash of an earlier stage's output, for a later one's fingerprint.
+
+        Raises:
+            ConfigError: If that unit has not been done.
+        """
+        return self.entry(stage, unit).sha256
+
+    def entry(self, stage: str, unit: str) -> Entry:
+        """Return the entry of a unit that is done.
+
+        Raises:
+            ConfigError: If it is not done.
+        """
+        entry = self.ledger(stage).entry(unit)
+        if entry is None:
+            raise ConfigError(
+                f"stage {stage} has not done {unit} in {self.work}; run `--stage {stage}` first, or `--stage all`"
+            )
+        return entry
+
+
+class Stage(ABC):
+    """A step of the method. It knows what its units are, what they depend on and how to compute one; an engine runs it."""
+
+    name: ClassVar[str]
+    method: ClassVar[int] = (
+        1  # raised when the code computes something else from the same settings, so that old results are stale
+    )
+    in_workers: ClassVar[bool] = False  # whether its units are worth processes, and machines, of their own
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def units(self) -> list[Unit]:
+        """Return the units; by default one a shard of images."""
+        return self.plan.shards
+
+    def settings(self) -> dict[str, Any]:
+        """Return what, besides its inputs, the stage's output depends on."""
+        return {"schema": SCHEMA_VERSION, "method": self.method, **self.plan.config.stage_settings(self.name)}
+
+    @abstractmethod
+    def fingerprint(self, unit: Unit, settings: dict[str, Any]) -> str:
+        """Return the hash of everything that the unit's output depends on, made with `settings`."""
+
+    @abstractmethod
+    def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
+        """Compute a unit, calling `advance` with the number of images finished as they are."""
+
+    def finish(self) -> None:
+        """Do what remains when all units are committed; it must be harmless to repeat."""
+
+    def close(self) -> None:
+        """Release what computing took (threads, models)."""
+
+
+def make_plan(config: BuildConfig, images: str | None) -> Plan:
+    """List the images, or read the listing of an earlier run where none are named, and return the plan.
+
+    Raises:
+        ConfigError: If there is no image folder, and none of an earlier run either.
+    """
+    work = config.folder / ".build" / config.split
+    remote, inputs = remote_of(config), work / "inputs.parquet"
+    if images is not None:
+        listing = list_images(images, split=config.split, unlabelled=config.unlabelled, limit=config.limit)
+        table = listing.images.table.replace_schema_metadata({"root": str(listing.root.resolve())})
+        write_table(inputs, table)
+        plan = Plan(config, listing, work)
+        plan.push(inputs)
+        return plan
+    if not (remote.pull(inputs) if remote else inputs.exists()):
+        raise ConfigError(
+            f"nothing to do: pass --images DIR or --demo ({config.out} holds no earlier run of split {config.split})"
+        )
+    return Plan(config, _read_listing(inputs), work)
+
+
+def remote_of(config: BuildConfig) -> Remote | None:
+    """Return the store that a build's output lies in, None if it is local."""
+    return Remote(config.out, config.folder) if config.is_remote else None
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file atomically."""
+    write_atomic(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+
+def _read_listing(path: Path) -> Listing:
+    table = pq.read_table(path)
+    return Listing(Path(table.schema.metadata[b"root"].decode()), Images(table.cast(SCHEMA)), Counter())
+
+
+def inputs_digest(images: list[ImageInput]) -> str:
+    """Return the hash of images' ids, names, classes, sizes and modification times."""
+    return digest_of(images, times=True)

@@ -1,0 +1,60 @@
+"""Chooses tau from a sample of the images, before the regions stage runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from build.config.options import ConfigError, digest
+from build.images.listing import ImageInput, evenly_spaced
+from build.images.sources import ImageReader
+from build.networks.forward import Clock, Forward
+from build.ops.calibrate import choose_tau, stability
+from build.progress import console, meter
+from build.state.ledger import read_json, write_json
+from build.state.plan import Plan, inputs_digest
+
+__all__ = ["with_tau"]
+
+
+def with_tau(plan: Plan) -> Plan:
+    """Return the plan with tau chosen from a sample, if its configuration says so; a choice made before is taken again.
+
+    Raises:
+        ConfigError: If no image of the sample can be read.
+    """
+    config = plan.config
+    if not config.calibrate_tau:
+        return plan
+    sample = evenly_spaced(plan.listing.images, config.calibrate_tau)
+    settings = {name: value for name, value in config.stage_settings("regions").items() if name != "tau"}
+    path, key = plan.work / "tau.json", digest([settings, inputs_digest(sample)])
+    known = read_json(path) or {}
+    if known.get("key") != key:
+        known = {"key": key, **_calibrate(plan, sample)}
+        write_json(path, known)
+    console.print(
+        f"tau {known['tau']:g}, chosen from {len(sample)} images: {known['regions_that_stay']} regions an image stay there"
+    )
+    return dataclasses.replace(plan, config=dataclasses.replace(config, tau=known["tau"]))
+
+
+def _calibrate(plan: Plan, sample: list[ImageInput]) -> dict[str, Any]:
+    forward, counts = Forward(plan.config), []
+    try:
+        with meter("tau", len(sample)) as progress:
+            for seen in forward.batches(sample, ImageReader(plan.listing.root), Clock()):
+                if seen.maps is not None:
+                    counts.append(stability(seen.maps.patches, plan.config))
+                progress.advance(len(seen.images))
+    finally:
+        forward.close()
+    if not counts:
+        raise ConfigError(
+            f"calibrate_tau: none of the {len(sample)} images of the sample in {plan.listing.root} can be read"
+        )
+    all_counts = np.concatenate(counts)
+    tau = choose_tau(all_counts)
+    return {"tau": tau, "images": len(all_counts), "regions_that_stay": round(float(all_counts.mean(axis=0).max()), 3)}

@@ -1,0 +1,67 @@
+"""A dataset card's YAML metadata: what makes a folder of Parquet files load with `load_dataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mlimagenet_data.annotations.schema import features
+from mlimagenet_data.classes import ClassTable
+
+__all__ = ["card_text"]
+
+
+def card_text(
+    body: str,
+    splits: dict[str, Any],
+    classes: ClassTable,
+    *,
+    embed_images: bool = False,
+    licence: str = "apache-2.0",
+    creators: Sequence[str] = ("machine-generated",),
+) -> str:
+    """Return a README.md: the metadata, and `body` below it.
+
+    Args:
+        body: Markdown.
+        splits: The build manifest's splits: of each its number of `rows` and its `files` with their `bytes`.
+        classes: The label space.
+        embed_images: Whether there is an `image` column.
+        licence: The Hub's name of the annotations' licence.
+        creators: Who made the annotations, in the Hub's words.
+    """
+    metadata = _metadata(splits, classes, embed_images, licence, creators).to_yaml()
+    return f"---\n{metadata}\n---\n{body}"
+
+
+def _metadata(
+    splits: dict[str, Any], classes: ClassTable, embed_images: bool, licence: str, creators: Sequence[str]
+) -> Any:
+    from datasets import DatasetInfo, SplitDict, SplitInfo
+    from datasets.info import DatasetInfosDict
+    from huggingface_hub import DatasetCardData
+
+    infos = SplitDict()
+    for name, split in sorted(splits.items()):
+        size = sum(file["bytes"] for file in split["files"].values())
+        infos.add(SplitInfo(name, num_bytes=size, num_examples=split["rows"]))
+    info = DatasetInfo(features=features(classes, embed_images=embed_images), splits=infos)
+    data = DatasetCardData(
+        license=licence,
+        task_categories=["image-classification", "image-segmentation"],
+        tags=["multi-label", "imagenet", "region-grounded"],
+        pretty_name="Multi-label ImageNet",
+        size_categories=[_size_category(sum(split["rows"] for split in splits.values()))],
+        annotations_creators=list(creators),
+        configs=[{
+            "config_name": "default",
+            "data_files": [{"split": name, "path": f"data/{name}-*.parquet"} for name in sorted(splits)],
+        }],
+    )  # fmt: skip
+    DatasetInfosDict({"default": info}).to_dataset_card_data(data)
+    return data
+
+
+def _size_category(rows: int) -> str:
+    steps = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")]
+    return next((name for limit, name in steps if rows < limit), "10M<n<100M")

@@ -1,0 +1,157 @@
+"""What annotations come to: labels an image, images a class, classes that occur together, original labels that were confirmed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mlimagenet_data.annotations.schema import USABLE_STATUSES
+from mlimagenet_data.classes import NUM_CLASSES, ClassTable, imagenet_classes
+
+__all__ = ["Statistics", "collect", "plot"]
+
+_BATCH_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Counts over the rows of a split.
+
+    Attributes:
+        images: Rows.
+        readable: Rows whose image could be read; the counts below are of these.
+        regions: Regions.
+        labels: Labels.
+        by_labels: Number of images with 0, 1, 2, ... labels.
+        by_regions: Number of images with 0, 1, 2, ... regions.
+        per_class: (K) images that have the class as a label.
+        original_per_class: (K) images whose original label is the class.
+        pairs: (class, other class, images) that have both as labels; classes ascending, pairs by falling count.
+        with_original: Images with an original label.
+        original_among: Images whose original label is among the labels.
+        original_first: Images whose original label has the best score.
+    """
+
+    images: int
+    readable: int
+    regions: int
+    labels: int
+    by_labels: list[int]
+    by_regions: list[int]
+    per_class: list[int]
+    original_per_class: list[int]
+    pairs: list[tuple[int, int, int]]
+    with_original: int
+    original_among: int
+    original_first: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Statistics:
+        """Return what `json.dumps(as_dict())` wrote."""
+        values = json.loads(text)
+        return cls(**{**values, "pairs": [(a, b, n) for a, b, n in values["pairs"]]})
+
+
+def collect(files: Sequence[Path], *, most_pairs: int = 1000) -> Statistics:
+    """Return the statistics of a split's Parquet files, read a part at a time.
+
+    Args:
+        files: The shards.
+        most_pairs: Pairs of classes to keep, those that occur together most often.
+    """
+    totals: Counter[str] = Counter()
+    by_labels, by_regions = Counter[int](), Counter[int]()
+    per_class, original_per_class = np.zeros(NUM_CLASSES, np.int64), np.zeros(NUM_CLASSES, np.int64)
+    pairs = np.zeros(NUM_CLASSES * NUM_CLASSES, np.int32)
+    for file in files:
+        parquet = pq.ParquetFile(file)
+        for batch in parquet.iter_batches(
+            _BATCH_ROWS, columns=["label", "labels", "regions.list.element.area", "status"]
+        ):
+            totals["images"] += batch.num_rows
+            usable = np.isin(batch.column("status").to_numpy(zero_copy_only=False), list(USABLE_STATUSES))
+            rows = batch.filter(pa.array(usable))
+            flat, lengths = _lists(rows.column("labels"))
+            by_labels.update(lengths.tolist())
+            by_regions.update(_lists(rows.column("regions"))[1].tolist())
+            per_class += np.bincount(flat, minlength=NUM_CLASSES)
+            original = rows.column("label").fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+            original_per_class += np.bincount(original[original >= 0], minlength=NUM_CLASSES)
+            _count_pairs(flat, lengths, pairs)
+            starts = np.cumsum(lengths) - lengths
+            row_of = np.repeat(np.arange(len(lengths)), lengths)
+            totals["with"] += int((original >= 0).sum())
+            totals["among"] += int((flat == original[row_of]).sum())
+            some = lengths > 0
+            totals["first"] += int((flat[starts[some]] == original[some]).sum())
+    order = np.argsort(-pairs, kind="stable")[:most_pairs]
+    found = [(int(k) // NUM_CLASSES, int(k) % NUM_CLASSES, int(pairs[k])) for k in order if pairs[k]]
+    return Statistics(
+        totals["images"], by_labels.total(), sum(k * n for k, n in by_regions.items()), int(per_class.sum()),
+        _histogram(by_labels), _histogram(by_regions), per_class.tolist(), original_per_class.tolist(), found,
+        totals["with"], totals["among"], totals["first"],
+    )  # fmt: skip
+
+
+def _lists(column: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return values, one list after the other, and the lists' lengths; of lists of structs the lengths only."""
+    lengths = np.diff(column.offsets.to_numpy()).astype(np.int64)
+    flat = column.flatten()
+    if pa.types.is_struct(flat.type):
+        return np.zeros(0, np.int64), lengths
+    return flat.to_numpy(zero_copy_only=False).astype(np.int64), lengths
+
+
+def _count_pairs(flat: NDArray[np.int64], lengths: NDArray[np.int64], pairs: NDArray[np.int32]) -> None:
+    """Count each two labels of a row, at smaller class x K + larger class."""
+    starts = np.cumsum(lengths) - lengths
+    for size in np.unique(lengths[lengths > 1]):
+        rows = flat[starts[lengths == size][:, None] + np.arange(size)]
+        first, second = np.triu_indices(size, 1)
+        low, high = np.minimum(rows[:, first], rows[:, second]), np.maximum(rows[:, first], rows[:, second])
+        np.add.at(pairs, (low * NUM_CLASSES + high).ravel(), 1)
+
+
+def _histogram(counts: Counter[int]) -> list[int]:
+    return [counts[k] for k in range(max(counts, default=-1) + 1)]
+
+
+def plot(statistics: Statistics, path: Path, classes: ClassTable | None = None) -> None:
+    """Draw labels and regions an image, images a class, and the most frequent pairs. Needs matplotlib."""
+    from matplotlib.figure import Figure
+
+    names = (classes or imagenet_classes()).names
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    (top_left, top_right), (bottom_left, bottom_right) = figure.subplots(2, 2)
+    for axes, counts, what in (
+        (top_left, statistics.by_labels, "labels"),
+        (top_right, statistics.by_regions, "regions"),
+    ):
+        axes.bar(range(len(counts)), counts, color="#2563eb")
+        axes.set(xlabel=f"{what} of an image", ylabel="images")
+    ranks = np.sort(statistics.per_class)[::-1]
+    bottom_left.plot(np.arange(1, len(ranks) + 1), ranks, color="#2563eb", label="as a label")
+    originals = np.sort(statistics.original_per_class)[::-1]
+    bottom_left.plot(np.arange(1, len(originals) + 1), originals, color="#a1a1aa", label="as the original label")
+    bottom_left.set(xlabel="classes, most frequent first", ylabel="images")
+    bottom_left.legend(frameon=False)
+    pairs = statistics.pairs[:12][::-1]
+    bottom_right.barh(range(len(pairs)), [count for *_, count in pairs], color="#2563eb")
+    bottom_right.set_yticks(range(len(pairs)), [f"{names[a]} + {names[b]}"[:44] for a, b, _ in pairs], fontsize=8)
+    bottom_right.set(xlabel="images with both labels")
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120, format="png", metadata={"Software": None})

@@ -1,0 +1,304 @@
+"""Reads annotations from Parquet and checks every value, since the files may come from a stranger."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mlimagenet_data.annotations.masks import MAX_CELLS, parse_runs
+from mlimagenet_data.annotations.schema import STATUSES
+from mlimagenet_data.classes import NUM_CLASSES
+from mlimagenet_data.errors import AnnotationError
+
+__all__ = [
+    "COLUMNS",
+    "HEADER",
+    "LAYOUT",
+    "STATUS_NAMES",
+    "Batch",
+    "check_batch",
+    "checked_batches",
+    "id_hash",
+    "is_plain_path",
+    "raw_batches",
+]
+
+COLUMNS = ["image_id", "file_name", "label", "height", "width", "labels", "scores", "regions", "status"]
+STATUS_NAMES = tuple(STATUSES)
+_BATCH_ROWS = 20_000
+_MOST_SIDE = 1 << 16  # of a mask, so that rows and columns fit two bytes
+_MOST_ITEMS = 1 << 16  # labels or regions of an image, characters of a name
+
+# An image's record is this header, and then the arrays of LAYOUT, one after the other, little-endian and unaligned.
+HEADER = np.dtype([
+    ("height", "<i4"), ("width", "<i4"),  # 0 where the file could not be read
+    ("original", "<i2"),  # -1 where there is none
+    ("status", "<u2"),  # position in STATUS_NAMES
+    ("labels", "<u2"), ("regions", "<u2"), ("name", "<u2"), ("id", "<u2"),  # lengths
+    ("topk", "<u4"), ("runs", "<u4"),  # lengths over all regions
+])  # fmt: skip
+LAYOUT = (
+    # name, type, the header's field that says how many
+    ("label_class", "<i2", "labels"),
+    ("label_score", "<f4", "labels"),
+    ("grid_height", "<u2", "regions"),
+    ("grid_width", "<u2", "regions"),
+    ("cells", "<u4", "regions"),  # number of cells in the mask
+    ("runs_of", "<u4", "regions"),
+    ("topk_of", "<u4", "regions"),
+    ("best_class", "<i2", "regions"),
+    ("best_score", "<f4", "regions"),
+    ("topk_class", "<i2", "topk"),
+    ("topk_score", "<f4", "topk"),
+    (
+        "run_column",
+        "<u2",
+        "runs",
+    ),  # the cell after each run's last; columns first, background first, an even number a region
+    ("run_row", "<u2", "runs"),
+    ("name", "u1", "name"),
+    ("id", "u1", "id"),
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Checked rows.
+
+    Attributes:
+        header: (N,) of type HEADER.
+        arrays: The values of all rows, by LAYOUT's names.
+        hashes: (N,) uint64, `id_hash` of the image_ids.
+    """
+
+    header: NDArray[Any]
+    arrays: dict[str, NDArray[Any]]
+    hashes: NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a batch comes from, for messages."""
+
+    file: Path
+    first_row: int
+
+    def check(self, good: NDArray[np.bool_], row_of: NDArray[Any] | None, field: str, rule: str, values: Any) -> None:
+        """Raise if any value is not good. `row_of` gives each value's row in the batch; None: the values are the rows'."""
+        bad = np.flatnonzero(~good)
+        if bad.size:
+            row = int(bad[0] if row_of is None else row_of[bad[0]]) + self.first_row
+            raise AnnotationError(f"{self.file}: row {row}, {field}: {values[int(bad[0])]!s} {rule}")
+
+
+def checked_batches(file: Path) -> Iterator[Batch]:
+    """Yield the rows of a Parquet file.
+
+    Raises:
+        AnnotationError: If the file cannot be read or breaks the schema; the message names file, row and field.
+    """
+    for first_row, batch in raw_batches(file):
+        yield check_batch(batch, file, first_row)
+
+
+def check_batch(batch: pa.RecordBatch, file: Path, first_row: int) -> Batch:
+    """Check rows that `raw_batches` gave.
+
+    Raises:
+        AnnotationError: If one breaks the schema; the message names file, row and field.
+    """
+    try:
+        return _check(batch, _Place(file, first_row))
+    except UnicodeDecodeError as error:
+        rows = f"rows {first_row} to {first_row + batch.num_rows - 1}"
+        raise AnnotationError(f"{file}: {rows}: a text is not UTF-8: {error}") from error
+    except (pa.ArrowException, AttributeError, KeyError, TypeError) as error:
+        raise AnnotationError(f"{file}: a column does not have the type of schema version 1: {error!r}") from error
+
+
+def raw_batches(file: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield the number of the first row, and the rows, of each part of a Parquet file; nothing is checked but the columns' names.
+
+    Raises:
+        AnnotationError: If the file cannot be read, or a column is missing.
+    """
+    try:
+        parquet = pq.ParquetFile(file)
+        if missing := set(COLUMNS) - set(parquet.schema_arrow.names):
+            raise AnnotationError(f"{file}: columns {sorted(missing)} are missing")
+        row = 0
+        for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=COLUMNS):
+            yield row, batch
+            row += batch.num_rows
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise AnnotationError(f"{file}: not a readable shard of this dataset: {error}") from error
+
+
+def _check(batch: pa.RecordBatch, place: _Place) -> Batch:
+    header = np.zeros(batch.num_rows, HEADER)
+    arrays: dict[str, NDArray[Any]] = {}
+    _check_images(batch, header, arrays, place)
+    hashes = _check_strings(batch, header, arrays, place)
+    _check_regions(batch.column("regions"), header, arrays, place)
+    return Batch(header, arrays, hashes)
+
+
+def _check_images(batch: pa.RecordBatch, header: NDArray[Any], arrays: dict[str, Any], place: _Place) -> None:
+    height, width = _numbers(batch.column("height"), 0), _numbers(batch.column("width"), 0)
+    readable = batch.column("height").is_valid().to_numpy(zero_copy_only=False)
+    good = ~readable | ((height > 0) & (width > 0) & (height < 1 << 31) & (width < 1 << 31))
+    place.check(good, None, "height, width", "must be positive", np.stack([height, width], 1))
+    original = _numbers(batch.column("label"), -1)
+    good = (original >= -1) & (original < NUM_CLASSES)
+    place.check(good, None, "label", f"is no class of 0 to {NUM_CLASSES - 1}", original)
+    status = batch.column("status").to_pylist()
+    known = {name: number for number, name in enumerate(STATUS_NAMES)}
+    codes = np.array([known.get(name, -1) for name in status], np.int16)
+    place.check(codes >= 0, None, "status", f"is none of {', '.join(STATUS_NAMES)}", status)
+    rows = np.arange(batch.num_rows)
+    lengths = _check_ranked(
+        batch.column("labels"), batch.column("scores"), "label", rows, arrays, place, ("labels", "scores")
+    )
+    place.check(lengths < _MOST_ITEMS, None, "labels", "are too many", lengths)
+    values = {"height": height, "width": width, "original": original, "status": codes, "labels": lengths}
+    for name, column in values.items():
+        header[name] = column
+
+
+def _check_strings(
+    batch: pa.RecordBatch, header: NDArray[Any], arrays: dict[str, Any], place: _Place
+) -> NDArray[np.uint64]:
+    names, ids = batch.column("file_name").to_pylist(), batch.column("image_id").to_pylist()
+    good = np.array([is_plain_path(name) for name in names], bool)
+    place.check(good, None, "file_name", "is no plain path below the split folder", names)
+    place.check(
+        np.array([bool(i) and len(i) < 10_000 for i in ids], bool), None, "image_id", "is empty or too long", ids
+    )
+    for name, texts in (("name", names), ("id", ids)):
+        raw = [text.encode() for text in texts]
+        header[name] = [len(r) for r in raw]
+        arrays[name] = np.frombuffer(b"".join(raw), np.uint8)
+    return np.array([id_hash(text) for text in ids], np.uint64)
+
+
+def id_hash(image_id: str) -> int:
+    """Return the 64-bit hash by which an image_id is found."""
+    return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "little")
+
+
+def is_plain_path(name: str | None) -> bool:
+    """Return whether a file name is a path that stays below the folder it is joined to, on any system."""
+    if not name or len(name) > 10_000 or name.startswith("/") or "\\" in name or "\0" in name:
+        return False
+    parts = name.split("/")
+    return ":" not in parts[0] and not {"", ".", ".."} & set(parts)
+
+
+def _check_regions(column: pa.ListArray, header: NDArray[Any], arrays: dict[str, Any], place: _Place) -> None:
+    counts = _numbers(pc.list_value_length(column), 0)
+    place.check(counts < _MOST_ITEMS, None, "regions", "are too many", counts)
+    header["regions"] = counts
+    regions = column.flatten()
+    row_of = np.repeat(np.arange(len(counts)), counts)
+    label, score = _numbers(regions.field("label"), -1), _floats(regions.field("score"))
+    _check_classes(label, row_of, "regions.label", place)
+    _check_scores(score, row_of, "regions.score", place)
+    arrays["best_class"], arrays["best_score"] = label, score
+    fields = ("regions.topk_labels", "regions.topk_scores")
+    topk = _check_ranked(
+        regions.field("topk_labels"), regions.field("topk_scores"), "topk", row_of, arrays, place, fields
+    )
+    arrays["topk_of"] = topk
+    header["topk"] = np.bincount(row_of, topk, len(counts))
+    runs = _check_masks(regions.field("mask"), row_of, arrays, place)
+    header["runs"] = np.bincount(row_of, runs, len(counts))
+
+
+def _check_masks(
+    masks: pa.StructArray, row_of: NDArray[Any], arrays: dict[str, Any], place: _Place
+) -> NDArray[np.int64]:
+    sizes = masks.field("size")
+    lengths = _numbers(pc.list_value_length(sizes), 0)
+    place.check(lengths == 2, row_of, "regions.mask.size", "numbers, two are needed", lengths)
+    grid = _numbers(sizes.flatten(), 0).reshape(-1, 2)
+    cells = grid[:, 0] * grid[:, 1]
+    good = ((grid > 0) & (grid < _MOST_SIDE)).all(axis=1) & (cells <= MAX_CELLS)
+    rule = f"must be positive and below {_MOST_SIDE}, with at most {MAX_CELLS} cells"
+    place.check(good, row_of, "regions.mask.size", rule, grid)
+    strings = masks.field("counts")
+    raw = strings.cast(pa.large_binary())
+    offsets = np.frombuffer(raw.buffers()[1], np.int64)[raw.offset : raw.offset + len(raw) + 1]
+    data = np.frombuffer(raw.buffers()[2] or b"", np.uint8)
+    place.check(np.diff(offsets) > 0, row_of, "regions.mask.counts", "is empty", strings)
+    runs, counts, good = parse_runs(data[offsets[0] : offsets[-1]], offsets - offsets[0], cells)
+    place.check(good, row_of, "regions.mask.counts", "is no run-length code of a mask of that size", strings)
+    arrays["grid_height"], arrays["grid_width"] = grid[:, 0], grid[:, 1]
+    arrays["cells"] = _object_cells(runs, counts)
+    runs, counts = _padded_to_even(runs, counts)
+    first = np.cumsum(cells) - cells  # all masks' cells lie one behind the other
+    ends = np.cumsum(runs) - np.repeat(first, counts)
+    arrays["run_column"], arrays["run_row"] = np.divmod(ends, np.repeat(grid[:, 0], counts))
+    arrays["runs_of"] = counts
+    return counts
+
+
+def _object_cells(runs: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the sum of every second run of each region."""
+    starts = np.cumsum(counts) - counts
+    is_object = ((np.arange(runs.size) - np.repeat(starts, counts)) & 1).astype(bool)
+    sums = np.concatenate(([0], np.cumsum(np.where(is_object, runs, 0))))
+    return np.asarray(sums[starts + counts] - sums[starts])
+
+
+def _padded_to_even(runs: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Add a run of 0 where a region has an odd number, so that the regions of an image can be decoded in one go."""
+    even = counts + (counts & 1)
+    starts, ends = np.cumsum(even) - even, np.cumsum(counts)
+    out = np.zeros(int(even.sum()), np.int64)
+    out[np.arange(runs.size) + np.repeat(starts - (ends - counts), counts)] = runs
+    return out, even
+
+
+def _check_ranked(
+    classes: Any,
+    scores: Any,
+    name: str,
+    row_of: NDArray[Any],
+    arrays: dict[str, Any],
+    place: _Place,
+    fields: tuple[str, str],
+) -> NDArray[np.int64]:
+    """Check two parallel lists of classes and scores, and return their lengths; `row_of` gives the row of each list."""
+    lengths, others = _numbers(pc.list_value_length(classes), 0), _numbers(pc.list_value_length(scores), 0)
+    place.check(lengths == others, row_of, fields[0], f"classes, but another number of {fields[1]}", lengths)
+    values, numbers = _numbers(classes.flatten(), -1), _floats(scores.flatten())
+    rows = np.repeat(row_of, lengths)
+    _check_classes(values, rows, fields[0], place)
+    _check_scores(numbers, rows, fields[1], place)
+    arrays[f"{name}_class"], arrays[f"{name}_score"] = values, numbers
+    return lengths
+
+
+def _check_classes(values: NDArray[np.int64], rows: NDArray[Any], field: str, place: _Place) -> None:
+    place.check((values >= 0) & (values < NUM_CLASSES), rows, field, f"is no class of 0 to {NUM_CLASSES - 1}", values)
+
+
+def _check_scores(values: NDArray[np.float64], rows: NDArray[Any], field: str, place: _Place) -> None:
+    place.check((values > 0) & (values <= 1), rows, field, "is no score in (0, 1]", values)  # false for NaN, too
+
+
+def _numbers(array: Any, null: int) -> NDArray[np.int64]:
+    return np.asarray(pc.fill_null(pc.cast(array, pa.int64()), null).to_numpy(zero_copy_only=False))
+
+
+def _floats(array: Any) -> NDArray[np.float64]:
+    return np.asarray(pc.cast(array, pa.float64()).to_numpy(zero_copy_only=False))

@@ -1,0 +1,71 @@
+"""Average precision, exact: no bins, and equal scores count as one threshold, as in scikit-learn.
+
+Of a class (or an image) AP is the sum over thresholds of precision times the recall won there. Recall is won where positives lie,
+so AP is the mean over the positives of the precision at each one's score. That needs two sorts and no running sums.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlimagenet_data.evaluate.metrics.arrays import Floats, Mask, Targets, checked_scores, checked_targets, columns
+
+__all__ = ["average_precision", "class_average_precision", "sample_average_precision"]
+
+
+def average_precision(scores: Floats, positive: Mask) -> float:
+    """Return the average precision of a ranking, in [0, 1]; NaN without positives.
+
+    Args:
+        scores: (N,) finite.
+        positive: (N,).
+    """
+    found = np.sort(scores[positive])
+    if not found.size:
+        return float("nan")
+    ranked = np.sort(scores)
+    hits = found.size - np.searchsorted(found, found, "left")  # positives that score at least as much
+    taken = ranked.size - np.searchsorted(ranked, found, "left")
+    return float(np.mean(hits / taken))
+
+
+def class_average_precision(scores: Floats, targets: Targets) -> NDArray[np.float64]:
+    """Return the average precision of each class over the images: (K,) float64.
+
+    Classes without positives are NaN: there is nothing to find, so they are left out of a mean (`np.nanmean`). timm counts them
+    as 0, scikit-learn, too, with a warning.
+
+    Args:
+        scores: (N, K) float, larger for classes that are more likely shown.
+        targets: (N, K), 1 (shown), 0 (not) or -1 (undecided: left out).
+
+    Raises:
+        EvaluationError: If a score is not finite, or the arrays do not belong together.
+    """
+    targets = checked_targets(targets, checked_scores(scores))
+    pairs = columns(scores, targets)
+    return np.array([_decided(s, t) for s, t in pairs], np.float64)
+
+
+def sample_average_precision(scores: Floats, targets: Targets) -> NDArray[np.float64]:
+    """Return the average precision of each image over the classes: (N,) float64, NaN without positives.
+
+    Its mean is scikit-learn's `average_precision_score(average="samples")` over the images that have positives.
+
+    Args:
+        scores: (N, K) float.
+        targets: (N, K), 1, 0 or -1.
+
+    Raises:
+        EvaluationError: As `class_average_precision`.
+    """
+    targets = checked_targets(targets, checked_scores(scores))
+    return np.array([_decided(s, t) for s, t in zip(scores, targets, strict=True)], np.float64)
+
+
+def _decided(scores: Floats, targets: Targets) -> float:
+    decided = targets >= 0
+    if not decided.all():
+        scores, targets = scores[decided], targets[decided]
+    return average_precision(scores, targets == 1)

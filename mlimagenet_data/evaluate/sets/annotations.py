@@ -1,0 +1,30 @@
+"""Our own annotations as an evaluation set: what `python -m build.run` found in each image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mlimagenet_data.annotations.store import AnnotationStore
+from mlimagenet_data.classes import NUM_CLASSES
+from mlimagenet_data.evaluate.sets.examples import EvaluationSet, Example
+
+__all__ = ["open_annotations"]
+
+
+def open_annotations(root: Path, store: AnnotationStore, *, min_score: float = 0.5) -> EvaluationSet:
+    """Return the readable images of a split with their labels.
+
+    Args:
+        root: The images' folder (the split's, that file names are relative to).
+        store: The annotations.
+        min_score: Labels count from this score on; images without such a label are skipped.
+    """
+    examples = []
+    for row in store.usable_rows().tolist():
+        record = store.record(row)
+        valid = tuple(index for index, score in record.labels if score >= min_score)
+        why = "" if valid else f"no label with a score of {min_score} or more"
+        examples.append(Example(record.file_name, valid, (), record.label, why))
+    return EvaluationSet(f"annotations, split {store.split}", root, examples, np.ones(NUM_CLASSES, np.bool_))

@@ -1,0 +1,85 @@
+"""ImageNet-S (arXiv 2106.03149): segmentation masks of validation images, read as the classes that they show.
+
+A pixel's class is R + 256 G of the mask: 0 for other things, 1000 for parts to ignore, else the place (from 1) among the set's
+sorted wnids. The other classes were not looked for, so they are undecided in every image; so are the five that the 919 classes
+merge into another one.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mlimagenet_data.classes import NUM_CLASSES, class_of_folder
+from mlimagenet_data.errors import EvaluationError, ImageError
+from mlimagenet_data.evaluate.sets.examples import EvaluationSet, Example, class_folders
+from mlimagenet_data.images import load_image
+
+__all__ = ["open_imagenet_s"]
+
+_SOURCE = "https://github.com/LUSSeg/ImageNet-S"
+_SIZES = (50, 300, 919)  # classes of the published sets
+_IGNORED = 1000
+
+
+def open_imagenet_s(root: Path) -> EvaluationSet:
+    """Return the validation images of ImageNet-S with the classes that their masks show.
+
+    Args:
+        root: Such as `ImageNetS919`: `validation/<wnid>/*.JPEG` and `validation-segmentation/<wnid>/*.png`.
+
+    Raises:
+        EvaluationError: If there are not 50, 300 or 919 class folders, or a mask is missing, cannot be read, has another size
+            than the image, or an id of no class; the message names the file.
+    """
+    images = root / "validation"
+    pairs = list(class_folders(images, _SOURCE))
+    folders = sorted(entry.name for entry in os.scandir(images) if entry.is_dir() and entry.name[0] != ".")
+    if len(folders) not in _SIZES:
+        raise EvaluationError(f"{images}: {len(folders)} class folders; ImageNet-S has 50, 300 or 919. See {_SOURCE}")
+    if indices := [folder for folder in folders if folder.isdigit()]:
+        raise EvaluationError(f"{images / indices[0]}: ids follow the sorted wnids, so folders must be named by them")
+    classes = np.array([class_of_folder(folder) for folder in folders])
+
+    def read(pair: tuple[str, int]) -> Example:
+        file, original = pair
+        mask = (root / "validation-segmentation" / file).with_suffix(".png")
+        valid = tuple(classes[_ids(mask, images / file, len(folders)) - 1].tolist())
+        return Example(file, valid, (), original, "" if valid else "the mask shows no class")
+
+    with ThreadPoolExecutor() as pool:  # Pillow decodes without Python's lock
+        examples = list(pool.map(read, pairs))
+    judged = np.zeros(NUM_CLASSES, np.bool_)
+    judged[classes] = True
+    return EvaluationSet(f"ImageNet-S-{len(folders)}", images, examples, judged)
+
+
+def _ids(path: Path, image: Path, count: int) -> NDArray[np.int64]:
+    """Return the ids of classes in a mask, ascending."""
+    try:
+        pixels = np.asarray(load_image(path, upright=False))
+    except ImageError as error:
+        raise EvaluationError(f"{error}; the masks of ImageNet-S: {_SOURCE}") from error
+    size = _size(image)
+    if size not in (None, pixels.shape[1::-1]):
+        raise EvaluationError(f"{path}: a mask of (width, height) {pixels.shape[1::-1]} for an image of {size}")
+    seen = np.bincount((pixels[..., 0] + pixels[..., 1] * np.int64(256)).ravel(), minlength=_IGNORED + 1)
+    seen[[0, _IGNORED]] = 0
+    ids = np.flatnonzero(seen)
+    if ids.size and ids[-1] > count:
+        raise EvaluationError(f"{path}: class id {ids[-1]}; it must be 0, {_IGNORED}, or at most {count}")
+    return ids
+
+
+def _size(image: Path) -> tuple[int, int] | None:
+    """Return (width, height) of an image file; None if it cannot be read, which the evaluation then counts."""
+    try:
+        with Image.open(image) as opened:
+            return opened.size
+    except (OSError, ValueError, SyntaxError):
+        return None

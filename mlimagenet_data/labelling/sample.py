@@ -1,0 +1,173 @@
+"""From an image and its annotations to (transformed image, target): what all datasets of this package share."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision import tv_tensors
+
+from mlimagenet_data.annotations.store import NO_SIZE, Record
+from mlimagenet_data.errors import AnnotationError, UntrackableTransformError
+from mlimagenet_data.labelling.policy import (
+    LabelPolicy,
+    ViewLabels,
+    label_view,
+    multi_hot,
+    pooled,
+    soft,
+    with_ignore,
+)
+from mlimagenet_data.views.follow import Followed, follow, transform_with_view
+from mlimagenet_data.views.view import View, view_of_box
+
+__all__ = ["TARGETS", "Labeller", "Seen", "Target", "Untrackable"]
+
+Target = Literal["multi_hot", "soft", "ignore", "pooled", "single", "regions", "view"]
+Untrackable = Literal["error", "whole"]
+TARGETS = get_args(Target)
+_VECTORS: dict[str, Callable[[ViewLabels], NDArray[np.float32]]] = {
+    "multi_hot": multi_hot,
+    "soft": soft,
+    "ignore": with_ignore,
+    "pooled": pooled,
+}
+
+
+class Seen(NamedTuple):
+    """An image's annotations and what a view shows of it: all that labels are made from."""
+
+    record: Record
+    view: View
+
+
+class Labeller:
+    """Applies a transform to an image and labels what the result shows.
+
+    Args:
+        transform: See `mlimagenet_data.views.follow.follow`; None leaves the image as it is.
+        policy: Which classes count as present in a view.
+        target: The kind of target; see `MultiLabelImageNet`.
+        untrackable: `error`, or `whole`: with a transform that cannot be followed, warn once and label the whole image.
+
+    Raises:
+        UntrackableTransformError: If a part of the transform cannot be followed.
+    """
+
+    def __init__(
+        self, transform: Callable[..., Any] | None, policy: LabelPolicy, target: Target, untrackable: Untrackable
+    ) -> None:
+        if target not in TARGETS:
+            raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
+        if untrackable not in get_args(Untrackable):
+            raise ValueError(f"untrackable must be one of {', '.join(get_args(Untrackable))}, got {untrackable!r}")
+        self.policy, self.target, self.untrackable = policy, target, untrackable
+        self.use(transform)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the followed transform, which holds functions that cannot be pickled."""
+        return {name: value for name, value in self.__dict__.items() if name != "_followed"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Follow the transform again."""
+        self.__dict__.update(state)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the warning was given where the labeller was made
+            self.use(self.transform)
+
+    def use(self, transform: Callable[..., Any] | None) -> None:
+        """Take another transform."""
+        self.transform = transform
+        self._followed: Followed | None = None
+        self._gives_up = False
+        if transform is None:
+            return
+        try:
+            self._followed = follow(transform)
+        except UntrackableTransformError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: UntrackableTransformError) -> None:
+        if self.untrackable == "error":
+            raise error
+        if not self._gives_up:
+            warnings.warn(f"every view gets the whole image's labels: {error}", stacklevel=4)
+        self._gives_up = True
+
+    def see(self, record: Record, image: Image.Image) -> tuple[Any, View]:
+        """Return the transformed image and what it shows.
+
+        Raises:
+            AnnotationError: If the image does not have the annotations' size.
+            UntrackableTransformError: If an operation cannot be followed, and `untrackable` is `error`.
+        """
+        if record.size not in (None, (image.height, image.width)):  # imported annotations may not know the size
+            raise AnnotationError(
+                f"{image.height} x {image.width} pixels, but the annotations of {record.image_id} are of an image of "
+                f"{record.size}: another copy of the image, or a loader that ignores the EXIF orientation"
+            )
+        if not self._gives_up:
+            try:
+                return transform_with_view(self._followed, image)
+            except UntrackableTransformError as error:
+                self._give_up(error)
+        assert self.transform is not None
+        return self.transform(image), View.of(image.height, image.width)
+
+    def __call__(self, record: Record, image: Image.Image) -> tuple[Any, Any]:
+        """Return the transformed image and its target; raises what `see` does."""
+        output, view = self.see(record, image)
+        return output, self.target_of(record, view)
+
+    def target_of_box(self, record: Record, box: tuple[float, float, float, float]) -> Any:
+        """Return the target of a crop (top, left, height, width) of the original, in pixels."""
+        if record.size is None:
+            raise AnnotationError(f"{record.image_id}: {NO_SIZE}")
+        top, left, height, width = box
+        if not (height > 0 and width > 0):
+            raise ValueError(f"box (top, left, height, width) must have positive height and width, got {tuple(box)}")
+        return self.target_of(record, view_of_box(record.size, top, left, height, width))
+
+    def target_of(self, record: Record, view: View) -> Any:
+        """Return the target of a view."""
+        if self.target == "single":
+            return -1 if record.label is None else record.label
+        if self.target == "view":
+            return Seen(record, view)
+        labels = label_view(record, self.policy, view)
+        if self.target == "regions":
+            return _regions(record, labels, view)
+        return torch.from_numpy(_VECTORS[self.target](labels))
+
+
+def _regions(record: Record, labels: ViewLabels, view: View) -> dict[str, Any]:
+    shares = labels.shares
+    height, width = view.canvas_size
+    count = len(record.best)
+    masks = np.zeros((count, height, width), np.bool_)
+    for stack in record.stacks:
+        masks[stack.regions] = view.sample(stack.masks)
+    boxes = torch.tensor([_bounds(mask) for mask in masks], dtype=torch.float32).reshape(-1, 4)
+    return {
+        "image_id": record.image_id,
+        "masks": tv_tensors.Mask(torch.from_numpy(masks)),
+        "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width)),
+        "labels": torch.tensor([index for index, _ in record.best], dtype=torch.int64),
+        "scores": torch.tensor([score for _, score in record.best], dtype=torch.float32),
+        "visibility": torch.tensor([shares[k][0] for k in range(count)], dtype=torch.float32),
+        "coverage": torch.tensor([shares[k][1] for k in range(count)], dtype=torch.float32),
+        "multi_hot": torch.from_numpy(multi_hot(labels)),
+        "original": -1 if record.label is None else record.label,
+    }
+
+
+def _bounds(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return (0, 0, 0, 0)
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -1,0 +1,185 @@
+"""How torchvision v2's operations reach a `View`: a tensor of our own that takes part in every transform.
+
+torchvision lets a tv_tensor class register kernels (`torchvision.transforms.v2.functional.register_kernel`); they are called
+with the very parameters that the image's kernels get. `Tracker` is such a tensor. It holds no pixels; its kernels update a
+View. So nothing is guessed or fitted, an earlier crop still hides what a later padding would uncover, erased boxes are known,
+and no KeyPoints (torchvision >= 0.24.1) are needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import functional as F1
+from torchvision.transforms.v2 import functional as F
+
+from mlimagenet_data.errors import UntrackableTransformError
+from mlimagenet_data.views.view import Matrix, View
+
+__all__ = ["Tracker"]
+
+
+class Tracker(tv_tensors.TVTensor):  # type: ignore[misc]
+    """An empty tensor that goes through torchvision v2 beside an image. Kernels replace `view`, and return the same object."""
+
+    view: View
+
+    @classmethod
+    def of(cls, view: View) -> Tracker:
+        """Return a tracker of an image that shows `view`."""
+        tracker: Tracker = torch.empty(0).as_subclass(cls)
+        tracker.view = view
+        return tracker
+
+
+def _kernel(functional: Callable[..., Any]) -> Callable[[Callable[..., View]], Callable[..., View]]:
+    """Register a function from a View and the functional's parameters to the new View."""
+
+    def register(function: Callable[..., View]) -> Callable[..., View]:
+        def kernel(inpt: Tracker, *args: Any, **kwargs: Any) -> Tracker:
+            inpt.view = function(inpt.view, *args, **kwargs)
+            return inpt
+
+        F.register_kernel(functional, Tracker)(kernel)
+        return function
+
+    return register
+
+
+def _as_list(value: int | Sequence[int]) -> list[int]:
+    return [int(item) for item in value] if isinstance(value, Sequence) else [int(value)]
+
+
+@_kernel(F.resize)
+def _resize(
+    view: View, size: Any = None, interpolation: Any = None, max_size: int | None = None, antialias: Any = True
+) -> View:
+    return view.resize(*_resized_size(view.canvas_size, size, max_size))
+
+
+def _resized_size(canvas: tuple[int, int], size: int | Sequence[int] | None, max_size: int | None) -> tuple[int, int]:
+    """Return the output size of `F.resize`: an int or a list of one is the length of the shorter edge."""
+    if isinstance(size, Sequence) and len(size) == 2:
+        return int(size[0]), int(size[1])
+    short, long = sorted(canvas)
+    if size is None:
+        if max_size is None:
+            raise UntrackableTransformError("Resize: size and max_size are both None")
+        new_short, new_long = int(max_size * short / long), max_size
+    else:
+        new_short = int(size[0] if isinstance(size, Sequence) else size)
+        new_long = int(new_short * long / short)
+        if max_size is not None and new_long > max_size:
+            new_short, new_long = int(max_size * new_short / new_long), max_size
+    return (new_short, new_long) if canvas[0] <= canvas[1] else (new_long, new_short)
+
+
+@_kernel(F.crop)
+def _crop(view: View, top: int, left: int, height: int, width: int) -> View:
+    return view.crop(top, left, height, width)
+
+
+@_kernel(F.resized_crop)
+def _resized_crop(view: View, top: int, left: int, height: int, width: int, size: Any, *_: Any, **__: Any) -> View:
+    return _resize(view.crop(top, left, height, width), size)
+
+
+@_kernel(F.center_crop)
+def _center_crop(view: View, output_size: int | Sequence[int]) -> View:
+    sizes = _as_list(output_size)
+    height, width = sizes[0], sizes[-1]
+    have_h, have_w = view.canvas_size
+    if width > have_w or height > have_h:
+        left, top = max(0, (width - have_w) // 2), max(0, (height - have_h) // 2)
+        right, bottom = max(0, (width - have_w + 1) // 2), max(0, (height - have_h + 1) // 2)
+        view = view.pad(left, top, right, bottom)
+        have_h, have_w = view.canvas_size
+    return view.crop(round((have_h - height) / 2.0), round((have_w - width) / 2.0), height, width)
+
+
+@_kernel(F.pad)
+def _pad(view: View, padding: int | Sequence[int], *_: Any, **__: Any) -> View:
+    sides = _as_list(padding)  # one for all, (x, y) or (left, top, right, bottom)
+    return view.pad(*(sides[k % len(sides)] for k in range(4)))
+
+
+@_kernel(F.horizontal_flip)
+def _horizontal_flip(view: View) -> View:
+    return view.flip_horizontal()
+
+
+@_kernel(F.vertical_flip)
+def _vertical_flip(view: View) -> View:
+    return view.flip_vertical()
+
+
+@_kernel(F.erase)
+def _erase(view: View, i: int, j: int, h: int, w: int, *_: Any, **__: Any) -> View:
+    return view.erase(i, j, h, w)
+
+
+def _about(view: View, center: Sequence[float] | None) -> list[float]:
+    """Return the point (x, y) that a map leaves where it is; by default the canvas's middle."""
+    return [float(c) for c in center] if center is not None else [view.canvas_size[1] * 0.5, view.canvas_size[0] * 0.5]
+
+
+def _affine_matrix(center: list[float], angle: float, translate: Any, scale: float, shear: Any) -> Matrix:
+    """Return the map from the output to the input; torchvision's own function, which its PIL and tensor kernels share."""
+    a, b, c, d, e, f = F1._get_inverse_affine_matrix(center, angle, [float(t) for t in translate], scale, shear)
+    return (a, b, c, d, e, f, 0.0, 0.0, 1.0)
+
+
+@_kernel(F.affine)
+def _affine(
+    view: View, angle: float, translate: Any, scale: float, shear: Any, *_: Any, center: Any = None, **__: Any
+) -> View:
+    shears = [float(s) for s in shear] if isinstance(shear, Sequence) else [float(shear)]
+    matrix = _affine_matrix(_about(view, center), float(angle), translate, float(scale), [shears[0], (*shears, 0.0)[1]])
+    return view.warp(matrix, view.canvas_size)
+
+
+@_kernel(F.rotate)
+def _rotate(
+    view: View, angle: float, interpolation: Any = None, expand: bool = False, center: Any = None, fill: Any = None
+) -> View:
+    center = None if expand else center  # torchvision ignores the centre then, and says so in a warning
+    matrix = _affine_matrix(_about(view, center), -float(angle), (0.0, 0.0), 1.0, [0.0, 0.0])
+    if not expand:
+        return view.warp(matrix, view.canvas_size)
+    height, width = view.canvas_size
+    turn = math.radians(angle)
+    cos, sin = abs(round(math.cos(turn), 15)), abs(round(math.sin(turn), 15))
+    new_h, new_w = _expanded(width * sin + height * cos, height), _expanded(width * cos + height * sin, width)
+    a, b, _, d, e = matrix[:5]
+    x, y = new_w * 0.5, new_h * 0.5  # the middles of both canvases lie on each other
+    shifted = (a, b, width * 0.5 - a * x - b * y, d, e, height * 0.5 - d * x - e * y, 0.0, 0.0, 1.0)
+    return view.warp(shifted, (new_h, new_w))
+
+
+def _expanded(extent: float, size: int) -> int:
+    """Return Pillow's size of a canvas that holds a turned one: outward rounding on both sides of the middle."""
+    low, high = round(size * 0.5 - extent * 0.5, 9), round(size * 0.5 + extent * 0.5, 9)
+    return math.ceil(high) - math.floor(low)
+
+
+@_kernel(F.perspective)
+def _perspective(
+    view: View, startpoints: Any, endpoints: Any, *_: Any, coefficients: list[float] | None = None, **__: Any
+) -> View:
+    numbers = coefficients or F1._get_perspective_coeffs(startpoints, endpoints)
+    return view.warp((*(float(n) for n in numbers), 1.0), view.canvas_size)  # type: ignore[arg-type]
+
+
+def _refusal(name: str, why: str) -> None:
+    @_kernel(getattr(F, name))
+    def refuse(view: View, *args: Any, **kwargs: Any) -> View:
+        raise UntrackableTransformError(f"F.{name}: {why}")
+
+
+_refusal("elastic", "bends the image, so that no single map tells what is visible")
+_refusal("five_crop", "gives several views of one image; take one of them")
+_refusal("ten_crop", "gives several views of one image; take one of them")

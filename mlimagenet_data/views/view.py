@@ -1,0 +1,215 @@
+"""What a transformed image shows of its original, followed operation by operation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlimagenet_data.errors import UntrackableTransformError
+from mlimagenet_data.views.boxes import Box, cell_overlap
+from mlimagenet_data.views.polygons import Polygon, area_of, cell_cover, clip, contains, subtract
+
+__all__ = ["IDENTITY", "Matrix", "View", "view_of_box"]
+
+# Row-major 3 x 3, acting on (x, y, 1): edge coordinates, so that a canvas spans 0 to width and 0 to height.
+Matrix = tuple[float, float, float, float, float, float, float, float, float]
+IDENTITY: Matrix = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+class View(NamedTuple):
+    """A canvas, and the parts of the original that can be seen on it.
+
+    As long as only crops, scalings, flips, paddings, erasures and quarter turns are applied, all visible parts are boxes and
+    all areas exact. Rotations and other affine maps give convex polygons, and exact areas, too; so do projective maps, where
+    the share of the view that a region takes is measured in the original, not on the canvas.
+
+    Attributes:
+        image_size: (height, width) of the original in pixels.
+        canvas_size: (height, width) of the current image in pixels.
+        to_image: Maps points of the canvas to points of the original.
+        pieces: The visible parts of the original, disjoint, in its pixels.
+    """
+
+    image_size: tuple[int, int]
+    canvas_size: tuple[int, int]
+    to_image: Matrix
+    pieces: tuple[Box | Polygon, ...]
+
+    @classmethod
+    def of(cls, height: int, width: int) -> View:
+        """Return the view of an untouched image."""
+        return cls((height, width), (height, width), IDENTITY, (Box(0.0, 0.0, float(height), float(width)),))
+
+    @property
+    def area(self) -> float:
+        """Area of the whole canvas, padding included, mapped to the original, as a share of the original's area."""
+        height, width = self.canvas_size
+        a, b, _, d, e, _, g, h, _ = self.to_image
+        affine = g == h == 0
+        area = abs(a * e - b * d) * height * width if affine else _area(self._in_image(0.0, 0.0, height, width))
+        return area / (self.image_size[0] * self.image_size[1])
+
+    @property
+    def visible_area(self) -> float:
+        """Area of the visible parts as a share of the original's area."""
+        return sum(_area(piece) for piece in self.pieces) / (self.image_size[0] * self.image_size[1])
+
+    @property
+    def box(self) -> Box | None:
+        """The visible part as fractions of the original's height and width, where it is one box (or nothing), else None."""
+        if not self.pieces:
+            return Box(0.0, 0.0, 0.0, 0.0)
+        if len(self.pieces) > 1 or not isinstance(self.pieces[0], Box):
+            return None
+        (height, width), box = self.image_size, self.pieces[0]
+        return Box(box.top / height, box.left / width, box.bottom / height, box.right / width)
+
+    def cells(self, size: tuple[int, int]) -> NDArray[np.float64]:
+        """Return how much of each cell of a (gh, gw) grid over the original is visible: in [0, 1]."""
+        scale_y, scale_x = size[0] / self.image_size[0], size[1] / self.image_size[1]
+        cover = np.zeros(size)
+        polygons = []
+        for piece in self.pieces:
+            if isinstance(piece, Box):
+                rows = cell_overlap(piece.top * scale_y, piece.bottom * scale_y, size[0])
+                cover += rows[:, None] * cell_overlap(piece.left * scale_x, piece.right * scale_x, size[1])
+            else:
+                polygons.append(tuple((x * scale_x, y * scale_y) for x, y in piece))
+        return cover + cell_cover(polygons, size) if polygons else cover
+
+    def sample(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return (R, height, width): which pixels of the canvas show each of (R, gh, gw) masks, by nearest neighbour.
+
+        A pixel shows what lies under its middle; padding and erased pixels show nothing.
+        """
+        (height, width), (image_h, image_w) = self.canvas_size, self.image_size
+        ys, xs = np.mgrid[0:height, 0:width] + 0.5
+        m = self.to_image
+        depth = m[6] * xs + m[7] * ys + m[8]
+        x, y = (m[0] * xs + m[1] * ys + m[2]) / depth, (m[3] * xs + m[4] * ys + m[5]) / depth
+        visible = np.zeros((height, width), np.bool_)
+        for piece in self.pieces:
+            visible |= contains(_polygon(piece), x, y)
+        rows = np.clip((y * (masks.shape[1] / image_h)).astype(np.intp), 0, masks.shape[1] - 1)
+        columns = np.clip((x * (masks.shape[2] / image_w)).astype(np.intp), 0, masks.shape[2] - 1)
+        return np.asarray(masks[:, rows, columns] & visible)
+
+    def warp(self, from_new: Matrix, canvas_size: tuple[int, int]) -> View:
+        """Return the view after a map of the canvas.
+
+        Args:
+            from_new: Maps points of the new canvas to points of the present one.
+            canvas_size: Size of the new canvas. What lies outside of it is lost for good.
+
+        Raises:
+            UntrackableTransformError: If a projective map's horizon crosses the new canvas.
+        """
+        new = View(self.image_size, canvas_size, _multiply(self.to_image, from_new), self.pieces)
+        return new.keep(0.0, 0.0, float(canvas_size[0]), float(canvas_size[1]))
+
+    def crop(self, top: float, left: float, height: int, width: int) -> View:
+        """Return the view of a box of the canvas; outside of the canvas there is padding."""
+        return self.warp((1.0, 0.0, float(left), 0.0, 1.0, float(top), 0.0, 0.0, 1.0), (height, width))
+
+    def pad(self, left: int, top: int, right: int, bottom: int) -> View:
+        """Return the view with borders; negative ones crop. Mirrored or repeated content of a border counts as not visible."""
+        height, width = self.canvas_size
+        return self.crop(-top, -left, height + top + bottom, width + left + right)
+
+    def resize(self, height: int, width: int) -> View:
+        """Return the view scaled to a new size."""
+        scale_y, scale_x = self.canvas_size[0] / height, self.canvas_size[1] / width
+        return self._replace(
+            canvas_size=(height, width),
+            to_image=_multiply(self.to_image, (scale_x, 0, 0, 0, scale_y, 0, 0, 0, 1)),
+        )
+
+    def flip_vertical(self) -> View:
+        """Return the view with top and bottom exchanged."""
+        return self._replace(to_image=_multiply(self.to_image, (1, 0, 0, 0, -1, float(self.canvas_size[0]), 0, 0, 1)))
+
+    def flip_horizontal(self) -> View:
+        """Return the view with left and right exchanged."""
+        return self._replace(to_image=_multiply(self.to_image, (-1, 0, float(self.canvas_size[1]), 0, 1, 0, 0, 0, 1)))
+
+    def erase(self, top: float, left: float, height: float, width: float) -> View:
+        """Return the view without a box of the canvas, whose pixels were painted over."""
+        hole = self._in_image(top, left, top + height, left + width)
+        return self._replace(pieces=tuple(part for piece in self.pieces for part in _subtract(piece, hole)))
+
+    def keep(self, top: float, left: float, height: float, width: float) -> View:
+        """Return the view with only a box of the canvas visible; the canvas keeps its size."""
+        window = self._in_image(top, left, top + height, left + width)
+        return self._replace(pieces=tuple(part for piece in self.pieces if _area(part := _clip(piece, window)) > 0.0))
+
+    def _in_image(self, top: float, left: float, bottom: float, right: float) -> Box | Polygon:
+        """Return a box of the canvas, mapped to the original."""
+        a, b, c, d, e, f, g, h, i = self.to_image
+        if b == d == g == h == 0:  # crops, scalings, flips: nearly always
+            x0, x1, y0, y1 = (a * left + c) / i, (a * right + c) / i, (e * top + f) / i, (e * bottom + f) / i
+            return Box(min(y0, y1), min(x0, x1), max(y0, y1), max(x0, x1))
+        corners = [_apply(self.to_image, x, y) for x, y in ((left, top), (right, top), (right, bottom), (left, bottom))]
+        if a == e == g == h == 0:  # a quarter turn: a box stays a box
+            xs, ys = [x for x, _ in corners], [y for _, y in corners]
+            return Box(min(ys), min(xs), max(ys), max(xs))
+        return tuple(corners)
+
+
+def view_of_box(image_size: tuple[int, int], top: float, left: float, height: float, width: float) -> View:
+    """Return the view of a box of an image, in pixels; the box may reach outside."""
+    matrix = (1.0, 0.0, float(left), 0.0, 1.0, float(top), 0.0, 0.0, 1.0)
+    y0, y1 = max(0.0, float(top)), min(float(image_size[0]), float(top) + float(height))
+    x0, x1 = max(0.0, float(left)), min(float(image_size[1]), float(left) + float(width))
+    pieces = (Box(y0, x0, y1, x1),) if y1 > y0 and x1 > x0 else ()
+    return View(image_size, (height, width), matrix, pieces)  # type: ignore[arg-type]
+
+
+def _multiply(p: Matrix, q: Matrix) -> Matrix:
+    a, b, c, d, e, f, g, h, i = p
+    j, k, m, n, o, r, s, t, u = q
+    return (
+        a * j + b * n + c * s, a * k + b * o + c * t, a * m + b * r + c * u,
+        d * j + e * n + f * s, d * k + e * o + f * t, d * m + e * r + f * u,
+        g * j + h * n + i * s, g * k + h * o + i * t, g * m + h * r + i * u,
+    )  # fmt: skip
+
+
+def _apply(m: Matrix, x: float, y: float) -> tuple[float, float]:
+    depth = m[6] * x + m[7] * y + m[8]
+    if depth <= 0:
+        raise UntrackableTransformError("a projective map whose horizon crosses the image")
+    return (m[0] * x + m[1] * y + m[2]) / depth, (m[3] * x + m[4] * y + m[5]) / depth
+
+
+def _polygon(piece: Box | Polygon) -> Polygon:
+    if isinstance(piece, Box):
+        top, left, bottom, right = piece
+        return ((left, top), (right, top), (right, bottom), (left, bottom))
+    return piece
+
+
+def _area(piece: Box | Polygon) -> float:
+    return piece.area if isinstance(piece, Box) else area_of(piece)
+
+
+def _clip(piece: Box | Polygon, window: Box | Polygon) -> Box | Polygon:
+    if isinstance(piece, Box) and isinstance(window, Box):
+        return piece.intersect(window)
+    return clip(_polygon(piece), _polygon(window))
+
+
+def _subtract(piece: Box | Polygon, hole: Box | Polygon) -> list[Box | Polygon]:
+    if not (isinstance(piece, Box) and isinstance(hole, Box)):
+        return list(subtract(_polygon(piece), _polygon(hole)))
+    inner = piece.intersect(hole)
+    if inner.area == 0.0:
+        return [piece]
+    parts = (
+        Box(piece.top, piece.left, inner.top, piece.right),
+        Box(inner.bottom, piece.left, piece.bottom, piece.right),
+        Box(inner.top, piece.left, inner.bottom, inner.left),
+        Box(inner.top, inner.right, inner.bottom, piece.right),
+    )
+    return [part for part in parts if part.area > 0.0]

@@ -1,0 +1,184 @@
+import json
+import multiprocessing
+import os
+import pickle
+
+import numpy as np
+import pycocotools.mask as coco_mask
+import pytest
+
+from mlimagenet_data.annotations import index as index_module
+from mlimagenet_data.annotations.index import open_index, source_key
+from mlimagenet_data.annotations.masks import encode_mask, parse_runs
+from mlimagenet_data.annotations.store import AnnotationStore
+from mlimagenet_data.dataset import MultiLabelImageNet
+from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
+from tests.support.annotated import random_rows, row, write_rows
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLIMAGENET_CACHE", str(tmp_path / "cache"))
+
+
+def test_the_store_gives_back_the_rows(tmp_path):
+    rows = random_rows(60)
+    rows[7].update(height=None, width=None, status="unreadable", regions=[], labels=[], scores=[])
+    rows[8]["label"] = None
+    store = AnnotationStore(write_rows(tmp_path, rows, shards=3), "train")
+    assert len(store) == 60
+    for number, expected in enumerate(rows):
+        record = store.record(number)
+        assert record.image_id == expected["image_id"]
+        assert record.file_name == expected["file_name"]
+        assert record.label == expected["label"]
+        assert record.status == expected["status"]
+        assert record.size == (None if expected["height"] is None else (expected["height"], expected["width"]))
+        assert [index for index, _ in record.labels] == expected["labels"]
+        np.testing.assert_allclose([score for _, score in record.labels], expected["scores"], rtol=1e-6)
+        for found, wanted in zip(record.regions, expected["regions"], strict=True):
+            np.testing.assert_array_equal(found.mask, coco_mask.decode(wanted["mask"]).astype(bool))
+            assert (found.label, [index for index, _ in found.topk]) == (wanted["label"], wanted["topk_labels"])
+        for stack in record.stacks:
+            np.testing.assert_array_equal(stack.cells, stack.masks.sum(axis=(1, 2)))
+
+
+def test_rows_are_found_by_image_id(tmp_path):
+    rows = random_rows(50)
+    store = AnnotationStore(write_rows(tmp_path, rows), "train")
+    assert [store.find(item["image_id"]) for item in rows] == list(range(50))
+    with pytest.raises(KeyError):
+        store.find("n01440764/none")
+
+
+def test_the_index_is_built_once_and_again_when_a_file_changes(tmp_path, monkeypatch):
+    folder = write_rows(tmp_path / "data set", random_rows(5))
+    AnnotationStore(folder, "train")
+    monkeypatch.setattr(index_module, "_build", None)
+    assert len(AnnotationStore(folder, "train")) == 5
+    monkeypatch.undo()
+    monkeypatch.setenv("MLIMAGENET_CACHE", str(tmp_path / "cache"))
+    write_rows(folder, random_rows(6, seed=1))
+    assert len(AnnotationStore(folder, "train")) == 6
+
+
+def test_what_an_interrupted_build_left_is_not_read(tmp_path):
+    folder = write_rows(tmp_path / "set", random_rows(5))
+    files = sorted((folder / "data").iterdir())
+    left = tmp_path / "cache" / (source_key(files) + ".tmp")
+    left.mkdir(parents=True)
+    (left / "height.bin").write_bytes(b"half")
+    assert len(open_index(files)) == 5
+    assert not left.exists()
+
+
+def _open(folder, cache, queue):
+    os.environ["MLIMAGENET_CACHE"] = str(cache)
+    queue.put(len(AnnotationStore(folder, "train")))
+
+
+def test_many_processes_may_open_it_at_once(tmp_path):
+    folder = write_rows(tmp_path / "set", random_rows(300))
+    context = multiprocessing.get_context("forkserver")
+    queue = context.Queue()
+    processes = [context.Process(target=_open, args=(folder, tmp_path / "cache", queue)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    assert [queue.get(timeout=60) for _ in processes] == [300] * 4
+    for process in processes:
+        process.join()
+    folders = [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+    assert len(folders) == 1
+
+
+def test_no_index_file_can_be_unpickled(tmp_path):
+    AnnotationStore(write_rows(tmp_path / "set", random_rows(5)), "train")
+    (folder,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    assert {path.suffix for path in folder.iterdir()} == {".bin", ".json"}
+    assert set(json.loads((folder / "index.json").read_text())) == {"version", "lengths"}
+
+
+def test_stores_and_datasets_pickle_to_a_few_hundred_bytes(tmp_path):
+    folder = write_rows(tmp_path / "mlimagenet", random_rows(200))
+    store = AnnotationStore(folder, "train")
+    assert len(pickle.dumps(store)) < 300
+    assert pickle.loads(pickle.dumps(store)).record(3) is not None
+    dataset = MultiLabelImageNet(tmp_path, annotations=folder)
+    assert len(pickle.dumps(dataset)) < 1000
+    assert len(pickle.loads(pickle.dumps(dataset))) == len(dataset)
+
+
+def test_a_list_of_files_opens_as_well(tmp_path):
+    folder = write_rows(tmp_path, random_rows(9), shards=3)
+    files = sorted((folder / "data").iterdir())
+    assert len(AnnotationStore(files[:2], "train")) == 6
+    with pytest.raises(AnnotationsNotFoundError, match="empty list"):
+        AnnotationStore([], "train")
+    with pytest.raises(AnnotationsNotFoundError, match=r"no\.parquet"):
+        AnnotationStore([tmp_path / "no.parquet"], "train")
+
+
+def test_a_hub_id_is_fetched_with_its_revision(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    folder = write_rows(tmp_path / "snapshot", random_rows(4))
+    asked = {}
+
+    def snapshot_download(repo, **options):
+        asked.update(options, repo=repo)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert len(AnnotationStore("someone/mlimagenet@v1.0", "train")) == 4
+    assert (asked["repo"], asked["revision"], asked["repo_type"]) == ("someone/mlimagenet", "v1.0", "dataset")
+
+
+def test_image_ids_must_be_unique(tmp_path):
+    rows = [*random_rows(3), random_rows(1)[0]]
+    with pytest.raises(AnnotationError, match=r"rows 0 and 3 have the same image_id"):
+        AnnotationStore(write_rows(tmp_path, rows), "train")
+
+
+def test_a_refused_file_leaves_nothing_in_the_cache(tmp_path):
+    rows = random_rows(3)
+    rows[1]["scores"] = [2.0] * len(rows[1]["scores"]) or [2.0]
+    rows[1]["labels"] = [1] * len(rows[1]["scores"])
+    with pytest.raises(AnnotationError, match=r"row 1, scores: 2\.0"):
+        AnnotationStore(write_rows(tmp_path / "set", rows), "train")
+    assert [path for path in os.listdir(tmp_path / "cache") if not path.endswith(".lock")] == []
+
+
+def test_a_mask_with_a_side_too_long_for_the_index_is_refused(tmp_path):
+    item = row("wide", (10, 10), [])
+    wide = {"size": [1, 70_000], "counts": encode_mask(np.zeros((1, 70_000), bool))}
+    item["regions"] = [
+        {
+            "mask": wide,
+            "bbox": [],
+            "area": 0.1,
+            "label": 1,
+            "score": 0.5,
+            "topk_labels": [],
+            "topk_scores": [],
+            "alignment": None,
+        }
+    ]
+    with pytest.raises(AnnotationError, match=r"row 0, regions.mask.size"):
+        AnnotationStore(write_rows(tmp_path, [item]), "train")
+
+
+def test_one_damaged_mask_does_not_hide_among_good_ones():
+    texts = [
+        encode_mask(np.eye(8, dtype=bool)),
+        "",
+        encode_mask(np.ones((8, 8), bool)),
+        "0000",
+        "o",
+        encode_mask(np.zeros((8, 8), bool)),
+    ]
+    texts = [text or "?" for text in texts]
+    raw = "".join(texts).encode()
+    offsets = np.concatenate(([0], np.cumsum([len(text) for text in texts])))
+    _, counts, good = parse_runs(np.frombuffer(raw, np.uint8), offsets, np.full(len(texts), 64))
+    assert good.tolist() == [True, False, True, False, False, True]
+    assert counts[0] == 16

@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+
+from mlimagenet_data.annotations.store import AnnotationStore
+from mlimagenet_data.labelling.policy import (
+    ABSENT,
+    PRESENT,
+    UNDECIDED,
+    LabelPolicy,
+    label_view,
+    multi_hot,
+    pooled,
+    soft,
+    with_ignore,
+)
+from mlimagenet_data.views.view import view_of_box
+from tests.support.annotated import random_rows, region, row, write_rows
+
+SIZE = (40, 40)
+LEFT = np.zeros((4, 4), bool)
+LEFT[:, :2] = True
+
+
+def record_of(tmp_path, regions, **options):
+    return AnnotationStore(write_rows(tmp_path, [row("a", SIZE, regions, **options)]), "train").record(0)
+
+
+def states(record, box=(0, 0, *SIZE), **options):
+    return label_view(record, LabelPolicy(**options), view_of_box(SIZE, *box)).states
+
+
+def test_a_crop_around_one_of_two_regions_has_its_label_alone(tmp_path):
+    record = record_of(tmp_path, [region(LEFT, 3), region(~LEFT, 7)])
+    assert states(record) == {3: PRESENT, 7: PRESENT}
+    assert states(record, (5, 2, 30, 16)) == {3: PRESENT, 7: ABSENT}
+    assert states(record, (5, 22, 30, 16)) == {3: ABSENT, 7: PRESENT}
+
+
+def test_visibility_coverage_and_the_band_between(tmp_path):
+    record = record_of(tmp_path, [region(LEFT, 3)])
+    assert states(record, (0, 10, 40, 30), coverage=1.0) == {3: PRESENT}  # half of it
+    assert states(record, (0, 12, 40, 28), coverage=1.0) == {3: UNDECIDED}
+    assert states(record, (0, 12, 4, 4)) == {3: PRESENT}  # a hundredth of it, but all of the view
+    assert states(record, (0, 19, 40, 21), absent_coverage=0.05) == {3: ABSENT}
+
+
+def test_one_present_region_is_enough(tmp_path):
+    record = record_of(tmp_path, [region(LEFT, 3), region(~LEFT, 3)])
+    assert states(record, (0, 0, 40, 20)) == {3: PRESENT}
+
+
+def test_regions_stand_for_what_their_top_k_names_surely_enough(tmp_path):
+    regions = [region(LEFT, 3, 0.9, [(7, 0.2)]), region(~LEFT, 7, 0.6, [(3, 0.1)])]
+    record = record_of(tmp_path, regions)
+    assert states(record, (0, 20, 40, 20)) == {3: ABSENT, 7: PRESENT}
+    assert states(record, (0, 20, 40, 20), min_score=0.05) == {3: PRESENT, 7: PRESENT}
+
+
+def test_a_class_below_the_score_everywhere_is_where_it_comes_closest(tmp_path):
+    regions = [region(LEFT, 3, 0.9, [(5, 0.2)]), region(~LEFT, 7, 0.6, [(5, 0.1)])]
+    record = record_of(tmp_path, regions, label=5, labels=[(5, 0.2)])
+    assert states(record, (0, 0, 40, 20)) == {5: PRESENT}
+    assert states(record, (0, 20, 40, 20)) == {5: ABSENT}
+
+
+@pytest.mark.parametrize(
+    ("rule", "small", "most"), [("spread", UNDECIDED, PRESENT), ("keep", PRESENT, PRESENT), ("drop", ABSENT, ABSENT)]
+)
+def test_unlocated_classes(tmp_path, rule, small, most):
+    record = record_of(tmp_path, [region(LEFT, 3)], labels=[(3, 0.9), (8, 0.4)])
+    assert states(record, (0, 0, 20, 20), unlocated=rule)[8] == small
+    assert states(record, (0, 0, 40, 30), unlocated=rule)[8] == most
+
+
+def test_rules_of_the_original_label(tmp_path):
+    record = record_of(tmp_path, [region(LEFT, 3)], label=9, labels=[(3, 0.9), (9, 0.1)])
+    nothing = (0, 21, 40, 3)
+    assert states(record, nothing) == {3: ABSENT, 9: ABSENT}
+    assert states(record, nothing, original="always") == {3: ABSENT, 9: PRESENT}
+    assert states(record, original="if_located") == {3: PRESENT}
+    assert states(record, nothing, empty="original") == {3: ABSENT, 9: PRESENT}
+    assert states(record, (0, 0, 40, 20), empty="original", unlocated="drop") == {3: PRESENT, 9: ABSENT}
+
+
+def test_the_whole_image_has_the_images_labels(tmp_path):
+    rows = random_rows(80, seed=3)
+    store = AnnotationStore(write_rows(tmp_path, rows), "train")
+    for number, expected in enumerate(rows):
+        record = store.record(number)
+        empty = [r["label"] for r in expected["regions"] if not r["area"]]
+        named = {index for index, state in label_view(record, LabelPolicy()).states.items() if state == PRESENT}
+        if not empty:  # a region without cells is visible nowhere
+            assert named == set(expected["labels"])
+
+
+def test_the_kinds_of_targets(tmp_path):
+    record = record_of(tmp_path, [region(LEFT, 3, 0.8, [(4, 0.1)]), region(~LEFT, 7, 0.6)])
+    labels = label_view(record, LabelPolicy(coverage=0.6), view_of_box(SIZE, 0, 0, 40, 28))
+    assert np.flatnonzero(multi_hot(labels)).tolist() == [3]
+    assert soft(labels)[3] == pytest.approx(0.8)
+    assert with_ignore(labels)[[3, 7]].tolist() == [1, -1]
+    target = pooled(labels)
+    assert target.sum() == pytest.approx(1)
+    # 20 of 28 columns show region 0, 8 show region 1
+    assert target[3] / target[7] == pytest.approx((20 * 0.8) / (8 * 0.6), rel=1e-5)
+    assert target[3] / target[4] == pytest.approx(8, rel=1e-5)
+
+
+def test_a_pooled_view_of_nothing_falls_back_to_the_original_label(tmp_path):
+    record = record_of(tmp_path, [region(LEFT, 3)], label=9)
+    target = pooled(label_view(record, LabelPolicy(), view_of_box(SIZE, 0, 30, 10, 10)))
+    assert np.flatnonzero(target).tolist() == [9]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"visibility": 0}, "visibility must be in"),
+        ({"coverage": 1.5}, "coverage must be in"),
+        ({"absent_visibility": 0.6}, "absent_visibility must be in"),
+        ({"min_score": float("nan")}, "min_score"),
+        ({"unlocated": "maybe"}, "spread, keep, drop"),
+        ({"original": "no"}, "as_others"),
+        ({"empty": "no"}, "none, original"),
+    ],
+)
+def test_policies_are_checked(options, words):
+    with pytest.raises(ValueError, match=words):
+        LabelPolicy(**options)

@@ -1,0 +1,231 @@
+import hashlib
+import re
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+import yaml
+
+from build.config.command_line import _parser
+from build.config.options import STAGES, BuildConfig, ConfigError, digest, from_mapping
+from build.run import main, parse
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"tau": 2.0}, "tau: 2.0"),
+        ({"tau": float("nan")}, "tau: nan"),
+        ({"tau": "high"}, "tau: 'high' is not float"),
+        ({"num_regions": 0}, "num_regions: 0"),
+        ({"num_regions": True}, "num_regions: True"),
+        ({"stage": "masks"}, "stage: 'masks'"),
+        ({"split": "../x"}, "split"),
+        ({"patch_features": "queries"}, "patch_features: 'queries'"),
+    ],
+)
+def test_wrong_values_are_named(options, words):
+    with pytest.raises(ConfigError, match=words):
+        BuildConfig(**options)
+
+
+def test_the_command_line_wins_over_the_file(tmp_path):
+    file = tmp_path / "build.yaml"
+    file.write_text("tau: 0.4\nnum-regions: 5\nwhole_image: false\n")
+    config = parse(["--config", str(file), "--tau", "0.2"])
+    assert (config.tau, config.num_regions, config.whole_image) == (0.2, 5, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("taus: 1\n", "'taus'; did you mean 'tau'"), ("- tau\n", "mapping"), ("a: [\n", "build.yaml")]
+)
+def test_wrong_files_are_named(tmp_path, text, words):
+    file = tmp_path / "build.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        parse(["--config", str(file)])
+
+
+def test_help_explains_every_option():
+    text = _parser().format_help()
+    for option in fields(BuildConfig):
+        assert f"--{option.name.replace('_', '-')}" in text
+        assert len(option.metadata["help"]) > 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--demo", "--images", "x"], "exclude each other"),
+        ([], "pass --images DIR or --demo"),
+        (["--images", "not/there"], "not/there is not a folder"),
+        (["--config", "not/there.yaml"], "not/there.yaml"),
+    ],
+)
+def test_the_command_says_what_is_wrong(tmp_path, capsys, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"tau": None}, "tau: None is not float"),
+        ({"tau": float("inf")}, "tau: inf is not in -1 to 1"),
+        ({"min_area": -0.01}, "min_area: -0.01 is not in 0 to 1"),
+        ({"batch_size": 0}, "batch_size: 0 is not in 1 to inf"),
+        ({"limit": 1.5}, "limit: 1.5 is not int"),
+        ({"whole_image": "yes"}, "whole_image: 'yes' is not bool"),
+        ({"whole_image": 1}, "whole_image: 1 is not bool"),
+        ({"images": 3}, "images: 3 is not str or nothing"),
+        ({"original": "maybe"}, "original: 'maybe'; it must be one of keep, drop"),
+        ({"device": "tpu"}, "device: 'tpu'; it must be one of auto, cpu, cuda"),
+        ({"split": ""}, "split: ''"),
+        ({"split": "my-split"}, "split: 'my-split'"),
+        ({"split": "a/b"}, "split: 'a/b'"),
+    ],
+)
+def test_the_message_has_the_option_the_value_and_the_rule(options, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        BuildConfig(**options)
+
+
+def test_whole_numbers_pass_for_numbers_and_the_split_may_have_underscores():
+    config = BuildConfig(tau=0, learning_rate=1, split="train_2")
+    assert (config.tau, config.learning_rate, config.split) == (0, 1, "train_2")
+
+
+@pytest.mark.parametrize(
+    ("key", "close"), [("label-treshold", "label_threshold"), ("num_region", "num_regions"), ("Tau", "tau")]
+)
+def test_an_unknown_key_is_named_with_the_closest_option(key, close):
+    with pytest.raises(ConfigError, match=f"^build.yaml: unknown option '{key}'; did you mean '{close}'"):
+        from_mapping({key: 1}, "build.yaml")
+
+
+def test_a_key_like_no_option_gets_no_suggestion():
+    with pytest.raises(ConfigError) as caught:
+        from_mapping({"zzzz": 1, "tau": 1}, "build.yaml")
+    assert str(caught.value) == "build.yaml: unknown option 'zzzz'"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("tau: high\n", "tau: 'high' is not float"),
+        ("tau: .nan\n", "tau: nan is not in -1 to 1"),
+        ("workers: -1\n", "workers: -1 is not in 0 to inf"),
+        ("embed-images: 1\n", "embed_images: 1 is not bool"),
+        ("just text\n", "found a str"),
+        ("3\n", "found a int"),
+    ],
+)
+def test_wrong_values_in_a_file_end_the_command(tmp_path, capsys, text, words):
+    file = tmp_path / "build.yaml"
+    file.write_text(text)
+    assert main(["--config", str(file), "--demo", "--out", str(tmp_path / "out")]) == 1
+    assert words in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    file = tmp_path / "build.yaml"
+    file.write_bytes(b"\xff\xfe\x00tau")
+    with pytest.raises(ConfigError, match=r"build\.yaml"):
+        parse(["--config", str(file)])
+
+
+def test_an_empty_file_leaves_the_defaults(tmp_path):
+    file = tmp_path / "build.yaml"
+    file.write_text("# nothing yet\n")
+    assert parse(["--config", str(file)]) == BuildConfig()
+
+
+def test_a_file_can_hold_every_option(tmp_path):
+    config = BuildConfig(tau=0.4, images="photos", whole_image=False, original="drop", seed=7)
+    file = tmp_path / "build.yaml"
+    file.write_text(yaml.safe_dump(config.as_dict()))
+    assert parse(["--config", str(file)]) == config
+
+
+def test_demo_and_images_exclude_each_other_across_file_and_command(tmp_path):
+    file = tmp_path / "build.yaml"
+    file.write_text("images: photos\n")
+    with pytest.raises(ConfigError, match="exclude each other"):
+        parse(["--config", str(file), "--demo"])
+
+
+def test_switches_can_be_turned_off_on_the_command_line():
+    assert parse(["--no-whole-image"]).whole_image is False
+    assert parse(["--whole-image"]).whole_image is True
+
+
+@pytest.mark.parametrize("arguments", [["--tau", "high"], ["--limit", "1.5"], ["--taus", "1"]])
+def test_the_command_line_refuses_what_it_cannot_read(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse(arguments)
+    assert stopped.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_an_error_is_printed_as_it_is_even_with_brackets(tmp_path, capsys):
+    assert main(["--images", str(tmp_path / "old[/red]new[bold]")]) == 1
+    assert "old[/red]new[bold] is not a folder" in capsys.readouterr().out
+
+
+def test_help_shows_the_default_and_the_choices():
+    text = " ".join(_parser().format_help().split())
+    for option in fields(BuildConfig):
+        if isinstance(option.default, str | float | int) and not isinstance(option.default, bool):
+            assert f"(default: {option.default})" in text
+        if option.metadata["choices"]:
+            assert "{" + ",".join(option.metadata["choices"]) + "}" in text
+
+
+def test_each_stage_counts_its_own_options_and_no_other():
+    settings = [BuildConfig().stage_settings(stage) for stage in STAGES]
+    names = [name for options in settings for name in options]
+    assert len(names) == len(set(names))
+    never_change_results = {
+        "images",
+        "demo",
+        "unlabelled",
+        "split",
+        "limit",
+        "out",
+        "work",
+        "push_to_hub",
+        "hub_private",
+        "hub_tag",
+        "sheet",
+        "stage",
+        "device",
+        "workers",
+        "engine",
+        "address",
+        "processes",
+        "attempts",
+        "unit_timeout",
+        "num_shards",
+        "shard_index",
+    }
+    assert {option.name for option in fields(BuildConfig)} - set(names) == {*never_change_results, "batch_size"}
+
+
+def test_digests_do_not_depend_on_the_order_of_keys_or_the_day():
+    expected = hashlib.sha256(b'{"a":[1.5,null,"\\u00e9"],"b":{"c":true,"d":0}}').hexdigest()
+    assert digest({"b": {"d": 0, "c": True}, "a": [1.5, None, "é"]}) == expected
+    assert digest({"a": 1}) != digest({"a": 1.5})
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        BuildConfig().tau = 0.5
+
+
+def test_help_and_status_do_not_wait_for_imports():
+    code = "import sys, build.run; print({'torchvision', 'timm', 'datasets', 'scipy.optimize', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,232 @@
+import io
+import json
+import tarfile
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from build.config.options import ConfigError
+from build.images.listing import ImageInput, Images, digest_of, evenly_spaced
+from build.images.sources import ImageReader, list_images
+from build.run import main
+from mlimagenet_data.errors import ImageError
+
+SMALL = ["--image-size", "64", "--scan-size", "0"]
+WNIDS = {0: "n01440764", 281: "n02123045"}
+
+
+def picture(seed):
+    """Return a PNG file's bytes."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, format="PNG")
+    return out.getvalue()
+
+
+def write_tar(path, members):
+    with tarfile.open(path, "w") as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def write_parquet(path, rows, **options):
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({
+        "image": pa.array([{"bytes": content, "path": name} for name, content, _ in rows], image),
+        "label": pa.array([label for *_, label in rows], pa.int64()),
+    })  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, **options)
+    return path
+
+
+def write_folder(root):
+    for seed, label in enumerate((0, 281, 0, 281)):
+        path = root / WNIDS[label] / f"{WNIDS[label]}_{seed}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(seed))
+    return root
+
+
+def listed(source, **options):
+    return {i.file_name: (i.image_id, i.label) for i in list_images(str(source), split="train", **options).images}
+
+
+def test_a_tar_file_of_samples_is_listed(tmp_path):
+    path = write_tar(tmp_path / "train-0000.tar", [
+        ("a.png", picture(0)), ("a.cls", b"281"),
+        ("b.json", json.dumps({"label": 0, "filename": "n01440764/n01440764_10026.JPEG"}).encode()), ("b.png", picture(1)),
+        ("deep/n02123045_7.png", picture(2)),
+        ("c.png", picture(3)), ("d.txt", b"no image"), ("e.cls", b"5"),
+    ])  # fmt: skip
+    expected = {
+        "a.png": ("n02123045/a", 281),
+        "b.png": ("n01440764/n01440764_10026", 0),
+        "deep/n02123045_7.png": ("n02123045/n02123045_7", 281),
+        "c.png": ("c", None),
+    }
+    assert listed(path) == expected
+    assert listed(tmp_path) == expected
+    assert listed(path, unlabelled=True)["a.png"] == ("a", None)
+    reader, images = ImageReader(tmp_path), list_images(str(path), split="train").images
+    assert [reader.content(image) for image in images] == [picture(k) for k in range(4)]
+    assert np.asarray(reader.image(images[1])).shape == (40, 48, 3)
+
+
+def test_parquet_files_as_datasets_writes_them_are_listed(tmp_path):
+    rows = [(f"n01440764_{k}_n01440764.JPEG", picture(k), 0) for k in range(7)] + [("x.png", picture(7), -1)]
+    write_parquet(tmp_path / "data" / "train-00000-of-00001.parquet", rows, row_group_size=3)
+    write_parquet(tmp_path / "data" / "validation-00000-of-00001.parquet", rows[:1])
+    images = list_images(str(tmp_path), split="train").images
+    assert len(images) == 8
+    assert (images[2].image_id, images[2].label) == ("n01440764/n01440764_2", 0)
+    assert (images[7].image_id, images[7].label) == ("x", None)
+    reader = ImageReader(tmp_path / "data")
+    for k in (7, 0, 3, 2, 6, 1):
+        assert reader.content(images[k]) == picture(k)
+    assert len(listed(tmp_path, limit=3)) == 3
+
+
+def test_what_datasets_itself_saves_is_read(tmp_path):
+    files = sorted(write_folder(tmp_path / "images").rglob("*.png"))
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(num_classes=1000)})
+    rows = {"image": [{"bytes": file.read_bytes(), "path": file.name} for file in files], "label": [0, 0, 281, 281]}
+    saved = datasets.Dataset.from_dict(rows, features=features)
+    saved.to_parquet(tmp_path / "train-00000-of-00001.parquet")
+    images = list_images(str(tmp_path / "train-00000-of-00001.parquet"), split="train").images
+    assert [image.label for image in images] == [0, 0, 281, 281]
+    reader = ImageReader(tmp_path)
+    assert [np.asarray(reader.image(image)).mean() for image in images] == [
+        np.asarray(Image.open(io.BytesIO(file.read_bytes()))).mean() for file in files
+    ]
+
+
+def test_a_folder_a_tar_and_a_parquet_file_of_the_same_images_make_the_same_annotations(tmp_path):
+    folder = write_folder(tmp_path / "images")
+    files = sorted(folder.rglob("*.png"))
+    members = [(str(file.relative_to(folder)), file.read_bytes()) for file in files]
+    write_tar(tmp_path / "a.tar", members)
+    write_parquet(tmp_path / "a.parquet", [(name, content, 0 if "n0144" in name else 281) for name, content in members])
+    found = []
+    for source in (folder, tmp_path / "a.tar", tmp_path / "a.parquet"):
+        out = tmp_path / f"out{len(found)}"
+        assert main(["--images", str(source), "--out", str(out), *SMALL, "--embed-images", "--sheet", "2"]) == 0
+        found.append(pq.read_table(next((out / "data").iterdir())).to_pylist())
+    assert found[0] == found[1] == found[2]
+    assert [row["image"]["bytes"] for row in found[0]] == [file.read_bytes() for file in files]
+
+
+def test_damaged_images_in_containers_have_a_status(tmp_path):
+    write_tar(tmp_path / "a.tar", [("a.png", picture(0)[:60]), ("b.png", picture(1))])
+    write_parquet(
+        tmp_path / "b" / "b.parquet", [("a.png", b"no image", 0), ("b.png", None, 0), ("c.png", picture(0), 0)]
+    )
+    assert main(["--images", str(tmp_path / "a.tar"), "--out", str(tmp_path / "out"), *SMALL]) == 0
+    split = json.loads((tmp_path / "out" / "build_manifest.json").read_text())["splits"]["train"]
+    assert split["statuses"] == {"ok": 1, "unreadable": 1}
+    assert split["failures"][0]["reason"].startswith("a.tar: a.png: ")
+    reader = ImageReader(tmp_path / "b")
+    images = list_images(str(tmp_path / "b"), split="train").images
+    for k in (0, 1):
+        with pytest.raises(ImageError, match=rf"b\.parquet: {'ab'[k]}\.png: ") as caught:
+            reader.image(images[k])
+        assert caught.value.status == "unreadable"
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("../a.png", b"x")], r"'\.\./a\.png' is no plain relative path"),
+        ([("/a.png", b"x")], "is no plain relative path"),
+        ([("a.png", b"x"), ("a.cls", b"1000")], "a: class 1000 is not one of 0 to 999"),
+        ([("a.png", b"x"), ("a.cls", b"cat")], "a: its .cls or .json cannot be read"),
+        ([("a.png", b"x"), ("a.json", b"[" * 100_000)], "a: its .cls or .json cannot be read"),
+        ([("a.png", b"x"), ("a.json", b'{"label": 1, "filename": "../../b.png"}')], "is no plain relative path"),
+        ([("a.png", b"x"), ("a.json", b'{"label": true}')], "class True is not one of"),
+        ([("n01440764_1.png", b"x"), ("b/n01440764_1.png", b"x")], "would both be image n01440764/n01440764_1"),
+        ([("a.txt", b"x")], "no image file in"),
+    ],
+)
+def test_a_tar_file_that_is_wrong_is_an_error_that_says_where(tmp_path, members, message):
+    path = write_tar(tmp_path / "a.tar", members)
+    with pytest.raises(ConfigError, match=message):
+        list_images(str(path), split="train")
+
+
+def test_other_files_are_errors(tmp_path):
+    (tmp_path / "a.tar").write_bytes(b"no tar file" * 100)
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 no")
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "c.parquet")
+    for name, message in (
+        ("a.tar", "uncompressed tar"),
+        ("b.parquet", "not a readable Parquet"),
+        ("c.parquet", "no column `image`"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            list_images(str(tmp_path / name), split="train")
+    with pytest.raises(ConfigError, match=r"both \.tar and \.parquet"):
+        list_images(str(tmp_path), split="train")
+    with pytest.raises(ConfigError, match="not a folder"):
+        list_images(str(tmp_path / "nowhere"), split="train")
+
+
+def test_a_dataset_on_the_hub_is_downloaded_and_listed(tmp_path, monkeypatch):
+    write_parquet(tmp_path / "data" / "train-00000-of-00001.parquet", [("a.png", picture(0), 3)])
+    asked = []
+
+    def downloaded(repo, **options):
+        asked.append((repo, options["revision"], options["repo_type"]))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", downloaded)
+    assert list(listed("hf:ILSVRC/imagenet-1k@main")) == ["a.png"]
+    assert asked == [("ILSVRC/imagenet-1k", "main", "dataset")]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.binary(max_size=1500) | st.lists(st.tuples(st.text(max_size=20), st.binary(max_size=20)), max_size=4))
+def test_no_tar_file_gives_another_error(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "fuzz.tar"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        write_tar(path, [(name.encode("utf-8", "replace").decode() or "x", data) for name, data in content])
+    message = ""
+    try:
+        list_images(str(path), split="train")
+    except ConfigError as error:
+        message = str(error)
+    assert "fuzz.tar" in message or "no image" in message or "plain relative path" in message or not message
+
+
+def test_the_list_is_a_sequence_of_its_images():
+    images = [
+        ImageInput(f"i{k}", f"f{k}", k if k % 2 else None, (k, k + 1), "c" if k % 3 else None, k) for k in range(9)
+    ]
+    found = Images.of(images)
+    assert list(found) == images
+    assert found[3] == images[3]
+    assert found[-1] == images[-1]
+    assert found[2:5] == images[2:5]
+    assert found[::4] == images[::4]
+    assert list(found.take([5, 1])) == [images[5], images[1]]
+    assert evenly_spaced(found, 3) == images[::3]
+    with pytest.raises(IndexError):
+        found[9]
+    assert list(Images.of([])) == []
+
+
+def test_the_digest_knows_times_only_if_asked():
+    one, later = (ImageInput("a", "b", 1, (5, t)) for t in (1, 2))
+    assert digest_of([one], times=False) == digest_of([later], times=False)
+    assert digest_of([one], times=True) != digest_of([later], times=True)
+    assert digest_of([one, later], times=False) != digest_of([one], times=False)

@@ -1,0 +1,354 @@
+import json
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from build.config.options import BuildConfig
+from build.images.listing import ImageInput, Images, Listing
+from build.labeler.head import Labeler
+from build.labeler.training import Regions, Training, _class_weights, _draw, calibration_error, fit_temperature, train
+from build.networks.embedded import EmbeddedBackbone
+from build.rows import SCHEMA
+from build.run import main
+from build.stages.labeler import LabelerStage, aligned_regions, is_held_out, whole_images
+from build.state.ledger import Output
+from build.state.plan import LABELER_FILE, Plan
+from tests.support.children import as_torchrun
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny matrices are many times slower with threads that wait for a busy core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def toy(shard):
+    """Three classes of points around the three axes, a fifth of them held out."""
+    generator = np.random.default_rng(shard)
+    classes = generator.integers(0, 3, 50)
+    features = (np.eye(3)[classes] + generator.normal(scale=0.1, size=(50, 3))).astype(np.float32)
+    return Regions(features[:, None], classes, np.arange(50) % 5 == 0)
+
+
+HOW = {"epochs": 20, "learning_rate": 0.05, "batch_size": 16}
+
+
+def trained(labeler=None, load=toy, **options):
+    labeler = labeler or Labeler(3, 3)
+    return labeler, train(labeler, 2, load, Training(**{**HOW, **options}))
+
+
+def of_random_classifier(**options):
+    generator = np.random.default_rng(0)
+    weight, bias = generator.normal(size=(4, 6)).astype(np.float32), generator.normal(size=4).astype(np.float32)
+    return weight, bias, Labeler.of_classifier(np.asfortranarray(weight), bias, **options)
+
+
+@pytest.mark.parametrize("hidden", [(), (8, 8)])
+def test_a_labeler_learns_a_separable_problem(hidden):
+    losses = []
+    torch.manual_seed(0)
+    labeler = Labeler(3, 3, linear=not hidden, hidden=hidden, dropout=0.1)
+    train(labeler, 2, toy, Training(**HOW), lambda epoch, loss, held_out: losses.append((loss, held_out)))
+    features, classes, _ = toy(7)
+    assert (labeler.logits(features[:, 0]).argmax(axis=1) == classes).all()
+    assert losses[0][0] > 5 * losses[-1][0]
+    assert losses[0][1] > 5 * losses[-1][1]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others():
+    weights = [trained(seed=seed)[0].linear.weight for seed in (1, 1, 2)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_training_draws_the_same_whatever_was_drawn_before():
+    found = []
+    for earlier in (0, 7):
+        torch.manual_seed(3)
+        labeler = Labeler(3, 3, linear=False, hidden=(4,), dropout=0.5)
+        torch.rand(earlier)
+        found.append(trained(labeler, epochs=2)[0].mlp[0].weight)
+    assert torch.equal(found[0], found[1])
+
+
+def test_a_loss_that_is_not_finite_is_an_error():
+    def load(shard):
+        regions = toy(shard)
+        return regions._replace(features=regions.features * np.float32("inf"))
+
+    with pytest.raises(FloatingPointError, match=r"learning rate 0\.01"):
+        trained(load=load, learning_rate=0.01)
+
+
+def test_held_out_regions_are_not_trained_on():
+    def some(shard, garbled=False):
+        regions = toy(shard)
+        held_out = np.arange(50) % 10 == 0  # too few in all to stop the training
+        return Regions(np.where(held_out[:, None, None] & garbled, 1e3, regions.features), regions.classes, held_out)
+
+    weights = [trained(load=partial(some, garbled=garbled), epochs=2)[0].linear.weight for garbled in (False, True)]
+    assert torch.equal(weights[0], weights[1])
+    assert weights[0].any()
+    everything = trained(load=lambda shard: toy(shard)._replace(held_out=np.zeros(50, bool)), epochs=2)[0].linear.weight
+    assert not torch.equal(weights[0], everything)
+
+
+def test_training_stops_when_the_held_out_loss_does_not_fall_and_takes_the_best_weights():
+    def misleading(shard):
+        regions = toy(shard)  # what is learnt from the others is wrong for these
+        return regions._replace(classes=np.where(regions.held_out, (regions.classes + 1) % 3, regions.classes))
+
+    labeler, history = trained(load=misleading, patience=2)
+    assert (history.epochs, history.best_epoch) == (2, 0)
+    assert not labeler.linear.weight.any()
+    assert history.held_out_loss == pytest.approx(np.log(3))
+    few = trained(load=lambda shard: Regions(*(values[:16] for values in misleading(shard))), patience=2)[1]
+    assert few.epochs == 20  # too few to say anything
+
+
+def test_without_balance_each_region_is_drawn_once_and_with_it_all_classes_equally_often():
+    counts = np.array([60, 30, 10])
+    classes = np.repeat(np.arange(3), counts)
+    regions = Regions(np.zeros((100, 1, 2), np.float32), classes, np.arange(100) % 10 == 0)
+    generator = np.random.default_rng(0)
+    weights = _class_weights(1, lambda shard: regions, 4, 0.0)
+    np.testing.assert_array_equal(np.sort(_draw(regions, weights, 0.0, generator)), np.flatnonzero(~regions.held_out))
+    weights = _class_weights(1, lambda shard: regions, 4, 1.0)
+    drawn = np.concatenate([_draw(regions, weights, 1.0, generator) for _ in range(300)])
+    assert len(drawn) == 300 * 90
+    assert not regions.held_out[drawn].any()
+    np.testing.assert_allclose(np.bincount(classes[drawn]) / len(drawn), 1 / 3, atol=0.01)
+
+
+def test_every_version_of_the_features_is_trained_on():
+    versions = np.stack([np.eye(3, dtype=np.float32), -np.eye(3, dtype=np.float32)], axis=1)
+    regions = Regions(np.tile(versions, (20, 1, 1)), np.tile(np.arange(3), 20), np.zeros(60, bool))
+    labeler, _ = trained(Labeler(3, 3, linear=False, hidden=(16,)), load=lambda shard: regions, epochs=60)
+    for k in (0, 1):
+        assert (labeler.logits(versions[:, k]).argmax(axis=1) == np.arange(3)).all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 1000), st.floats(0.3, 4))
+def test_the_fitted_temperature_has_the_lowest_loss_and_finds_a_known_one(seed, factor):
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(size=(4000, 3)).astype(np.float32) * 2
+    odds = np.exp(logits.astype(np.float64))
+    classes = (
+        (generator.random((4000, 1)) > np.cumsum(odds / odds.sum(1, keepdims=True), axis=1)).sum(axis=1).clip(0, 2)
+    )
+    regions = Regions((logits * np.float32(factor))[:, None], classes, np.ones(4000, bool))
+    labeler = Labeler.of_classifier(np.eye(3, dtype=np.float32), np.zeros(3, np.float32))
+    facts = fit_temperature(labeler, 1, lambda shard: regions)
+    assert labeler.temperature == pytest.approx(factor, rel=0.12)
+    np.testing.assert_allclose(
+        labeler.logits(regions.features[:, 0]), logits * factor / labeler.temperature, rtol=1e-4, atol=1e-5
+    )
+    assert facts["calibration_error"][1] <= 0.04
+    assert facts["calibration_error"][1] <= facts["calibration_error"][0] + 0.01
+
+
+def test_too_few_held_out_regions_leave_the_temperature_alone():
+    labeler = Labeler(3, 3)
+    assert fit_temperature(labeler, 1, lambda shard: Regions(*(values[:40] for values in toy(shard)))) == {}
+    assert labeler.temperature == 1.0
+
+
+def test_calibration_error_is_the_mean_gap_of_accuracy_and_confidence():
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [1.0, 0.0]])
+    classes = np.array([0, 1, 1, 0])
+    assert calibration_error(probabilities, classes, bins=10) == pytest.approx((2 * 0.4 + 0.4 + 0.0) / 4)
+
+
+def test_an_mlp_beside_a_classifier_starts_as_the_classifier():
+    weight, bias, labeler = of_random_classifier(hidden=(5, 5), dropout=0.1)
+    features = np.random.default_rng(1).normal(size=(7, 6)).astype(np.float32)
+    np.testing.assert_allclose(labeler.logits(features), features @ weight.T + bias, rtol=1e-5, atol=1e-6)
+    assert labeler.mlp[0].weight.any()  # or it would never learn
+
+
+@pytest.mark.parametrize("options", [{}, {"hidden": (5, 5), "dropout": 0.1}])
+def test_a_saved_labeler_is_read_back_as_it_was(tmp_path, options):
+    *_, labeler = of_random_classifier(**options)
+    labeler.temperature = 1.7
+    labeler.save(tmp_path / "labeler.safetensors")
+    loaded = Labeler.load(tmp_path / "labeler.safetensors")
+    features = np.random.default_rng(1).normal(size=(7, 6)).astype(np.float16)
+    np.testing.assert_array_equal(loaded.logits(features), labeler.logits(features))
+    assert (loaded.config, loaded.temperature) == (labeler.config, 1.7)
+
+
+def test_a_file_that_is_no_labeler_is_an_error_with_its_name(tmp_path):
+    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    (tmp_path / "text.safetensors").write_text("no")
+    for name in ("other", "text"):
+        with pytest.raises(ValueError, match=f"{name}.safetensors: not a labeler's file"):
+            Labeler.load(tmp_path / f"{name}.safetensors")
+
+
+def test_a_labeler_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="hidden layers"):
+        Labeler(3, 3, linear=False)
+
+
+def region_rows(*images, dimension=1280):
+    """Rows of the regions stage: (label, alignments) of each image; a region's features are its number in the image."""
+    return [
+        {
+            "image_id": str(number),
+            "label": label,
+            "alignment": alignments,
+            "features": np.repeat(np.arange(len(alignments) + 1), dimension).astype("<f2").tobytes(),
+        }
+        for number, (label, alignments) in enumerate(images)
+    ]
+
+
+def test_aligned_regions_are_those_at_or_over_the_threshold(tmp_path):
+    rows = region_rows((4, [0.5, 0.25, 0.75]), (None, [None, None]), (9, []), (2, [0.25, 0.5]), dimension=2)
+    rows.append({"image_id": "unreadable", "label": 4, "alignment": [], "features": None})
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "regions.parquet")
+    features, classes, held_out = aligned_regions(tmp_path / "regions.parquet", 2, 0.5, 0.0)
+    np.testing.assert_array_equal(features, [[[0, 0]], [[2, 2]], [[1, 1]]])
+    assert features.dtype == np.float32
+    np.testing.assert_array_equal(classes, [4, 4, 2])
+    assert not held_out.any()
+    everything = aligned_regions(tmp_path / "regions.parquet", 2, 0.0, 0.5)
+    assert len(everything.classes) == 5  # never one without an original label
+    expected = [is_held_out(name, 0.5) for name in "00033"]
+    np.testing.assert_array_equal(everything.held_out, expected)
+
+
+def test_a_share_of_the_images_is_held_out_and_a_larger_share_holds_out_the_same_ones():
+    names = [f"n{number}" for number in range(2000)]
+    tenth, half = ({name for name in names if is_held_out(name, share)} for share in (0.1, 0.5))
+    assert 150 < len(tenth) < 250
+    assert 930 < len(half) < 1070
+    assert tenth < half
+
+
+def test_whole_images_are_the_last_row_of_an_images_features(tmp_path):
+    rows = region_rows((4, [0.5, 0.25]), (None, [None]), (9, []), dimension=2)
+    rows.append({"image_id": "unreadable", "label": 4, "alignment": [], "features": None})
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "regions.parquet")
+    features, classes, held_out = whole_images(tmp_path / "regions.parquet", 2, 0.5)
+    np.testing.assert_array_equal(features, [[[2, 2]], [[0, 0]]])
+    np.testing.assert_array_equal(classes, [4, 9])
+    np.testing.assert_array_equal(held_out, [is_held_out("0", 0.5), is_held_out("2", 0.5)])
+
+
+def test_versions_with_patches_dropped_follow_the_features(tmp_path):
+    rows = region_rows((4, [0.9, 0.1]), dimension=2)
+    rows[0]["variants"] = np.arange(2 * 3 * 2).astype("<f2").tobytes()
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "regions.parquet")
+    features = aligned_regions(tmp_path / "regions.parquet", 2, 0.0, 0.0).features
+    np.testing.assert_array_equal(features[0], [[0, 0], [0, 1], [2, 3], [4, 5]])
+    np.testing.assert_array_equal(features[1], [[1, 1], [6, 7], [8, 9], [10, 11]])
+
+
+def labeler_facts(tmp_path, rows, **options):
+    config = BuildConfig(out=str(tmp_path), epochs=1, **options)
+    images = [ImageInput(row["image_id"], row["image_id"], row["label"], (1, 1)) for row in rows]
+    plan = Plan(config, Listing(Path(tmp_path), Images.of(images), Counter()), tmp_path / "work")
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    (shard,) = plan.shards
+    plan.ledger("regions").commit(shard.file, "", {}, Output(len(rows), {}, lambda path: pq.write_table(table, path)))
+    stage = LabelerStage(plan)
+    (unit,) = stage.units()
+    assert unit.file == LABELER_FILE
+    return stage.compute(unit, lambda count: None).facts
+
+
+@pytest.mark.parametrize(
+    ("options", "path", "covered"),
+    [
+        ({"labeler_min_regions": 2, "labeler_min_classes": 0.002}, "trained", 2),
+        ({"labeler_min_regions": 2, "labeler_min_classes": 0.003}, "backbone_head", 2),
+        ({"labeler_min_regions": 3, "labeler_min_classes": 0.002}, "backbone_head", 1),
+        ({"labeler_min_regions": 1, "labeler_min_classes": 0.003}, "trained", 3),
+        ({"labeler_min_regions": 1, "labeler_min_classes": 0.0, "alignment": 1.0}, "backbone_head", 0),
+    ],
+)
+def test_the_head_is_trained_when_enough_classes_have_enough_aligned_regions(tmp_path, options, path, covered):
+    rows = region_rows((0, [0.9, 0.9, 0.9]), (1, [0.9, 0.9]), (2, [0.9, 0.1]))
+    facts = labeler_facts(tmp_path, rows, **options)
+    assert (facts["path"], facts["covered"]) == (path, covered)
+    assert facts["aligned"] == (6 if covered else 0)
+    assert facts["needed"] == round(1000 * options["labeler_min_classes"])
+
+
+def labels_of(out):
+    (file,) = (out / "data").iterdir()
+    manifest = json.loads((out / "build_manifest.json").read_text())
+    table = pq.read_table(file)
+    return manifest["splits"]["train"]["labeler"]["path"], table["labels"].to_pylist(), table["scores"].to_pylist()
+
+
+def test_the_command_trains_where_it_is_asked_to_and_not_by_default(tmp_path, photographs, capsys):
+    command = ["--images", str(photographs), "--out", str(tmp_path / "out"), "--image-size", "128", "--scan-size", "0"]
+    assert main(command) == 0
+    assert "the classifier's own head names the regions" in capsys.readouterr().out
+    by_default = labels_of(tmp_path / "out")
+    options = ["--labeler-min-regions", "1", "--labeler-min-classes", "0", "--alignment", "0.05"]
+    assert main([*command, *options, "--learning-rate", "0.01"]) == 0
+    text = capsys.readouterr().out
+    assert "regions: nothing to do" in text
+    assert text.count("mean loss") == 10
+    trained_labels = labels_of(tmp_path / "out")
+    assert "too few images are held out" in text
+    assert (by_default[0], trained_labels[0]) == ("backbone_head", "trained")
+    assert by_default[2] != trained_labels[2]
+
+
+def test_an_mlp_with_versions_of_the_features_is_trained_by_the_command(tmp_path, photographs, capsys):
+    command = ["--images", str(photographs), "--out", str(tmp_path / "out"), "--image-size", "128", "--scan-size", "0"]
+    options = ["--labeler-min-regions", "1", "--labeler-min-classes", "0", "--alignment", "0.05", "--held-out", "0.3"]
+    assert main([*command, *options, "--head", "mlp", "--feature-variants", "2", "--epochs", "2"]) == 0
+    (split,) = json.loads((tmp_path / "out" / "build_manifest.json").read_text())["splits"].values()
+    assert split["labeler"]["head"] == "mlp"
+    assert "an MLP that starts from the classifier's head" in (tmp_path / "out" / "README.md").read_text()
+    (row, *_) = pq.read_table(tmp_path / "out" / ".build" / "train" / "regions" / "00000.parquet").to_pylist()
+    features = np.frombuffer(row["features"], "<f2").reshape(-1, 1, 1280)[:-1]
+    variants = np.frombuffer(row["variants"], "<f2").reshape(len(features), 2, 1280)
+    assert 0 < np.abs(variants - features).mean() < 0.5 * np.abs(features).mean()
+    assert not np.array_equal(variants[:, 0], variants[:, 1])
+
+
+def test_several_processes_train_the_labeler_and_nothing_else(tmp_path, photographs, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert main(["--images", str(photographs), "--out", str(tmp_path / "out")]) == 1
+    assert "pass --stage labeler" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_processes_train_the_labeler_that_one_does(tmp_path, photographs):
+    out = tmp_path / "out"
+    options = ["--labeler-min-regions", "1", "--labeler-min-classes", "0", "--alignment", "0.05", "--epochs", "2"]
+    small = ["--image-size", "128", "--scan-size", "0", "--device", "cpu"]
+    assert main(["--images", str(photographs), "--out", str(out), *small, *options]) == 0
+    file = out / ".build" / "train" / "labeler" / LABELER_FILE
+    alone = Labeler.load(file)
+    file.unlink()  # so that it is trained anew
+    said = as_torchrun(tmp_path / "log", main, ["--out", str(out), *small, *options, "--stage", "labeler"])
+    assert said.count("training the labeler on them") == 1  # one of them prints
+    together = Labeler.load(file)
+    assert not torch.equal(together.linear.weight, Labeler.of_classifier(*backbone_head()).linear.weight)
+    torch.testing.assert_close(together.linear.weight, alone.linear.weight, rtol=1e-4, atol=1e-5)
+
+
+def backbone_head():
+    return EmbeddedBackbone(128, torch.device("cpu")).head

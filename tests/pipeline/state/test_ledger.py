@@ -1,0 +1,172 @@
+import hashlib
+import json
+
+import pytest
+
+from build.state.ledger import Ledger, Output, changed_settings, write_atomic, write_json
+
+
+def commit(ledger, unit="a.bin", fingerprint="f", content=b"content", settings=None):
+    output = Output(3, {"labels": 5}, lambda path: path.write_bytes(content))
+    return ledger.commit(unit, fingerprint, settings or {"tau": 0.3}, output)
+
+
+def test_a_committed_unit_is_done(tmp_path):
+    ledger = Ledger(tmp_path)
+    assert ledger.why_not_done("a.bin", "f", {}) == "not done yet"
+    entry = commit(ledger)
+    assert ledger.why_not_done("a.bin", "f", {}) is None
+    assert ledger.entry("a.bin") == entry
+    assert (entry.rows, entry.size, entry.facts) == (3, 7, {"labels": 5})
+
+
+def test_what_changed_is_named(tmp_path):
+    ledger = Ledger(tmp_path)
+    commit(ledger)
+    assert ledger.why_not_done("a.bin", "g", {"tau": 0.4}) == "changed: tau was 0.3, is 0.4"
+    assert ledger.why_not_done("a.bin", "g", {"tau": 0.3}) == "inputs changed"
+
+
+def test_files_that_are_gone_or_cut_are_noticed(tmp_path):
+    ledger = Ledger(tmp_path)
+    commit(ledger)
+    (tmp_path / "a.bin").write_bytes(b"cut")
+    assert ledger.why_not_done("a.bin", "f", {}) == "its file has 3 bytes, 7 were written"
+    (tmp_path / "a.bin").unlink()
+    assert ledger.why_not_done("a.bin", "f", {}) == "its file is gone"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"file": 1}'])
+def test_a_damaged_entry_is_no_entry(tmp_path, text):
+    ledger = Ledger(tmp_path)
+    commit(ledger)
+    (tmp_path / "a.bin.json").write_text(text)
+    assert ledger.why_not_done("a.bin", "f", {}) == "not done yet"
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(temporary):
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(path, fail)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert path.read_text() == "old"
+
+
+def test_a_failed_commit_leaves_no_entry(tmp_path):
+    ledger = Ledger(tmp_path)
+    commit(ledger)
+
+    def fail(temporary):
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        ledger.commit("a.bin", "g", {}, Output(1, {}, fail))
+    assert ledger.why_not_done("a.bin", "f", {}) == "not done yet"
+
+
+def test_units_that_no_longer_exist_are_removed_and_nothing_else(tmp_path):
+    ledger = Ledger(tmp_path)
+    commit(ledger, "a.bin")
+    commit(ledger, "b.bin")
+    (tmp_path / "notes.txt").write_text("not ours")
+    ledger.remove_others({"a.bin"})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.bin", "a.bin.json", "notes.txt"]
+    assert json.loads((tmp_path / "a.bin.json").read_text())["rows"] == 3
+
+
+def test_a_write_makes_the_folders_and_leaves_no_temporary_file(tmp_path):
+    path = tmp_path / "deep" / "er" / "file"
+    write_atomic(path, lambda temporary: temporary.write_text("new"))
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_old_content_stands_until_the_new_one_is_whole(tmp_path):
+    path, seen = tmp_path / "file", []
+    path.write_text("old")
+
+    def write(temporary):
+        temporary.write_text("new")
+        seen.append(path.read_text())
+
+    write_atomic(path, write)
+    assert (seen, path.read_text()) == (["old"], "new")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_stopped_write_cleans_up(tmp_path, error):
+    def stop(temporary):
+        temporary.write_text("half")
+        raise error
+
+    with pytest.raises(error):
+        write_atomic(tmp_path / "file", stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_reads_back_and_has_sorted_keys(tmp_path):
+    value = {"b": [1, 2.5, None], "a": {"é": True}}
+    write_json(tmp_path / "value.json", value)
+    text = (tmp_path / "value.json").read_text(encoding="utf-8")
+    assert json.loads(text) == value
+    assert text.index('"a"') < text.index('"b"')
+
+
+def test_changes_are_told_by_name():
+    assert changed_settings({"a": 1, "b": 2}, {"a": 1, "b": 2}) == ""
+    assert changed_settings({"b": 2, "a": 1}, {"c": 3, "a": 0}) == "a was 1, is 0, b was 2, is None, c was None, is 3"
+
+
+def test_the_hash_is_that_of_the_file(tmp_path):
+    entry = commit(Ledger(tmp_path), content=b"some bytes")
+    assert entry.sha256 == hashlib.sha256(b"some bytes").hexdigest()
+
+
+def test_a_unit_committed_again_is_replaced(tmp_path):
+    ledger = Ledger(tmp_path)
+    commit(ledger, fingerprint="f", content=b"old")
+    commit(ledger, fingerprint="g", content=b"newer")
+    assert ledger.path("a.bin").read_bytes() == b"newer"
+    assert ledger.why_not_done("a.bin", "g", {}) is None
+    assert ledger.why_not_done("a.bin", "f", {"tau": 0.3}) == "inputs changed"
+
+
+def test_a_stop_between_file_and_entry_leaves_the_unit_undone(tmp_path, monkeypatch):
+    ledger = Ledger(tmp_path)
+    commit(ledger, fingerprint="f")
+
+    def stop(path, value):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("build.state.ledger.write_json", stop)
+    with pytest.raises(KeyboardInterrupt):
+        commit(ledger, fingerprint="f", content=b"changed")
+    assert ledger.why_not_done("a.bin", "f", {"tau": 0.3}) == "not done yet"
+
+
+def test_units_are_independent(tmp_path):
+    ledger = Ledger(tmp_path)
+    commit(ledger, "a.bin", "f")
+    assert ledger.why_not_done("b.bin", "f", {}) == "not done yet"
+    commit(ledger, "b.bin", "g")
+    ledger.path("b.bin").unlink()
+    assert ledger.why_not_done("a.bin", "f", {}) is None
+
+
+def test_nothing_is_removed_where_nothing_lies(tmp_path):
+    Ledger(tmp_path / "not there").remove_others({"a.bin"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_entry_without_its_file_is_removed_too(tmp_path):
+    ledger = Ledger(tmp_path)
+    commit(ledger, "a.bin")
+    ledger.path("a.bin").unlink()
+    ledger.remove_others(set())
+    assert list(tmp_path.iterdir()) == []
