@@ -23,13 +23,13 @@ from torchvision.transforms.v2 import functional as F
 from mlimagenet_data import MultiLabelImageNet
 from mlimagenet_data.classes import NUM_CLASSES
 
-__all__ = ["APPROACHES", "BASE", "CONTROL", "OURS", "DenseVectors", "FullMasks", "Inputs", "LabelMaps", "make"]
+__all__ = ["APPROACHES", "BASE", "CONTROL", "OURS", "DenseVectors", "FullMasks", "LabelMaps", "LoaderInputs", "make"]
 
 SIZE = 224
 Crop = tuple[int, int, int, int]  # top, left, height, width in pixels, as RandomResizedCrop draws it
 
 
-class Inputs(NamedTuple):
+class LoaderInputs(NamedTuple):
     """Where everything lies that the approaches read.
 
     Attributes:
@@ -137,7 +137,7 @@ class FullMasks:
 class DenseVectorImages(ImageFolder):
     """Images with `DenseVectors`."""
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(self, inputs: LoaderInputs) -> None:
         super().__init__(os.fspath(inputs.split_folder), transform())
         self.labels = DenseVectors(inputs.table)
 
@@ -149,7 +149,7 @@ class DenseVectorImages(ImageFolder):
 class LabelMapImages(ImageFolder):
     """Images with `LabelMaps`: crop and flip are drawn here, since the labels need the crop."""
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(self, inputs: LoaderInputs) -> None:
         super().__init__(os.fspath(inputs.split_folder))
         self.labels = LabelMaps(inputs.label_maps)
         self.crop = v2.RandomResizedCrop(SIZE)
@@ -167,7 +167,7 @@ class LabelMapImages(ImageFolder):
 class FullMaskImages(ImageFolder):
     """Images with `FullMasks`."""
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(self, inputs: LoaderInputs) -> None:
         super().__init__(os.fspath(inputs.split_folder))
         self.labels = FullMasks(inputs.annotations)
         self.both = transform()
@@ -197,7 +197,7 @@ APPROACHES = {
 }
 
 
-def make(name: str, inputs: Inputs) -> Dataset:
+def make(name: str, inputs: LoaderInputs) -> Dataset:
     """Return the dataset of an approach."""
     rivals = {"dense vectors": DenseVectorImages, "label maps": LabelMapImages, "full masks": FullMaskImages}
     if name in rivals:

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pycocotools.mask as mask_utils
 
-from mlimagenet_data.viewer.sheet import stretch_mask
+from mlimagenet_data.annotations.masks import stretch_mask
 
 THRESHOLDS = (0.1, 0.25, 0.5, 0.75)
 MOST_LABELS, LEAST_SCORE, MOST_REGIONS = 12, 0.02, 10

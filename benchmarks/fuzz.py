@@ -4,7 +4,7 @@
 
 Each input is a valid file with some bytes changed, cut out, doubled or taken from elsewhere in it; for the store, COCO and
 ImageNet-S every other one is a well-formed file with odd values. A reader may answer or raise its own error; anything else, or
-more than a second of the processor, is a finding: it is written to a folder, and the run ends with 1. Inputs are told by (seed,
+more than a second of the processor, is a finding: it is written to a folder, and the run ends with 1. LoaderInputs are told by (seed,
 number), so that any can be made again.
 """
 
@@ -36,11 +36,10 @@ from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.annotations.validate import check_batch, checked_batches
 from mlimagenet_data.annotations.writer import completed, tables_of
 from mlimagenet_data.errors import AnnotationError
+from mlimagenet_data.formats.coco import read_coco, write_coco
 from mlimagenet_data.formats.faults import Faults
 from mlimagenet_data.formats.imagenet_s import read_imagenet_s
-from mlimagenet_data.formats.read_coco import read_coco
-from mlimagenet_data.formats.read_tsv import read_tsv
-from mlimagenet_data.formats.write_coco import write_coco
+from mlimagenet_data.formats.tsv import read_tsv
 from mlimagenet_data.labelling.label_maps import LabelMapError, read_label_map
 
 GOOD = ("read", "refused")
@@ -244,7 +243,7 @@ def fuzz(name: str, inputs: int, seed: int, findings: Path) -> Counter[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--readers", nargs="+", choices=sorted(READERS), default=sorted(READERS), help="Default: all.")
-    parser.add_argument("--inputs", type=int, default=10_000, help="Inputs for each reader (default: 10000).")
+    parser.add_argument("--inputs", type=int, default=10_000, help="LoaderInputs for each reader (default: 10000).")
     parser.add_argument("--seed", type=int, default=0, help="Default: 0.")
     parser.add_argument(
         "--findings",

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import track
 from torch.utils.data import Dataset
 
-from benchmarks.contenders import APPROACHES, BASE, CONTROL, Inputs, image_id_of, make
+from benchmarks.contenders import APPROACHES, BASE, CONTROL, LoaderInputs, image_id_of, make
 from benchmarks.labelcost import label_costs
 from benchmarks.probes import build_index, in_own_process, load_dense, measure_start, touch_in_workers, touch_store
 from benchmarks.synthetic import image_ids, write_annotations, write_label_maps, write_photographs, write_table
@@ -128,21 +128,21 @@ def _measure(args: argparse.Namespace, scratch: Path) -> dict:
             os.environ["MLIMAGENET_CACHE"] = before
 
 
-def _inputs(args: argparse.Namespace, scratch: Path) -> Inputs:
+def _inputs(args: argparse.Namespace, scratch: Path) -> LoaderInputs:
     """Return where the images and all approaches' labels of them are, after making those that are not there."""
     images, annotations = args.images, args.annotations
     if images is None:
         images, annotations = scratch / "images", scratch / "annotations"
         write_photographs(images / "train", image_ids(args.count)[0], args.seed)
         write_annotations(annotations, args.count, 3, args.seed)
-    inputs = Inputs(images, annotations, scratch / "labels.tsv", scratch / "maps")
+    inputs = LoaderInputs(images, annotations, scratch / "labels.tsv", scratch / "maps")
     write_table(inputs.table, annotations)
     ids = [image_id_of(path) for path, _ in make(BASE, inputs).samples]
     write_label_maps(inputs.label_maps, ids, args.seed)
     return inputs
 
 
-def _throughput(args: argparse.Namespace, inputs: Inputs) -> tuple[dict, dict]:
+def _throughput(args: argparse.Namespace, inputs: LoaderInputs) -> tuple[dict, dict]:
     datasets = {name: make(name, inputs) for name in APPROACHES}
     files = _common_files(datasets)
     different = differing_views(datasets, files)
@@ -165,7 +165,7 @@ def _common_files(datasets: dict[str, Dataset]) -> list[str]:
     return sorted(common)
 
 
-def _start(inputs: Inputs, count: int, cache: Path, args: argparse.Namespace) -> dict:
+def _start(inputs: LoaderInputs, count: int, cache: Path, args: argparse.Namespace) -> dict:
     """Return start-up and memory of each approach: the median of up to three processes each."""
     names = [name for name in APPROACHES if name != CONTROL]
     found: dict[str, list[dict]] = {name: [] for name in names}

@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.contenders import DenseVectors, Inputs, make
+from benchmarks.contenders import DenseVectors, LoaderInputs, make
 from mlimagenet_data import AnnotationStore, MultiLabelImageNet
 
 __all__ = ["build_index", "in_own_process", "load_dense", "measure_start", "touch_in_workers", "touch_store"]
@@ -47,7 +47,7 @@ def _worker_mb() -> list[float]:
     return [private_mb(child.pid) for child in multiprocessing.active_children()]
 
 
-def measure_start(name: str, inputs: Inputs, cache: Path) -> dict:
+def measure_start(name: str, inputs: LoaderInputs, cache: Path) -> dict:
     """Return how long an approach takes to be there and to give a first batch from a worker, and the memory it takes."""
     os.environ["MLIMAGENET_CACHE"] = os.fspath(cache)
     before, start = private_mb(), time.perf_counter()

@@ -42,7 +42,7 @@ from build.stages.labeler import LabelerStage
 from build.stages.labels import LabelsStage
 from build.stages.publish import PublishStage
 from build.stages.regions import RegionsStage
-from build.state.ledger import Output
+from build.state.ledger import UnitOutput
 from build.state.plan import Unit, make_plan, write_table
 from mlimagenet_data.annotations.masks import encode_mask
 from mlimagenet_data.classes import NUM_CLASSES
@@ -58,7 +58,7 @@ class MadeUpRegions(RegionsStage):
 
     made = None
 
-    def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
+    def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
         """Give each image of a unit one of a few made-up results."""
         self.made = self.made or _made_up(np.random.default_rng(0))
         listed = self.plan.images(unit)
@@ -70,7 +70,7 @@ class MadeUpRegions(RegionsStage):
             "byproducts": {}, "dimension": DIMENSION, "solver": {},
         }  # fmt: skip
         advance(len(rows))
-        return Output(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
+        return UnitOutput(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
 
 
 class NoNetwork:
@@ -91,7 +91,7 @@ class NoNetwork:
 class NoOpRegions(RegionsStage):
     """The regions stage with NoNetwork in place of the embedded one."""
 
-    def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
+    def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
         """Compute a shard."""
         if self._forward is None:
             self._forward = Forward(self.plan.config)

@@ -1,4 +1,4 @@
-"""Inputs made up from a seed: textured photographs, annotation rows in any number, ReLabel's label maps, a table of labels."""
+"""LoaderInputs made up from a seed: textured photographs, annotation rows in any number, ReLabel's label maps, a table of labels."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from build.images.listing import ImageInput
 from build.networks.forward import Decoded
 from mlimagenet_data.annotations.masks import encode_mask
 
-__all__ = ["SCHEMA", "Found", "clicked_regions", "make_rows"]
+__all__ = ["SCHEMA", "RegionBatch", "clicked_regions", "make_rows"]
 
 SCHEMA = pa.schema([
     ("image_id", pa.string()),
@@ -38,7 +38,7 @@ SCHEMA = pa.schema([
 ])  # fmt: skip
 
 
-class Found(NamedTuple):
+class RegionBatch(NamedTuple):
     """What is kept of B images, on the CPU; R regions each, of which some are empty.
 
     Attributes:
@@ -68,7 +68,9 @@ class Found(NamedTuple):
     classes: NDArray[np.int64] | None = None
 
 
-def make_rows(images: Sequence[ImageInput], decoded: Sequence[Decoded], found: Found | None) -> list[dict[str, Any]]:
+def make_rows(
+    images: Sequence[ImageInput], decoded: Sequence[Decoded], found: RegionBatch | None
+) -> list[dict[str, Any]]:
     """Return the rows of a batch.
 
     Args:
@@ -85,7 +87,7 @@ def make_rows(images: Sequence[ImageInput], decoded: Sequence[Decoded], found: F
     return rows
 
 
-def _regions(found: Found, k: int, label: int | None, decoded: Decoded) -> dict[str, Any]:
+def _regions(found: RegionBatch, k: int, label: int | None, decoded: Decoded) -> dict[str, Any]:
     kept = np.flatnonzero(found.kept[k])
     masks = found.masks[k, kept]
     alignment = found.alignment[k, kept]

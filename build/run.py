@@ -29,11 +29,12 @@ from build.state.ledger import changed_settings, read_json, remove_leftovers, wr
 from build.state.lock import sole_run
 from build.state.manifest import read_manifest, refuse_imports
 from build.state.plan import Plan, Stage, make_plan, remote_of
-from build.state.status import Outlook, failures, outlook, verify
+from build.state.status import StageProgress, failures, stage_progress, verify
 from build.tau import with_tau
 from mlimagenet_data.annotations.hub import prepare, push
+from mlimagenet_data.annotations.records import Record
 from mlimagenet_data.annotations.schema import USABLE_STATUSES
-from mlimagenet_data.annotations.store import AnnotationStore, Record
+from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import MLImageNetError
 from mlimagenet_data.viewer.sheet import write_sheet
@@ -91,7 +92,7 @@ def _run_stages(config: BuildConfig) -> int:
     names = STAGES if config.stage == "all" else (config.stage,)
     _check_earlier_stages(plan, names[0])
     if config.stage == "all":
-        _print_outlook(outlook([_STAGES[name](plan) for name in names]))
+        _print_outlook(stage_progress([_STAGES[name](plan) for name in names]))
     runs: dict[str, StageRun] = {}
     for name in names:
         runs[name] = run_stage(_STAGES[name](plan))
@@ -142,13 +143,13 @@ def _status(out: str) -> int:
         console.print(
             f"[bold]{out}[/], split {plan.config.split}: {len(plan.listing.images)} images, by the last run's settings"
         )
-        _print_outlook(outlook(stages))
+        _print_outlook(stage_progress(stages))
         counts = failures(plan)
         console.print("images: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
     return 0
 
 
-def _print_outlook(states: list[Outlook]) -> None:
+def _print_outlook(states: list[StageProgress]) -> None:
     for state in states:
         why = ", ".join(f"{count} {reason}" for reason, count in state.reasons.items())
         text = f"{state.done} of {state.units} units done" + (f"; to do: {why}" if why else "")

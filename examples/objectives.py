@@ -10,7 +10,7 @@ import torch
 
 from mlimagenet_data.losses.binary import asymmetric, binary_cross_entropy
 from mlimagenet_data.losses.clicks import point_regression, points_in_crop
-from mlimagenet_data.losses.consistency import remembered, spatial_consistency
+from mlimagenet_data.losses.consistency import spatial_consistency, update_memory
 from mlimagenet_data.losses.heatmaps import Heatmaps, copy_file
 from mlimagenet_data.losses.pooled import soft_cross_entropy
 from mlimagenet_data.losses.single_positive import assume_negative, entropy_maximisation, expected_positive
@@ -58,7 +58,7 @@ class Objective:
         """Return the distance to what is remembered of these images, then remember what the network says now."""
         classes, heat = (tensor.to(maps.device) for tensor in self.memory.read(batch["row"]))
         loss = classes.shape[1] * spatial_consistency(maps, classes, heat, edges)  # summed over classes, like the rest
-        self.memory.write(batch["row"], *remembered(maps, batch["target"], classes, heat, edges))
+        self.memory.write(batch["row"], *update_memory(maps, batch["target"], classes, heat, edges))
         return loss
 
     def open_memory(self, epoch: int, *, first: bool) -> None:

@@ -19,8 +19,8 @@ from torchvision.transforms import v2
 
 from mlimagenet_data import LabelPolicy, MultiLabelImageNet
 from mlimagenet_data.classes import NUM_CLASSES
-from mlimagenet_data.labelling.policy import label_view, multi_hot, pooled, soft, with_ignore
-from mlimagenet_data.labelling.sample import Seen
+from mlimagenet_data.labelling.sample import AnnotatedView
+from mlimagenet_data.labelling.targets import label_view, multi_hot, pooled, soft, with_ignore
 from mlimagenet_data.views.grids import edges_of
 
 __all__ = ["VOC_CLASSES", "make_dataset", "make_transforms"]
@@ -104,7 +104,7 @@ class TargetOf:
     always: bool = False
     byproducts: Path | None = None
 
-    def __call__(self, seen: Seen, row: int) -> dict[str, Any]:
+    def __call__(self, seen: AnnotatedView, row: int) -> dict[str, Any]:
         """Return `target`, (K,) float or the label; for some losses `row`, `edges` of the crop and the `point` clicked."""
         label = -1 if seen.record.label is None else seen.record.label
         out: dict[str, Any] = {"target": label if self.loss in LABEL_LOSSES else self.vector(seen, label)}
@@ -116,7 +116,7 @@ class TargetOf:
             out["point"] = torch.tensor(first_click(self.byproducts, seen.record.image_id))
         return out
 
-    def vector(self, seen: Seen, label: int) -> torch.Tensor:
+    def vector(self, seen: AnnotatedView, label: int) -> torch.Tensor:
         """Return (K,): -1 for undecided classes, but a distribution for the softmax."""
         if self.labels == "single":
             vector = torch.zeros(NUM_CLASSES)

@@ -10,19 +10,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from experiments.networks import Output
+from experiments.networks import TrialOutput
 from experiments.scenes import MEAN_OBJECTS
 from mlimagenet_data.losses.binary import asymmetric, binary_cross_entropy
 from mlimagenet_data.losses.clicks import point_regression, points_in_crop
-from mlimagenet_data.losses.consistency import remembered, spatial_consistency
+from mlimagenet_data.losses.consistency import spatial_consistency, update_memory
 from mlimagenet_data.losses.heatmaps import Heatmaps
 from mlimagenet_data.losses.pooled import soft_cross_entropy
 from mlimagenet_data.losses.single_positive import assume_negative, entropy_maximisation, expected_positive
 
-__all__ = ["METHODS", "Batch", "Method"]
+__all__ = ["METHODS", "Method", "TrialBatch"]
 
 
-class Batch(NamedTuple):
+class TrialBatch(NamedTuple):
     """Crops of a step, beside their pixels.
 
     Attributes:
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
     memory: Heatmaps | None
 
 
-Loss = Callable[[Output, Batch], Tensor]
+Loss = Callable[[TrialOutput, TrialBatch], Tensor]
 
 
 def plain(loss: Callable[..., Tensor], **options: float) -> Loss:
@@ -48,18 +48,18 @@ def plain(loss: Callable[..., Tensor], **options: float) -> Loss:
     return lambda output, batch: loss(output.logits, batch.target, **options)
 
 
-def consistency(output: Output, batch: Batch, *, spatial: bool) -> Tensor:
+def consistency(output: TrialOutput, batch: TrialBatch, *, spatial: bool) -> Tensor:
     """Others assumed absent, and scores (or class maps) that agree with those of earlier crops of the scene (2203.06127)."""
     assert batch.memory is not None
     maps = (output.maps if spatial else output.logits[:, :, None, None]).sigmoid()
     edges = batch.edges if spatial else torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(len(maps), 4)
     classes, heat = batch.memory.read(batch.rows)
     agreement = classes.shape[1] * spatial_consistency(maps, classes, heat, edges)
-    batch.memory.write(batch.rows, *remembered(maps, batch.target, classes, heat, edges))
+    batch.memory.write(batch.rows, *update_memory(maps, batch.target, classes, heat, edges))
     return assume_negative(output.logits, batch.target) + agreement
 
 
-def byproducts(output: Output, batch: Batch) -> Tensor:
+def byproducts(output: TrialOutput, batch: TrialBatch) -> Tensor:
     """Softmax of the single label, and the place of an annotator's click (2303.17595)."""
     points, weights = points_in_crop(batch.clicks, batch.edges)
     return soft_cross_entropy(output.logits, batch.target) + point_regression(output.points, points, weights)

@@ -12,10 +12,10 @@ from build.networks.backbone import Maps
 from build.networks.embedded import EmbeddedBackbone
 from mlimagenet_data.embedded import MEAN, STD
 
-__all__ = ["Network", "Output", "embedded_maps"]
+__all__ = ["Network", "TrialOutput", "embedded_maps"]
 
 
-class Output:
+class TrialOutput:
     """What a network says of crops; each part is computed when it is asked for.
 
     Args:
@@ -76,9 +76,9 @@ class Network(nn.Module):
         """Return the heads alone; its inputs are features, (B, D, g, f) of any floating type."""
         return cls(_Float(), features, classes)
 
-    def forward(self, inputs: Tensor) -> Output:
+    def forward(self, inputs: Tensor) -> TrialOutput:
         """Return what it says of a batch."""
-        return Output(self.body(inputs), self)
+        return TrialOutput(self.body(inputs), self)
 
 
 class _Scaled(nn.Module):

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.methods import Batch, Method
+from experiments.methods import Method, TrialBatch
 from experiments.networks import Network
-from experiments.trials import Inputs, Trial
+from experiments.trials import Trial, TrialInputs
 from mlimagenet_data.evaluate.metrics.arrays import known_mean
 from mlimagenet_data.evaluate.metrics.ranking import class_average_precision
 from mlimagenet_data.losses.heatmaps import Heatmaps
@@ -61,7 +61,7 @@ def fit(network: Network, inputs: Tensor, method: Method, trial: Trial, *, rate:
         for _ in range(passes):
             order = torch.randperm(len(inputs), generator=generator)
             for k in order[: len(order) // _BATCH * _BATCH].split(_BATCH):
-                batch = Batch(target[k], trial.crops.rows[k], trial.edges[k], trial.clicks[k], memory)
+                batch = TrialBatch(target[k], trial.crops.rows[k], trial.edges[k], trial.clicks[k], memory)
                 optimiser.zero_grad(set_to_none=True)
                 method.loss(network(inputs[k]), batch).backward()
                 nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -71,7 +71,7 @@ def fit(network: Network, inputs: Tensor, method: Method, trial: Trial, *, rate:
 
 
 @torch.inference_mode()
-def measure(network: Network, method: Method, inputs: Inputs, trial: Trial) -> dict[str, float]:
+def measure(network: Network, method: Method, inputs: TrialInputs, trial: Trial) -> dict[str, float]:
     """Return mean average precision over classes on whole scenes and on crops, and how often the best class of a scene with one
     object is right."""
     found = {}

@@ -17,7 +17,7 @@ from experiments.networks import embedded_maps
 from experiments.scenes import SIZE, Material, Scene, compose, write_scenes
 from mlimagenet_data.losses.pooled import pool_label_map
 
-__all__ = ["Inputs", "Options", "Trial", "build_or_fail"]
+__all__ = ["Options", "Trial", "TrialInputs", "build_or_fail"]
 
 _SEEN = {
     "scratch": (48, 64),
@@ -36,7 +36,7 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True)
-class Inputs:
+class TrialInputs:
     """What a kind of network sees: training crops, whole test scenes, and crops of them."""
 
     train: Tensor
@@ -93,21 +93,23 @@ class Trial:
         return {"pooled": pool_label_map(torch.cat(found)[self.crops.rows], self.edges)}
 
     @cached_property
-    def pixels(self) -> Inputs:
+    def pixels(self) -> TrialInputs:
         """Pixels for a network from scratch, uint8."""
         return self._inputs("scratch")
 
     @cached_property
-    def features(self) -> Inputs:
+    def features(self) -> TrialInputs:
         """The embedded network's features, (N, 1280, g, f) float16."""
         seen = self._inputs("features")
-        return Inputs(_features(seen.train), _features(seen.scenes), _features(seen.crops))
+        return TrialInputs(_features(seen.train), _features(seen.scenes), _features(seen.crops))
 
-    def _inputs(self, kind: str) -> Inputs:
+    def _inputs(self, kind: str) -> TrialInputs:
         size, whole = _SEEN[kind]
         scenes = interpolate(self._test_pixels.float(), size=(whole, whole), mode="bilinear", antialias=True)
         scenes = scenes.round().clamp(0, 255).to(torch.uint8)
-        return Inputs(self.crops.views(self._pixels, size), scenes, self._test_crops.views(self._test_pixels, size))
+        return TrialInputs(
+            self.crops.views(self._pixels, size), scenes, self._test_crops.views(self._test_pixels, size)
+        )
 
     def _compose(self, half: int, count: int) -> tuple[list[Scene], Path]:
         material = dataclasses.replace(self._material, backgrounds=self._material.backgrounds[half::2])

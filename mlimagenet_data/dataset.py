@@ -13,18 +13,22 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.datasets import VisionDataset
 
-from mlimagenet_data.annotations.store import UNANNOTATED, AnnotationStore, Record, Source
+from mlimagenet_data.annotations.locate import ImageLocator, split_folder
+from mlimagenet_data.annotations.records import UNANNOTATED, Record
+from mlimagenet_data.annotations.shards import Source
+from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import class_of_folder, imagenet_classes
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
 from mlimagenet_data.images import IMAGE_EXTENSIONS, load_image
 from mlimagenet_data.labelling.batched import batch_targets
 from mlimagenet_data.labelling.policy import LabelPolicy
-from mlimagenet_data.labelling.sample import Labeller, Target, Untrackable
+from mlimagenet_data.labelling.sample import SampleBuilder, Target, Untrackable
+from mlimagenet_data.names import image_id_of
 from mlimagenet_data.views.view import View
 
 __all__ = ["MultiLabelImageNet", "find_annotations"]
 
-Missing = Literal["error", "skip", "original"]
+Missing = Literal["error", "skip", "single_label"]
 
 
 def find_annotations(root: str | os.PathLike[str], annotations: Source | None = None) -> Source:
@@ -68,11 +72,11 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
             `single`: the original label as an int, as torchvision's ImageNet has it; -1 without one.
             `regions`: a dict with the regions' masks (tv_tensors.Mask, [R, H, W] of the output), boxes (tv_tensors.BoundingBoxes,
             XYXY), labels, scores, visibility, coverage, and the multi-hot target.
-            `view`: a `Seen`, for `mlimagenet_data.mixing.RegionCutMix` and label rules of one's own.
+            `view`: a `AnnotatedView`, for `mlimagenet_data.mixing.RegionCutMix` and label rules of one's own.
         loader: Called with a path, returns an image; must apply the EXIF orientation, as the default does.
         missing: Images without a file, files without annotations. `error`: an image without a file is an error when it is asked
             for, and a file without annotations is not in the dataset. `skip`: images without a file are left out (every file is
-            looked at once, here). `original`: files without annotations are taken in, too, with their class folder as the only
+            looked at once, here). `single_label`: files without annotations are taken in, too, with their class folder as the only
             label in every view (the folder is listed once, here).
         untrackable: `error`, or `whole`: with a transform that cannot be followed, warn once and give the whole image's labels.
 
@@ -111,12 +115,12 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         if missing not in get_args(Missing):
             raise ValueError(f"missing must be one of {', '.join(get_args(Missing))}, got {missing!r}")
         self.split, self.loader, self.missing = split, loader, missing
-        self._labeller = Labeller(transform, policy or LabelPolicy(), target, untrackable)
+        self._builder = SampleBuilder(transform, policy or LabelPolicy(), target, untrackable)
         self.store = AnnotationStore(find_annotations(root, annotations), split)
-        folder = Path(root) / split
-        self.image_folder = str(folder if folder.is_dir() else Path(root))
+        self.image_folder = str(split_folder(root, split))
+        self._locator = ImageLocator(self.image_folder, self.store)
         self._rows: Sequence[int] | NDArray[np.int64] = self._usable_rows()
-        self._others = self._unannotated() if missing == "original" else []
+        self._others = self._unannotated() if missing == "single_label" else []
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the row numbers, so that a dataset pickles to a few hundred bytes."""
@@ -130,13 +134,13 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
     def _usable_rows(self) -> Sequence[int] | NDArray[np.int64]:
         rows = self.store.usable_rows()
         if self.missing == "skip":
-            there = [os.path.exists(os.path.join(self.image_folder, self.store.file_name(int(row)))) for row in rows]
+            there = [os.path.exists(os.path.join(self.image_folder, self._locator.row_name(int(row)))) for row in rows]
             rows = rows[np.array(there, np.bool_)]
         return range(len(rows)) if len(rows) == len(self.store) else rows
 
     def _unannotated(self) -> list[tuple[str, int]]:
         """Return (file name, class) of the images in class folders that no usable row names."""
-        known = {self.store.file_name(int(row)) for row in self._rows}
+        known = {self._locator.row_name(int(row)) for row in self._rows}
         out = []
         for folder in sorted(os.scandir(self.image_folder), key=lambda entry: entry.name):
             label = class_of_folder(folder.name) if folder.is_dir() else None
@@ -164,7 +168,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
     @property
     def policy(self) -> LabelPolicy:
         """Which classes count as present in a view."""
-        return self._labeller.policy
+        return self._builder.policy
 
     @property
     def targets(self) -> list[int]:
@@ -184,7 +188,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         """Return the path of an image; IndexError if there is no such image."""
         index = range(len(self))[index]
         other = index - len(self._rows)
-        name = self.store.file_name(int(self._rows[index])) if other < 0 else self._others[other][0]
+        name = self._locator.row_name(int(self._rows[index])) if other < 0 else self._others[other][0]
         return os.path.join(self.image_folder, name)
 
     def record(self, index: int) -> Record:
@@ -194,7 +198,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         if index < len(self._rows):
             return self.store.record(int(self._rows[index]))
         name, label = self._others[index - len(self._rows)]
-        image_id = f"{imagenet_classes().wnids[label]}/{os.path.splitext(name)[0].partition('/')[2]}"
+        image_id = image_id_of(name)
         return Record(lambda: (image_id, name), label, None, ((label, 1.0),), (), (), (), (), (), UNANNOTATED)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
@@ -208,7 +212,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         """
         record = self.record(index)
         output, view = self._see(record)
-        target = self._labeller.target_of(record, view)
+        target = self._builder.target_of(record, view)
         if self.target_transform is not None:
             target = self.target_transform(target)
         elif self.transform is None and self.transforms is not None:
@@ -226,17 +230,17 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
             return [self[index] for index in indices]  # which may draw random numbers between the images
         records = [self.record(index) for index in indices]
         seen = [self._see(record) for record in records]
-        target_of = self._labeller.target_of
+        target_of = self._builder.target_of
         return [(output, target_of(record, view)) for record, (output, view) in zip(records, seen, strict=True)]
 
     def _see(self, record: Record) -> tuple[Any, View]:
         """Return an image, transformed, and what it shows."""
-        if self.transform is not self._labeller.transform:  # the user gave the dataset another one
-            self._labeller.use(self.transform)
-        path = os.path.join(self.image_folder, record.file_name)
+        if self.transform is not self._builder.transform:  # the user gave the dataset another one
+            self._builder.use(self.transform)
+        path = self._locator.path(record)
         image = self.loader(path)
         try:
-            return self._labeller.see(record, image)
+            return self._builder.see(record, image)
         except AnnotationError as error:
             raise AnnotationError(f"{path}: {error}") from error
 
@@ -256,7 +260,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
             AnnotationError: If the annotations do not know the image's size.
             ValueError: If the box has no positive height and width.
         """
-        return self._labeller.target_of_box(self.record(index), box)
+        return self._builder.target_of_box(self.record(index), box)
 
     def batch_labels_for(self, indices: Sequence[int], boxes: torch.Tensor) -> torch.Tensor:
         """Return the targets of one crop each of several images: (B, 1000) float32 on the boxes' device.
@@ -266,14 +270,14 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
             boxes: (B, 4), (top, left, height, width) in pixels.
 
         Raises:
-            IndexError: If there is no such image, or it has no annotations (`missing="original"`).
+            IndexError: If there is no such image, or it has no annotations (`missing="single_label"`).
             AnnotationError: If the annotations do not know an image's size.
             ValueError: For targets that are no vectors, or boxes of another shape or without positive heights and widths.
         """
         # negative indices count from the end of all images, those without annotations included
         places = range(len(self))
         rows = [int(self._rows[places[index]]) for index in indices]
-        return batch_targets(self.store, rows, boxes, self.policy, self._labeller.target)
+        return batch_targets(self.store, rows, boxes, self.policy, self._builder.target)
 
     def extra_repr(self) -> str:
         """Say where the annotations are, what targets are, and how many rows were left out."""
@@ -281,7 +285,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         lines = [
             f"Split: {self.split}",
             f"Annotations: {self.store.source}",
-            f"Target: {self._labeller.target}",
+            f"Target: {self._builder.target}",
             f"{self.policy}",
         ]
         return "\n".join([*lines, f"Left out, no readable image: {left_out}"] if left_out else lines)

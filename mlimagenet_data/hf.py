@@ -1,55 +1,28 @@
 """Labels for images that come from the Hugging Face Hub: `with_labels` joins an image dataset with annotations.
 
-The key of the join is the image's file name, as the `path` of the (undecoded) image column says it, or a string column. Of it
-only the last part counts. The Hub's `ILSVRC/imagenet-1k` has train names like `n01440764_10026_n01440764.JPEG` and validation
-names like `ILSVRC2012_val_00000293_n01440764.JPEG`; WebDataset copies have `n01440764/n01440764_10026.JPEG` or the like. All
-of them become the image_id `<wnid>/<stem>`; see `image_id_of`.
+A row's key is its image's file name, as the `path` of the undecoded image column gives it, or a column of your own.
+`mlimagenet_data.names` turns it into an image_id: the Hub's `ILSVRC/imagenet-1k` and WebDataset copies work as they are.
 """
 
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
 from typing import Any
 
 import torch
 
 from mlimagenet_data.annotations.schema import USABLE_STATUSES
-from mlimagenet_data.annotations.store import AnnotationStore, Source
+from mlimagenet_data.annotations.shards import Source
+from mlimagenet_data.annotations.store import AnnotationStore
+from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import AnnotationError, MLImageNetError
 from mlimagenet_data.images import load_image
 from mlimagenet_data.labelling.policy import LabelPolicy
-from mlimagenet_data.labelling.sample import Labeller, Target, Untrackable
+from mlimagenet_data.labelling.sample import SampleBuilder, Target, Untrackable
+from mlimagenet_data.names import image_id_of
 
-__all__ = ["LabelledImages", "LabelledIterable", "image_id_of", "with_labels"]
-
-_SUFFIX = re.compile(r"^(?P<stem>.+)_(?P<wnid>n\d{8})$")
-_TRAIN = re.compile(r"^(?P<wnid>n\d{8})_.+$")
-
-
-def image_id_of(name: str) -> str:
-    """Return the image_id of a file name.
-
-    `n01440764_10026_n01440764.JPEG`, `n01440764_10026.JPEG` and `n01440764/n01440764_10026.JPEG` are all
-    `n01440764/n01440764_10026`; `ILSVRC2012_val_00000293_n01440764.JPEG` is `n01440764/ILSVRC2012_val_00000293`. Without a
-    WordNet id in the file name, the folder that it lies in counts.
-
-    Raises:
-        AnnotationError: If neither names a class.
-    """
-    path = PurePosixPath(name.replace("\\", "/"))
-    stem = path.stem
-    if match := _SUFFIX.match(stem):
-        return f"{match['wnid']}/{match['stem']}"
-    if match := _TRAIN.match(stem):
-        return f"{match['wnid']}/{stem}"
-    if path.parent.name:
-        return f"{path.parent.name}/{stem}"
-    raise AnnotationError(
-        f"{name!r}: neither the file name nor a folder names a class; pass key= to say how rows are known"
-    )
+__all__ = ["LabelledImages", "LabelledIterable", "with_labels"]
 
 
 def with_labels(
@@ -93,7 +66,7 @@ def with_labels(
     if images.column_names is not None and image_column not in images.column_names:
         raise ValueError(f"image_column {image_column!r}: the dataset has the columns {', '.join(images.column_names)}")
     raw = images.cast_column(image_column, ImageFeature(decode=False))
-    joiner = _Joiner(AnnotationStore(annotations, split), Labeller(transform, policy or LabelPolicy(), target, untrackable),
+    joiner = _Joiner(AnnotationStore(annotations, split), SampleBuilder(transform, policy or LabelPolicy(), target, untrackable),
                      image_column, key)  # fmt: skip
     return LabelledImages(raw, joiner) if isinstance(images, Dataset) else LabelledIterable(raw, joiner)
 
@@ -102,9 +75,13 @@ class _Joiner:
     """Turns a row into (image, target)."""
 
     def __init__(
-        self, store: AnnotationStore, labeller: Labeller, column: str, key: str | Callable[[dict[str, Any]], str] | None
+        self,
+        store: AnnotationStore,
+        builder: SampleBuilder,
+        column: str,
+        key: str | Callable[[dict[str, Any]], str] | None,
     ) -> None:
-        self.store, self.labeller, self.column, self.key = store, labeller, column, key
+        self.store, self.builder, self.column, self.key = store, builder, column, key
 
     def __call__(self, row: dict[str, Any]) -> tuple[Any, Any]:
         image_id = self.image_id(row)
@@ -117,7 +94,7 @@ class _Joiner:
         value = row[self.column]
         source = io.BytesIO(value["bytes"]) if value.get("bytes") is not None else value["path"]
         try:
-            return self.labeller(record, load_image(source))
+            return self.builder(record, load_image(source))
         except MLImageNetError as error:
             raise AnnotationError(f"image {image_id}: {error}") from error
 
@@ -127,7 +104,9 @@ class _Joiner:
         name = row[self.key] if self.key is not None else row[self.column]["path"]
         if not name:
             raise AnnotationError("a row's image has no file name; pass key= to say how rows are known")
-        return image_id_of(str(name))
+        label = row.get("label")
+        known = type(label) is int and 0 <= label < NUM_CLASSES
+        return image_id_of(str(name), label if known else None)
 
 
 class LabelledImages(torch.utils.data.Dataset[tuple[Any, Any]]):

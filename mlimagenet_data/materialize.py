@@ -32,11 +32,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlimagenet_data.annotations.schema import shard_name
-from mlimagenet_data.annotations.store import Source
+from mlimagenet_data.annotations.shards import Source
 from mlimagenet_data.classes import NUM_CLASSES, imagenet_classes
 from mlimagenet_data.dataset import Missing, MultiLabelImageNet
 from mlimagenet_data.errors import ImageError, MLImageNetError
-from mlimagenet_data.labelling.policy import LabelPolicy, label_view, multi_hot, soft
+from mlimagenet_data.labelling.policy import LabelPolicy
+from mlimagenet_data.labelling.targets import label_view, multi_hot, soft
 
 __all__ = ["materialize"]
 

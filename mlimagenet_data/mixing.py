@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mlimagenet_data.labelling.policy import LabelPolicy, label_view, multi_hot, soft, with_ignore
-from mlimagenet_data.labelling.sample import Seen
+from mlimagenet_data.labelling.policy import LabelPolicy
+from mlimagenet_data.labelling.sample import AnnotatedView
+from mlimagenet_data.labelling.targets import label_view, multi_hot, soft, with_ignore
 
 __all__ = ["Mixed", "RegionCutMix", "mix_targets"]
 
@@ -95,8 +96,8 @@ class RegionCutMix:
             raise ValueError(f"target must be one of {', '.join(_VECTORS)}, got {target!r}")
         self.alpha, self.p, self.policy, self.target = alpha, p, policy or LabelPolicy(), target
 
-    def __call__(self, samples: Sequence[tuple[torch.Tensor, Seen]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return images (B, C, H, W) and targets (B, K) of a list of (image tensor, Seen)."""
+    def __call__(self, samples: Sequence[tuple[torch.Tensor, AnnotatedView]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return images (B, C, H, W) and targets (B, K) of a list of (image tensor, AnnotatedView)."""
         images = torch.stack([image for image, _ in samples])
         seen = [what for _, what in samples]
         if len(samples) < 2 or float(torch.rand(())) >= self.p:
@@ -107,8 +108,8 @@ class RegionCutMix:
         box = (top, left, bottom - top, right - left)
         vectors = [
             _either(
-                self._vector(Seen(here.record, here.view.erase(*box))),
-                self._vector(Seen(there.record, there.view.keep(*box))),
+                self._vector(AnnotatedView(here.record, here.view.erase(*box))),
+                self._vector(AnnotatedView(there.record, there.view.keep(*box))),
             )
             for here, there in zip(seen, [seen[-1], *seen[:-1]], strict=True)
         ]
@@ -123,7 +124,7 @@ class RegionCutMix:
         top, left, bottom, right = (min(max(round(edge), 0), limit) for edge, limit in zip(edges, limits, strict=True))
         return top, left, bottom, right
 
-    def _vector(self, what: Seen) -> NDArray[np.float32]:
+    def _vector(self, what: AnnotatedView) -> NDArray[np.float32]:
         return _VECTORS[self.target](label_view(what.record, self.policy, what.view))
 
     @staticmethod

@@ -135,7 +135,7 @@ def test_missing_files_and_annotations(tmp_path):
     (tmp_path / "train" / rows[0]["file_name"]).unlink()
     assert len(MultiLabelImageNet(tmp_path)) == 3
     assert len(MultiLabelImageNet(tmp_path, missing="skip")) == 2
-    dataset = MultiLabelImageNet(tmp_path, v2.RandomCrop(10, pad_if_needed=True), missing="original")
+    dataset = MultiLabelImageNet(tmp_path, v2.RandomCrop(10, pad_if_needed=True), missing="single_label")
     assert len(dataset) == 4
     assert classes(dataset[3][1]) == [rows[3]["label"]] == dataset.targets[3:]
     assert dataset.path(3).endswith(rows[3]["file_name"])

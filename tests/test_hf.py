@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 from mlimagenet_data import with_labels
 from mlimagenet_data.dataset import MultiLabelImageNet
 from mlimagenet_data.errors import AnnotationError
-from mlimagenet_data.hf import image_id_of
+from mlimagenet_data.names import image_id_of
 from tests.support.annotated import random_rows, write_images, write_rows
 
 TRANSFORM = v2.Compose([v2.CenterCrop(16), v2.ToImage()])

@@ -19,13 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from build.config.options import ConfigError
-from mlimagenet_data.classes import class_of_folder, imagenet_classes
+from mlimagenet_data.classes import class_of_folder
 from mlimagenet_data.files import walk_files
 from mlimagenet_data.images import IMAGE_EXTENSIONS
+from mlimagenet_data.names import class_of_path, image_id_of, join_key
 
 T = TypeVar("T")
 
-__all__ = ["SCHEMA", "ImageInput", "Images", "Listing", "digest_of", "evenly_spaced", "list_folder", "with_unique_ids"]
+__all__ = ["SCHEMA", "ImageInput", "Images", "Listing", "check_unique", "digest_of", "evenly_spaced", "list_folder"]
 
 SCHEMA = pa.schema([
     ("image_id", pa.string()),
@@ -160,14 +161,14 @@ def list_folder(root: Path, *, unlabelled: bool) -> tuple[Images, Counter[str]]:
     for start in range(0, files.num_rows, _PART):
         part = files["file_name"].slice(start, _PART).to_pylist()
         known = [None if unlabelled else _label(root, name) for name in part]
-        ids.append(pa.array([_image_id(name, label) for name, label in zip(part, known, strict=True)], pa.string()))
+        ids.append(pa.array([image_id_of(name, unlabelled=unlabelled) for name in part], pa.string()))
         labels.append(pa.array(known, pa.int64()))
     columns = {
         "image_id": pa.chunked_array(ids, pa.string()), "file_name": files["file_name"],
         "label": pa.chunked_array(labels, pa.int64()), "bytes": files["bytes"], "modified_ns": files["modified_ns"],
         "container": pa.nulls(files.num_rows, pa.string()), "position": pc.multiply(files["bytes"], 0),
     }  # fmt: skip
-    return with_unique_ids(Images(pa.table(columns, SCHEMA))), ignored
+    return check_unique(Images(pa.table(columns, SCHEMA))), ignored
 
 
 def _walk(root: Path, ignored: Counter[str]) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -189,43 +190,25 @@ def _stamp(entry: os.DirEntry[str]) -> tuple[int, int]:
 
 def _label(root: Path, file_name: str) -> int | None:
     folder, separator, _ = file_name.partition("/")
-    if not separator:
-        return None
-    label = class_of_folder(folder)
-    if label is None:
+    if separator and class_of_folder(folder) is None:
         raise ConfigError(
             f"images: folder {root / folder} is neither an ImageNet-1k WordNet id (n01440764) nor a class index (0 to 999). "
             "Rename it, move it away, or pass --unlabelled to relabel the images without original labels"
         )
-    return label
+    return class_of_path(file_name)
 
 
-def _image_id(file_name: str, label: int | None) -> str:
-    stem = os.path.splitext(file_name)[0]
-    if label is None:
-        return stem
-    return f"{imagenet_classes().wnids[label]}/{stem.partition('/')[2]}"
-
-
-def with_unique_ids(images: Images) -> Images:
-    """Keep the extension in the ids of files that differ by nothing else (a.jpg, a.png).
+def check_unique(images: Images) -> Images:
+    """Return images as they are, if each has an id of its own.
 
     Raises:
-        ConfigError: If two images would still share an image_id.
+        ConfigError: If two images are the same photograph by their names (`mlimagenet_data.names.join_key`).
     """
-    shared = _repeated(images)
-    if not shared:
-        return images
-    ids = images.table["image_id"].to_pylist()
-    names = images.table["file_name"].to_pylist()
-    ids = [i + os.path.splitext(name)[1] if i in shared else i for i, name in zip(ids, names, strict=True)]
-    table = images.table.set_column(0, "image_id", pa.array(ids, pa.string()))
-    for image_id in sorted(_repeated(Images(table)))[:1]:
-        first, second = [name for i, name in zip(ids, names, strict=True) if i == image_id][:2]
-        raise ConfigError(f"images: {first} and {second} would both be image {image_id}; rename one")
-    return Images(table)
-
-
-def _repeated(images: Images) -> set[str]:
-    counts = pc.value_counts(images.table["image_id"].combine_chunks())
-    return set(counts.field("values").filter(pc.greater(counts.field("counts"), 1)).to_pylist())
+    names: dict[str, str] = {}
+    for start in range(0, len(images), _PART):
+        part = images.table.slice(start, _PART)
+        for image_id, name in zip(part["image_id"].to_pylist(), part["file_name"].to_pylist(), strict=True):
+            first = names.setdefault(join_key(image_id), name)
+            if first is not name:
+                raise ConfigError(f"images: {first} and {name} would both be image {image_id}; rename or remove one")
+    return images

@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from build.config.options import ConfigError
-from build.images.listing import ImageInput, Images, Listing, evenly_spaced, list_folder, with_unique_ids
-from mlimagenet_data.classes import NUM_CLASSES, class_of_folder, imagenet_classes
+from build.images.listing import ImageInput, Images, Listing, check_unique, evenly_spaced, list_folder
+from mlimagenet_data.classes import NUM_CLASSES, class_of_folder
 from mlimagenet_data.errors import ImageError
 from mlimagenet_data.images import IMAGE_EXTENSIONS, load_image
+from mlimagenet_data.names import class_of_path, image_id_of
 
 __all__ = ["ImageReader", "list_images"]
 
@@ -39,7 +40,7 @@ def list_images(images: str, *, split: str, unlabelled: bool = False, limit: int
     if files:
         rows = (row for file in files for row in _LISTS[file.suffix](root, file))
         found = Images.of(_relabelled(row, unlabelled) for row in rows)
-        found = with_unique_ids(found)
+        found = check_unique(found)
     else:
         found, ignored = list_folder(root, unlabelled=unlabelled)
     if not len(found):
@@ -82,17 +83,14 @@ def _downloaded(name: str, split: str) -> str:
 def _relabelled(image: ImageInput, unlabelled: bool) -> ImageInput:
     if not unlabelled:
         return image
-    stem = os.path.splitext(image.file_name)[0]
-    return ImageInput(stem, image.file_name, None, image.stamp, image.container, image.position)
-
-
-def _image_id(name: str, label: int | None) -> str:
-    """Return the id of a file as ImageNet's copies name it: n01440764_10026.JPEG, with or without _n01440764 at the end."""
-    stem = os.path.splitext(name)[0]
-    if label is None:
-        return stem
-    wnid = imagenet_classes().wnids[label]
-    return f"{wnid}/{PurePosixPath(stem).name.removesuffix(f'_{wnid}')}"
+    return ImageInput(
+        image_id_of(image.file_name, unlabelled=True),
+        image.file_name,
+        None,
+        image.stamp,
+        image.container,
+        image.position,
+    )
 
 
 def _plain(name: str, container: Path) -> str:
@@ -150,13 +148,13 @@ def _sample(
         raise ConfigError(f"images: {file}: {key}: its .cls or .json cannot be read: {error}") from error
     label = _class(value, file, key)
     if label is None:
-        label = class_of_folder(PurePosixPath(key).name.partition("_")[0])
+        label = class_of_path(key)
     named = facts.get("filename")
     name = named if isinstance(named, str) else member.name
     container = file.relative_to(root).as_posix()
     stamp = (member.size, modified)
     yield ImageInput(
-        _image_id(_plain(name, file), label), _plain(member.name, file), label, stamp, container, member.offset_data
+        image_id_of(_plain(name, file), label), _plain(member.name, file), label, stamp, container, member.offset_data
     )
 
 
@@ -183,7 +181,7 @@ def _list_parquet(root: Path, file: Path) -> Iterator[ImageInput]:
         name = _plain(
             PurePosixPath(name).name if name.startswith("/") else name, file
         )  # some hold the maker's own paths
-        yield ImageInput(_image_id(name, label), name, label, (size, info.st_mtime_ns), container, row)
+        yield ImageInput(image_id_of(name, label), name, label, (size, info.st_mtime_ns), container, row)
 
 
 def _fields(field: pa.Field) -> list[str]:

@@ -1,0 +1,1 @@
+"""The labeler: the head that names regions, and its training."""

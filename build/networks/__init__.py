@@ -1,0 +1,1 @@
+"""Frozen networks: backbones, classifiers, and the forward pass over batches of image files."""

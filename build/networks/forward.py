@@ -29,7 +29,7 @@ from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import ImageError
 from mlimagenet_data.labelling.label_maps import LabelMapError, densify, read_label_map
 
-__all__ = ["Clock", "Decoded", "Forward", "Seen", "make_backbone", "pick_device"]
+__all__ = ["Clock", "Decoded", "Forward", "ForwardBatch", "make_backbone", "pick_device"]
 
 _AHEAD = 2  # batches decoded ahead of the network
 _CROP_SIZE, _CROP_CONTEXT = 224, 0.2  # of a second look
@@ -83,7 +83,7 @@ class Decoded(NamedTuple):
     byproduct_status: str | None = None  # `ok`, `missing`, `damaged`; None where none are read
 
 
-class Seen(NamedTuple):
+class ForwardBatch(NamedTuple):
     """A batch of images and what the networks see of those that could be read, in their order."""
 
     images: Sequence[ImageInput]
@@ -133,7 +133,7 @@ class Forward:
         """End the threads."""
         self._pool.shutdown()
 
-    def batches(self, images: Sequence[ImageInput], reader: ImageReader, clock: Clock) -> Iterator[Seen]:
+    def batches(self, images: Sequence[ImageInput], reader: ImageReader, clock: Clock) -> Iterator[ForwardBatch]:
         """Yield the images in order, in batches."""
         size = self._config.batch_size
         waiting = deque(images[i : i + size] for i in range(0, len(images), size))
@@ -146,9 +146,9 @@ class Forward:
             batch, futures = ahead.popleft()
             decoded = clock.timed("wait for decoding", lambda futures=futures: [f.result() for f in futures])
             maps, pixels = clock.timed("forward", self._see, decoded)
-            yield Seen(batch, decoded, maps, pixels)
+            yield ForwardBatch(batch, decoded, maps, pixels)
 
-    def look_again(self, seen: Seen, masks: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    def look_again(self, seen: ForwardBatch, masks: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
         """Return what the classifier sees in the chosen regions' boxes: (n, D), image by image; see `build.ops.crops`."""
         assert seen.pixels is not None
         masked = self._config.second_look == "masked"

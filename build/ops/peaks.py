@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from build.ops.components import component_at, fill_holes
 from build.ops.pooling import pool, region_weights
 
-__all__ = ["Peaks", "elsewhere", "evidence", "find_peaks", "grow"]
+__all__ = ["Peaks", "evidence", "find_elsewhere", "find_peaks", "grow"]
 
 WINDOWS = (0.25, 0.38)  # shares of the map's side; logits are averaged over windows of these sizes
 _STEPS = 2  # of the random walk
@@ -55,7 +55,7 @@ def evidence(label_maps: Sequence[Tensor], temperature: float) -> list[Tensor]:
     return out
 
 
-def elsewhere(seen: Sequence[Tensor], masks: Tensor, classes: Tensor, least: float) -> Tensor:
+def find_elsewhere(seen: Sequence[Tensor], masks: Tensor, classes: Tensor, least: float) -> Tensor:
     """Return which classes are seen elsewhere in the image rather than in a region.
 
     A region beside an object often gets the object's class, since what a network sees at a place reaches far around it. Such a

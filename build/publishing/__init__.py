@@ -1,0 +1,1 @@
+"""What describes a published dataset: the card and its Croissant metadata."""

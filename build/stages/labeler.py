@@ -26,7 +26,7 @@ from build.labeler.training import Regions, Training, fit_temperature, train
 from build.networks.classifier import make_classifier
 from build.networks.forward import pick_device
 from build.progress import console
-from build.state.ledger import Output
+from build.state.ledger import UnitOutput
 from build.state.plan import LABELER_FILE, Plan, Stage, Unit
 from mlimagenet_data.classes import NUM_CLASSES
 
@@ -101,7 +101,7 @@ class LabelerStage(Stage):
         """Hash the settings and all regions."""
         return digest([settings, [self.plan.hash_of("regions", shard.file) for shard in self.plan.shards]])
 
-    def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
+    def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
         """Count the aligned regions, choose the path, and train if that is it."""
         start = time.perf_counter()
         config = self.plan.config
@@ -136,7 +136,7 @@ class LabelerStage(Stage):
             facts.update(self._train(labeler))
         advance(unit.images)
         seconds = {"labeler": round(time.perf_counter() - start, 3)}
-        return Output(labeler.classes, {**facts, "seconds": seconds}, labeler.save)
+        return UnitOutput(labeler.classes, {**facts, "seconds": seconds}, labeler.save)
 
     def _start(self, hidden: tuple[int, ...] | None = None) -> tuple[Labeler, str]:
         """Return the labeler to start from: the classifier's head, or an untrained one for features of another network."""

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from build.config.options import BuildConfig, digest
 from build.labeler.head import Labeler, one_thread
 from build.ops.pooling import softmax
-from build.state.ledger import Output
+from build.state.ledger import UnitOutput
 from build.state.plan import LABELER_FILE, Plan, Stage, Unit
 
-__all__ = ["SCHEMA", "LabelsStage", "aggregate", "distinct"]
+__all__ = ["SCHEMA", "LabelsStage", "aggregate", "drop_duplicates"]
 
 _CANDIDATES = 10  # classes looked at for each that is kept
 _ELSEWHERE = 0.1  # what a class counts in a region if the label map sees it elsewhere
@@ -57,7 +57,7 @@ class LabelsStage(Stage):
         labeler = self.plan.hash_of("labeler", LABELER_FILE)
         return digest([settings, self.plan.hash_of("regions", unit.file), labeler])
 
-    def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
+    def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
         """Label the images of one shard."""
         start = time.perf_counter()
         if self._head is None:
@@ -78,7 +78,7 @@ class LabelsStage(Stage):
             "with_original": sum(row["found"] is not None for row in rows),
             "original_found": sum(bool(row["found"]) for row in rows),
         }
-        return Output(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
+        return UnitOutput(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
 
     def _rows(self, images: list[dict[str, Any]], head: Labeler) -> list[dict[str, Any]]:
         """Return a shard's rows; all its regions go through the labeler at once."""
@@ -113,7 +113,7 @@ class LabelsStage(Stage):
             if classes:
                 p[k, classes] *= _ELSEWHERE
                 rankings[k] = _top(p[k], _best(p[k : k + 1], best.shape[1])[0], config.top_k, self._confusable)
-        kept = distinct(row["counts"], row["grid"], rankings[:-1], named, config.merge_iou)
+        kept = drop_duplicates(row["counts"], row["grid"], rankings[:-1], named, config.merge_iou)
         return {
             "labels": [index for index, _ in labels],
             "scores": [score for _, score in labels],
@@ -135,7 +135,7 @@ def _dense(images: list[dict[str, Any]], classes: int) -> NDArray[np.float32]:
     return out
 
 
-def distinct(
+def drop_duplicates(
     counts: list[str], grid: list[int], rankings: list[Ranking], named: list[int], merge_iou: float
 ) -> list[int]:
     """Return which of the named regions are published, in order: of those that show the same thing, the best-scored one.

@@ -22,7 +22,7 @@ from build.images.listing import ImageInput
 from build.images.sources import ImageReader
 from build.publishing.card import write_card
 from build.publishing.croissant import write_croissant
-from build.state.ledger import Output, write_atomic, write_json
+from build.state.ledger import UnitOutput, write_atomic, write_json
 from build.state.manifest import write_manifest
 from build.state.plan import Plan, Stage, Unit
 from mlimagenet_data.annotations.schema import FILE_ROWS, GROUP_ROWS, arrow_schema, parquet_writer, shard_name
@@ -66,7 +66,7 @@ class PublishStage(Stage):
         upstream = [[self.plan.hash_of(stage, shard.file) for shard in shards] for stage in ("regions", "labels")]
         return digest([settings, unit.file, unit.start, unit.stop, upstream])
 
-    def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
+    def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
         """Prepare a file; the rows are made while it is written, a row group in memory at a time."""
         facts: dict[str, Any] = {}
 
@@ -74,7 +74,7 @@ class PublishStage(Stage):
             start = time.perf_counter()
             facts.update(self._write(unit, path, advance), seconds={"publish": round(time.perf_counter() - start, 3)})
 
-        return Output(unit.images, facts, write)
+        return UnitOutput(unit.images, facts, write)
 
     def finish(self) -> None:
         """Bring the files into the dataset folder, remove earlier ones of this split, write card and manifest."""

@@ -20,12 +20,12 @@ from build.config.options import BuildConfig, digest
 from build.images.listing import ImageInput
 from build.images.sources import ImageReader
 from build.networks.backbone import Maps
-from build.networks.forward import Clock, Forward, Seen
+from build.networks.forward import Clock, Forward, ForwardBatch
 from build.ops.maskcut import maskcut
-from build.ops.peaks import Peaks, elsewhere, evidence, find_peaks, grow
+from build.ops.peaks import Peaks, evidence, find_elsewhere, find_peaks, grow
 from build.ops.pooling import pool, region_weights
-from build.rows import SCHEMA, Found, make_rows
-from build.state.ledger import Output
+from build.rows import SCHEMA, RegionBatch, make_rows
+from build.state.ledger import UnitOutput
 from build.state.plan import Plan, Stage, Unit, inputs_digest
 
 __all__ = ["RegionsStage"]
@@ -59,7 +59,7 @@ class RegionsStage(Stage):
         if self._forward is not None:
             self._forward.close()
 
-    def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
+    def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
         """Compute a shard. Decoding the next batches, and making rows of the last one, go on beside the device's work."""
         self._forward = self._forward or Forward(self.plan.config)
         clock, rows, dimension = Clock(), [], 0
@@ -89,9 +89,9 @@ class RegionsStage(Stage):
             "solver": dict(solver),
         }
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        return Output(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
+        return UnitOutput(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
 
-    def _find(self, seen: Seen) -> Found | None:
+    def _find(self, seen: ForwardBatch) -> RegionBatch | None:
         if seen.maps is None:
             return None
         found, masks, kept = _find(seen.maps, seen.readable, self.plan.config)
@@ -105,7 +105,9 @@ class RegionsStage(Stage):
 
 
 @torch.inference_mode()
-def _find(maps: Maps, images: Sequence[ImageInput], config: BuildConfig) -> tuple[Found, torch.Tensor, torch.Tensor]:
+def _find(
+    maps: Maps, images: Sequence[ImageInput], config: BuildConfig
+) -> tuple[RegionBatch, torch.Tensor, torch.Tensor]:
     cut = maskcut(
         maps.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou
     )
@@ -131,14 +133,14 @@ def _find(maps: Maps, images: Sequence[ImageInput], config: BuildConfig) -> tupl
         kept,
         alignment,
         likely,
-        elsewhere(evident, masks, likely, config.located),
+        find_elsewhere(evident, masks, likely, config.located),
         features.half(),
         variants.half(),
         cut.passes.sum(1),
         cut.exact.sum(1),
         *(named or ()),
     )
-    return Found(*(value.cpu().numpy() for value in values)), masks, kept
+    return RegionBatch(*(value.cpu().numpy() for value in values)), masks, kept
 
 
 def _probabilities(

@@ -1,0 +1,1 @@
+"""What a build remembers between runs: plan, ledger, manifest, locks, remote store. Knows no network and no stage."""

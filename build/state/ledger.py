@@ -19,9 +19,9 @@ from build.state.remote import Remote
 from mlimagenet_data.files import file_hash, write_atomic, write_json
 
 __all__ = [
-    "Entry",
     "Ledger",
-    "Output",
+    "LedgerEntry",
+    "UnitOutput",
     "changed_settings",
     "read_json",
     "remove_leftovers",
@@ -31,7 +31,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """A committed unit.
 
     Attributes:
@@ -66,7 +66,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Output:
+class UnitOutput:
     """A computed unit: `write` puts it into a file; `facts` are the counts and timings to report."""
 
     rows: int
@@ -121,20 +121,20 @@ class Ledger:
                 raise OSError(f"{self._remote.url}: {unit}: {reason}; run the same command again, which makes it anew")
         return path
 
-    def entry(self, unit: str) -> Entry | None:
+    def entry(self, unit: str) -> LedgerEntry | None:
         """Return a unit's entry, or None if it has none that can be read."""
         path = self._entry_path(unit)
         try:
             content = self._remote.read(path) if self._remote else path.read_bytes()
-            return None if content is None else Entry(**json.loads(content))
+            return None if content is None else LedgerEntry(**json.loads(content))
         except (FileNotFoundError, json.JSONDecodeError, TypeError, UnicodeDecodeError):
             return None
 
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, LedgerEntry]:
         """Return all entries that can be read."""
         return {name: entry for name in self._names() if (entry := self.entry(name)) is not None}
 
-    def fault(self, entry: Entry) -> str:
+    def fault(self, entry: LedgerEntry) -> str:
         """Hash a unit's file, in the store if it has one, and say how it differs from what was written."""
         path = self.path(entry.file)
         if self._remote is None:
@@ -161,13 +161,13 @@ class Ledger:
             return None
         return entry.fault(path) or None
 
-    def commit(self, unit: str, fingerprint: str, settings: dict[str, Any], output: Output) -> Entry:
+    def commit(self, unit: str, fingerprint: str, settings: dict[str, Any], output: UnitOutput) -> LedgerEntry:
         """Write a unit's file and then its entry."""
         path = self.path(unit)
         self._remove(self._entry_path(unit))  # an old entry must not vouch for the new file
         write_atomic(path, output.write)
         info = path.stat()
-        entry = Entry(
+        entry = LedgerEntry(
             unit, file_hash(path), info.st_size, output.rows, fingerprint, info.st_mtime_ns, settings, output.facts
         )
         write_json(self._entry_path(unit), asdict(entry))

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from build.config.options import STAGES, ConfigError, digest
 from build.images.listing import digest_of
-from build.state.ledger import Entry, write_json
+from build.state.ledger import LedgerEntry, write_json
 from build.state.plan import LABELER_FILE, Plan
 from mlimagenet_data.annotations.schema import SCHEMA_VERSION, USABLE_STATUSES
 from mlimagenet_data.files import read_manifest as manifest_in
@@ -104,7 +104,7 @@ def bottleneck(seconds: dict[str, float]) -> str:
     return max(parts, key=lambda name: parts[name])
 
 
-def _sum(entries: list[Entry], fact: str) -> dict[str, Any]:
+def _sum(entries: list[LedgerEntry], fact: str) -> dict[str, Any]:
     total: Counter[str] = Counter()
     for entry in entries:
         total.update(entry.facts[fact])

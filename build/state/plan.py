@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from build.config.options import BuildConfig, ConfigError
 from build.images.listing import SCHEMA, ImageInput, Images, Listing, digest_of
 from build.images.sources import list_images
-from build.state.ledger import Entry, Ledger, Output, write_atomic
+from build.state.ledger import Ledger, LedgerEntry, UnitOutput, write_atomic
 from build.state.remote import Remote
 from mlimagenet_data.annotations.schema import SCHEMA_VERSION
 
@@ -80,7 +80,7 @@ class Plan:
         """
         return self.entry(stage, unit).sha256
 
-    def entry(self, stage: str, unit: str) -> Entry:
+    def entry(self, stage: str, unit: str) -> LedgerEntry:
         """Return the entry of a unit that is done.
 
         Raises:
@@ -119,7 +119,7 @@ class Stage(ABC):
         """Return the hash of everything that the unit's output depends on, made with `settings`."""
 
     @abstractmethod
-    def compute(self, unit: Unit, advance: Callable[[int], None]) -> Output:
+    def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
         """Compute a unit, calling `advance` with the number of images finished as they are."""
 
     def finish(self) -> None:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from build.config.options import ConfigError
-from build.state.ledger import Entry, Ledger
+from build.state.ledger import Ledger, LedgerEntry
 from build.state.manifest import read_manifest
 from build.state.plan import Plan, Stage
 
-__all__ = ["Outlook", "failures", "outlook", "verify"]
+__all__ = ["StageProgress", "failures", "stage_progress", "verify"]
 
 
 @dataclass(frozen=True)
-class Outlook:
+class StageProgress:
     """One stage's state.
 
     Attributes:
@@ -38,14 +37,10 @@ class Outlook:
         """Number of units to do."""
         return self.units - self.done
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return all values."""
-        return {**asdict(self), "left": self.left}
 
-
-def outlook(stages: Sequence[Stage]) -> list[Outlook]:
+def stage_progress(stages: Sequence[Stage]) -> list[StageProgress]:
     """Return what is done and what running the stages would do, in order. Nothing is computed."""
-    out: list[Outlook] = []
+    out: list[StageProgress] = []
     for stage in stages:
         units, settings = stage.units(), stage.settings()
         ledger = stage.plan.ledger(stage.name)
@@ -63,7 +58,7 @@ def outlook(stages: Sequence[Stage]) -> list[Outlook]:
                 rows, done = rows + (entry.rows if entry else 0), done + 1
             else:
                 reasons[reason] += 1
-        out.append(Outlook(stage.name, len(units), done, rows, dict(reasons)))
+        out.append(StageProgress(stage.name, len(units), done, rows, dict(reasons)))
     return out
 
 
@@ -88,7 +83,7 @@ def verify(stages: Sequence[Stage]) -> list[str]:
     published = Ledger(out / "data", plan.remote)
     for split in read_manifest(out)["splits"].values():
         for name, facts in split["files"].items():
-            entry = Entry(name, facts["sha256"], facts["bytes"], facts["rows"], "", 0, {}, {})
+            entry = LedgerEntry(name, facts["sha256"], facts["bytes"], facts["rows"], "", 0, {}, {})
             if reason := published.fault(entry):
                 wrong.append(f"{published.path(name)}: {reason}")
     return wrong

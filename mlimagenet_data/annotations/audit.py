@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mlimagenet_data.annotations.store import AnnotationStore, Record
+from mlimagenet_data.annotations.records import Record
+from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import NUM_CLASSES
 
 __all__ = ["AUDITED", "VERDICTS", "Finding", "audit", "verdict_of"]

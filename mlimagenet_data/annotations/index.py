@@ -19,19 +19,20 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from mlimagenet_data.annotations.validate import HEADER, LAYOUT, Batch, checked_batches
+from mlimagenet_data.annotations.packing import HEADER, LAYOUT
+from mlimagenet_data.annotations.validate import ValidatedRows, checked_batches
 from mlimagenet_data.errors import AnnotationError
 
 __all__ = ["Index", "cache_folder", "open_index", "source_key"]
 
-_VERSION = 1
+_VERSION = 2
 _FOOTER_BYTES = 1 << 16
 _MAPPED = {
     "start": "<i8",  # where each image's record begins, and the last one's end
     "original": "<i2",
     "status": "u1",
-    "id_hash": "<u8",  # sorted
-    "id_row": "<i4",  # the row of each hash
+    "key_hash": "<u8",  # sorted
+    "key_row": "<i4",  # the row of each hash
 }
 
 
@@ -44,9 +45,9 @@ class Index:
     Attributes:
         start: (N + 1,) where each image's record begins, and the last one's end.
         original: (N,) original labels, -1 where there is none.
-        status: (N,) positions in `mlimagenet_data.annotations.validate.STATUS_NAMES`.
-        id_hash: (N,) hashes of the image_ids, sorted.
-        id_row: (N,) the rows of these hashes.
+        status: (N,) positions in `mlimagenet_data.annotations.packing.STATUS_NAMES`.
+        key_hash: (N,) hashes of the image_ids' join keys, sorted.
+        key_row: (N,) the rows of these hashes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,7 +60,7 @@ class Index:
                 np.zeros(0, kind) if empty else np.asarray(np.memmap(path, kind, "r", shape=(lengths[name],)))
             )
         self.start, self.original, self.status = arrays["start"], arrays["original"], arrays["status"]
-        self.id_hash, self.id_row = arrays["id_hash"], arrays["id_row"]
+        self.key_hash, self.key_row = arrays["key_hash"], arrays["key_row"]
         self._records = open(folder / "records.bin", "rb", buffering=0)  # noqa: SIM115 - open as long as the index is
         self._descriptor = self._records.fileno()
 
@@ -133,7 +134,7 @@ def _build(files: Sequence[Path], folder: Path) -> None:
 
 
 def _write(files: Sequence[Path], folder: Path) -> None:
-    starts, originals, statuses, hashes = [np.zeros(1, np.int64)], [], [], []
+    starts, originals, statuses, hashes, keys = [np.zeros(1, np.int64)], [], [], [], []
     with open(folder / "records.bin", "wb") as out:
         for file in files:
             for batch in checked_batches(file):
@@ -142,15 +143,18 @@ def _write(files: Sequence[Path], folder: Path) -> None:
                 originals.append(batch.header["original"])
                 statuses.append(batch.header["status"])
                 hashes.append(batch.hashes)
+                keys.append(batch.keys)
                 out.write(records.tobytes())
     nothing = np.zeros(0, np.int64)
-    order, ordered = _sorted_hashes(np.concatenate(hashes) if hashes else nothing.astype(np.uint64))
+    _check_unique(np.concatenate([nothing.astype(np.uint64), *hashes]))
+    all_keys = np.concatenate([nothing.astype(np.uint64), *keys])
+    order = np.argsort(all_keys, kind="stable")
     arrays = {
         "start": np.concatenate(starts),
         "original": np.concatenate([nothing, *originals]),
         "status": np.concatenate([nothing, *statuses]),
-        "id_hash": ordered,
-        "id_row": order,
+        "key_hash": all_keys[order],
+        "key_row": order,
     }
     for name, values in arrays.items():
         values.astype(_MAPPED[name]).tofile(folder / f"{name}.bin")
@@ -158,16 +162,15 @@ def _write(files: Sequence[Path], folder: Path) -> None:
     (folder / "index.json").write_text(json.dumps({"version": _VERSION, "lengths": lengths}), encoding="utf-8")
 
 
-def _sorted_hashes(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+def _check_unique(hashes: NDArray[np.uint64]) -> None:
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
     if (twice := np.flatnonzero(ordered[1:] == ordered[:-1])).size:
         rows = sorted(int(order[twice[0] + k]) for k in (0, 1))
         raise AnnotationError(f"rows {rows[0]} and {rows[1]} have the same image_id")
-    return order, ordered
 
 
-def _pack(batch: Batch) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _pack(batch: ValidatedRows) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Lay a batch's arrays out image by image: all bytes, and each image's number of them."""
     count = len(batch.header)
     parts = [(batch.header.view(np.uint8), np.full(count, HEADER.itemsize))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,18 +13,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mlimagenet_data.annotations.locate import ImageLocator
 from mlimagenet_data.annotations.schema import USABLE_STATUSES
+from mlimagenet_data.annotations.shards import annotation_files
+from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.errors import AnnotationsNotFoundError, ImageError
 from mlimagenet_data.files import walk_files
 from mlimagenet_data.images import IMAGE_EXTENSIONS, image_size
 
-__all__ = ["Joined", "join_images"]
+__all__ = ["JoinReport", "join_images"]
 
 _THREADS = 16
 
 
 @dataclass(frozen=True)
-class Joined:
+class JoinReport:
     """What of annotations and images belongs together.
 
     Attributes:
@@ -47,17 +50,17 @@ class Joined:
 
 
 def join_images(
-    files: Sequence[Path],
+    store: AnnotationStore,
     folder: Path,
     *,
     sizes: bool = False,
     advance: Callable[[int], object] = lambda count: None,
-) -> Joined:
-    """Compare the rows of Parquet files with the image files below a folder. It is listed; files are opened for `sizes` only.
+) -> JoinReport:
+    """Compare annotations with the image files below a folder. It is listed; files are opened for `sizes` only.
 
     Args:
-        files: Shards that were checked, by opening an `AnnotationStore` of them.
-        folder: What file names are relative to.
+        store: The annotations.
+        folder: The copy of the images, with files named in any way that `mlimagenet_data.names` knows.
         sizes: Whether to compare sizes, too.
         advance: Called with 1 for each size.
 
@@ -66,14 +69,20 @@ def join_images(
     """
     if not folder.is_dir():
         raise AnnotationsNotFoundError(f"{folder}: no such folder")
-    rows = pa.concat_tables(pq.read_table(f, columns=["file_name", "height", "width", "status"]) for f in files)
+    columns = ["file_name", "image_id", "label", "height", "width", "status"]
+    rows = pa.concat_tables(
+        pq.read_table(file, columns=columns) for file in annotation_files(store.source, store.split)
+    )
+    locator, texts = ImageLocator(folder, store), (rows[name].to_pylist() for name in columns[:3])
+    names = pa.array(map(locator.find, *texts), pa.string())
+    rows = rows.select(["height", "width", "status"]).append_column("file_name", names)
     listed = pa.array((n for n, _ in walk_files(folder) if n.lower().endswith(IMAGE_EXTENSIONS)), pa.string())
     extra = listed.filter(pc.invert(pc.is_in(listed, value_set=rows["file_name"])))
     usable = rows.filter(pc.is_in(rows["status"], value_set=pa.array(sorted(USABLE_STATUSES))))
     there = pc.is_in(usable["file_name"], value_set=listed)
     matched = usable.filter(there)
     missing = usable["file_name"].filter(pc.invert(there))
-    return Joined(
+    return JoinReport(
         usable.num_rows, matched.num_rows, sorted(missing.to_pylist()), sorted(extra.to_pylist()),
         _other_sizes(matched, folder, advance) if sizes else [],
     )  # fmt: skip

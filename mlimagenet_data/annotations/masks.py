@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mlimagenet_data.errors import AnnotationError
 
-__all__ = ["MAX_CELLS", "bounds_of_runs", "decode_mask", "encode_mask", "parse_counts", "parse_runs"]
+__all__ = ["MAX_CELLS", "bounds_of_runs", "decode_mask", "encode_mask", "parse_counts", "parse_runs", "stretch_mask"]
 
 MAX_CELLS = 1 << 26  # a mask larger than 8192 x 8192 is refused before memory is taken
 _MOST_CHARACTERS = 6  # of one run: 30 bits and a sign hold every run of MAX_CELLS cells
@@ -131,3 +131,10 @@ def decode_mask(size: tuple[int, int], counts: str | bytes) -> NDArray[np.bool_]
     runs = parse_counts(counts, height * width)
     flat = np.repeat((np.arange(runs.size) & 1).astype(np.bool_), runs)
     return flat.reshape(width, height).T
+
+
+def stretch_mask(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
+    """Stretch a (gh, gw) mask to (height, width) by nearest neighbour, as the dataset defines it."""
+    rows = np.arange(height) * mask.shape[0] // height
+    columns = np.arange(width) * mask.shape[1] // width
+    return np.asarray(mask[rows[:, None], columns[None]])

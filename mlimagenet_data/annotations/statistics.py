@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -57,12 +56,6 @@ class Statistics:
     def as_dict(self) -> dict[str, Any]:
         """Return all values."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, text: str) -> Statistics:
-        """Return what `json.dumps(as_dict())` wrote."""
-        values = json.loads(text)
-        return cls(**{**values, "pairs": [(a, b, n) for a, b, n in values["pairs"]]})
 
 
 def collect(files: Sequence[Path], *, most_pairs: int = 1000) -> Statistics:

@@ -1,157 +1,22 @@
-"""Opens annotations, wherever they are, and gives their rows to the loader."""
+"""Open annotations, wherever they are, and give their rows to the loader."""
 
 from __future__ import annotations
 
-import functools
-import itertools
 import os
-import re
-import struct
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlimagenet_data.annotations.index import Index, open_index
+from mlimagenet_data.annotations.packing import STATUS_NAMES
+from mlimagenet_data.annotations.records import Record, decode_names, decode_record
 from mlimagenet_data.annotations.schema import USABLE_STATUSES
-from mlimagenet_data.annotations.validate import HEADER, LAYOUT, STATUS_NAMES, id_hash
-from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
+from mlimagenet_data.annotations.shards import Source, annotation_files
+from mlimagenet_data.annotations.validate import id_hash
+from mlimagenet_data.names import join_key
 
-__all__ = [
-    "NO_SIZE",
-    "UNANNOTATED",
-    "AnnotationStore",
-    "MaskStack",
-    "Ranking",
-    "Record",
-    "RegionRecord",
-    "Source",
-    "annotation_files",
-]
-
-Ranking = tuple[tuple[int, float], ...]
-Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
-_HEADER = struct.Struct("<" + "".join(HEADER[name].char for name in HEADER.names or ()))
-# the arrays before the runs, as struct reads them: name, type, the header's field that says how many
-_SMALL = tuple(
-    (name, np.dtype(kind).char, field) for name, kind, field in LAYOUT if field in ("labels", "regions", "topk")
-)
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-
-
-UNANNOTATED = (
-    "unannotated"  # status of a record made for an image without annotations: its original label is all there is
-)
-NO_SIZE = (
-    "its size is not in the annotations, so a crop in pixels says nothing: the image could not be read when it was annotated, "
-    "or the annotations were imported without --images"
-)
-
-
-class MaskStack(NamedTuple):
-    """The masks of those regions of one image that lie on the same grid, as runs of cells.
-
-    Runs alternate between background and object, column by column, background first, an even number a region. Each is given by
-    its end, the cell after its last one.
-
-    Attributes:
-        regions: Positions of the R regions among the image's.
-        grid: (gh, gw).
-        ends: (2, n) columns (gw for the mask's end) and rows of the runs' ends.
-        pairs: Where each region's pairs of a background and an object run begin.
-        cells: Number of cells in each mask.
-    """
-
-    regions: list[int]
-    grid: tuple[int, int]
-    ends: NDArray[np.uint16]
-    pairs: list[int]
-    cells: tuple[int, ...]
-
-    @property
-    def masks(self) -> NDArray[np.bool_]:
-        """The decoded masks: (R, gh, gw) bool."""
-        (height, width), count = self.grid, len(self.regions)
-        columns, rows = self.ends.astype(np.int64)
-        runs = 2 * np.diff(np.append(self.pairs, rows.size // 2))
-        first = np.repeat(np.arange(count) * height * width, runs)
-        ends = first + columns * height + rows
-        turns = np.zeros(count * height * width + 1, np.int8)
-        np.add.at(turns, ends[::2], 1)
-        np.add.at(turns, ends[1::2], -1)
-        flat = np.cumsum(turns[:-1], dtype=np.int8).astype(np.bool_)
-        return flat.reshape(count, width, height).transpose(0, 2, 1)
-
-
-class RegionRecord(NamedTuple):
-    """One region of an image.
-
-    Attributes:
-        mask: (gh, gw) bool, on the patch grid; it covers the whole image.
-        label: Best class.
-        score: Its score in (0, 1].
-        topk: (class, score) pairs, best first.
-    """
-
-    mask: NDArray[np.bool_]
-    label: int
-    score: float
-    topk: Ranking
-
-
-class Record(NamedTuple):
-    """One image's annotations.
-
-    Attributes:
-        names: Returns image_id and file_name; they are seldom asked for.
-        label: Original class, None where there was none.
-        size: (height, width) in pixels after EXIF orientation; None where the file could not be read, or the annotations were
-            imported without sizes.
-        labels: (class, score) pairs of the image, best first.
-        best: The best (class, score) of each region.
-        topk_of: Number of classes in each region's top-k.
-        topk_class: These classes, region by region, best first.
-        topk_score: Their scores.
-        stacks: The regions' masks, by grid.
-        status: One of `mlimagenet_data.annotations.schema.STATUSES`, or UNANNOTATED.
-    """
-
-    names: Callable[[], tuple[str, str]]
-    label: int | None
-    size: tuple[int, int] | None
-    labels: Ranking
-    best: Ranking
-    topk_of: tuple[int, ...]
-    topk_class: tuple[int, ...]
-    topk_score: tuple[float, ...]
-    stacks: tuple[MaskStack, ...]
-    status: str
-
-    @property
-    def image_id(self) -> str:
-        """Stable key, `<wnid>/<stem>`."""
-        return self.names()[0]
-
-    @property
-    def file_name(self) -> str:
-        """Path below the split folder, `/`-separated."""
-        return self.names()[1]
-
-    @property
-    def topk(self) -> tuple[Ranking, ...]:
-        """(class, score) pairs of each region, best first."""
-        pairs = tuple(zip(self.topk_class, self.topk_score, strict=True))
-        ends = itertools.accumulate(self.topk_of, initial=0)
-        return tuple(pairs[start:stop] for start, stop in itertools.pairwise(ends))
-
-    @property
-    def regions(self) -> tuple[RegionRecord, ...]:
-        """The regions, with their masks decoded."""
-        masks = {k: mask for stack in self.stacks for k, mask in zip(stack.regions, stack.masks, strict=True)}
-        return tuple(RegionRecord(masks[k], *self.best[k], topk) for k, topk in enumerate(self.topk))
+__all__ = ["AnnotationStore"]
 
 
 class AnnotationStore:
@@ -195,25 +60,27 @@ class AnnotationStore:
 
     def file_name(self, row: int) -> str:
         """Return a row's path below the split folder."""
-        return _names(self._index.read(row))[1]
+        return decode_names(self._index.read(row))[1]
 
     def image_id(self, row: int) -> str:
         """Return a row's image_id."""
-        return _names(self._index.read(row))[0]
+        return decode_names(self._index.read(row))[0]
 
     def find(self, image_id: str) -> int:
-        """Return the row of an image_id.
+        """Return the row of a photograph, by its image_id in any form that has the same `mlimagenet_data.names.join_key`.
 
         Raises:
-            KeyError: If there is none.
+            KeyError: If there is none, or if several rows share the key and none has this very id.
         """
-        key = np.uint64(id_hash(image_id))
-        place = int(np.searchsorted(self._index.id_hash, key))
-        if place < len(self) and self._index.id_hash[place] == key:
-            row = int(self._index.id_row[place])
-            if self.image_id(row) == image_id:
-                return row
-        raise KeyError(image_id)
+        key = np.uint64(id_hash(join_key(image_id)))
+        first, last = (int(np.searchsorted(self._index.key_hash, key, side)) for side in ("left", "right"))
+        found = {self.image_id(row): row for row in self._index.key_row[first:last].tolist()}
+        if image_id in found:
+            return found[image_id]
+        same = [row for other, row in found.items() if join_key(other) == join_key(image_id)]
+        if len(same) != 1:
+            raise KeyError(image_id)
+        return same[0]
 
     def record(self, row: int) -> Record:
         """Return one row.
@@ -221,112 +88,4 @@ class AnnotationStore:
         Raises:
             IndexError: If there is no such row; negative ones count from the end.
         """
-        raw = self._index.read(row if 0 <= row < len(self._index.status) else range(len(self))[row])
-        height, width, original, status, labels, regions, _, _, topk, runs = _HEADER.unpack_from(raw)
-        small, places = _small_arrays(labels, regions, topk)
-        values = small.unpack_from(raw, _HEADER.size)
-        (
-            label_class,
-            label_score,
-            grid_h,
-            grid_w,
-            cells,
-            runs_of,
-            topk_of,
-            best_class,
-            best_score,
-            topk_class,
-            topk_score,
-        ) = [values[place] for place in places]
-        run_ends = np.frombuffer(raw, "<u2", 2 * runs, _HEADER.size + small.size).reshape(2, runs)
-        return Record(
-            lambda: _names(raw),
-            None if original < 0 else original,
-            (height, width) if height else None,
-            tuple(zip(label_class, label_score, strict=True)),
-            tuple(zip(best_class, best_score, strict=True)),
-            topk_of,
-            topk_class,
-            topk_score,
-            _stacks(grid_h, grid_w, cells, runs_of, run_ends) if regions else (),
-            STATUS_NAMES[status],
-        )
-
-
-def _names(raw: bytes) -> tuple[str, str]:
-    """Return image_id and file name of a record."""
-    *_, labels, regions, name, image_id, topk, runs = _HEADER.unpack_from(raw)
-    middle = _HEADER.size + _small_arrays(labels, regions, topk)[0].size + 4 * runs + name
-    return raw[middle : middle + image_id].decode(), raw[middle - name : middle].decode()
-
-
-@functools.lru_cache(maxsize=4096)
-def _small_arrays(labels: int, regions: int, topk: int) -> tuple[struct.Struct, list[slice]]:
-    """Return how the arrays before the runs are read, and where each of them lies among the values, in LAYOUT's order."""
-    counts = {"labels": labels, "regions": regions, "topk": topk}
-    lengths = [counts[field] for _, _, field in _SMALL]
-    places = [slice(*edges) for edges in itertools.pairwise(itertools.accumulate(lengths, initial=0))]
-    return struct.Struct("<" + "".join(f"{n}{char}" for n, (_, char, _) in zip(lengths, _SMALL, strict=True))), places
-
-
-def _stacks(
-    heights: tuple[int, ...],
-    widths: tuple[int, ...],
-    cells: tuple[int, ...],
-    runs_of: tuple[int, ...],
-    run_ends: NDArray[np.uint16],
-) -> tuple[MaskStack, ...]:
-    count, grid = len(heights), (heights[0], widths[0])
-    begins = list(itertools.accumulate(runs_of, initial=0))
-    if heights.count(grid[0]) == widths.count(grid[1]) == count:
-        return (MaskStack(list(range(count)), grid, run_ends, [begin // 2 for begin in begins[:-1]], cells),)
-    parts = [slice(start, stop) for start, stop in itertools.pairwise(begins)]
-    return tuple(
-        MaskStack([k], grid, run_ends[:, part], [0], cells[k : k + 1])
-        for k, (grid, part) in enumerate(zip(zip(heights, widths, strict=True), parts, strict=True))
-    )
-
-
-def annotation_files(source: Source, split: str) -> list[Path]:
-    """Return a split's Parquet files; those of a dataset on the Hub are downloaded.
-
-    Raises:
-        AnnotationsNotFoundError: If the folder, the split or a file is not there.
-        AnnotationError: If a shard is missing.
-    """
-    if not isinstance(source, str | os.PathLike):
-        files = [Path(file) for file in source]
-        if not files:
-            raise AnnotationsNotFoundError("an empty list of Parquet files")
-        for file in files:
-            if not file.is_file():
-                raise AnnotationsNotFoundError(f"{file}: no such file")
-        return files
-    folder = Path(source)
-    if not folder.is_dir() and _HUB_ID.fullmatch(os.fspath(source)):
-        folder = _from_hub(os.fspath(source), split)
-    return _find_shards(folder, split)
-
-
-def _from_hub(name: str, split: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    repo, _, revision = name.partition("@")
-    patterns = [f"data/{split}-*.parquet", "build_manifest.json", "README.md"]
-    return Path(snapshot_download(repo, repo_type="dataset", revision=revision or None, allow_patterns=patterns))
-
-
-def _find_shards(folder: Path, split: str) -> list[Path]:
-    if not folder.is_dir():
-        raise AnnotationsNotFoundError(f"{folder}: no such folder")
-    files = sorted((folder / "data").glob(f"{split}-*.parquet"))
-    if not files:
-        others = sorted({f.name.split("-")[0] for f in (folder / "data").glob("*.parquet")})
-        found = f"it has the splits {', '.join(others)}" if others else "no Parquet file lies in its data/"
-        raise AnnotationsNotFoundError(f"{folder}: no annotations of split {split!r}; {found}")
-    counts = {match.group(2) if (match := _SHARD.search(f.name)) else "?" for f in files}
-    if counts != {f"{len(files):05d}"}:
-        raise AnnotationError(
-            f"{folder}: {len(files)} shards of split {split!r} lie there, their names say {sorted(counts)}"
-        )
-    return files
+        return decode_record(self._index.read(row if 0 <= row < len(self._index.status) else range(len(self))[row]))

@@ -1,4 +1,4 @@
-"""Reads annotations from Parquet and checks every value, since the files may come from a stranger."""
+"""Read annotations from Parquet and check every value: the files may come from a stranger."""
 
 from __future__ import annotations
 
@@ -15,74 +15,34 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mlimagenet_data.annotations.masks import MAX_CELLS, parse_runs
-from mlimagenet_data.annotations.schema import STATUSES
+from mlimagenet_data.annotations.packing import HEADER, STATUS_NAMES
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import AnnotationError
+from mlimagenet_data.names import is_plain_path, join_key
 
-__all__ = [
-    "COLUMNS",
-    "HEADER",
-    "LAYOUT",
-    "STATUS_NAMES",
-    "Batch",
-    "check_batch",
-    "checked_batches",
-    "id_hash",
-    "is_plain_path",
-    "raw_batches",
-]
+__all__ = ["COLUMNS", "ValidatedRows", "check_batch", "checked_batches", "id_hash", "raw_batches"]
 
 COLUMNS = ["image_id", "file_name", "label", "height", "width", "labels", "scores", "regions", "status"]
-STATUS_NAMES = tuple(STATUSES)
 _BATCH_ROWS = 20_000
 _MOST_SIDE = 1 << 16  # of a mask, so that rows and columns fit two bytes
 _MOST_ITEMS = 1 << 16  # labels or regions of an image, characters of a name
 
-# An image's record is this header, and then the arrays of LAYOUT, one after the other, little-endian and unaligned.
-HEADER = np.dtype([
-    ("height", "<i4"), ("width", "<i4"),  # 0 where the file could not be read
-    ("original", "<i2"),  # -1 where there is none
-    ("status", "<u2"),  # position in STATUS_NAMES
-    ("labels", "<u2"), ("regions", "<u2"), ("name", "<u2"), ("id", "<u2"),  # lengths
-    ("topk", "<u4"), ("runs", "<u4"),  # lengths over all regions
-])  # fmt: skip
-LAYOUT = (
-    # name, type, the header's field that says how many
-    ("label_class", "<i2", "labels"),
-    ("label_score", "<f4", "labels"),
-    ("grid_height", "<u2", "regions"),
-    ("grid_width", "<u2", "regions"),
-    ("cells", "<u4", "regions"),  # number of cells in the mask
-    ("runs_of", "<u4", "regions"),
-    ("topk_of", "<u4", "regions"),
-    ("best_class", "<i2", "regions"),
-    ("best_score", "<f4", "regions"),
-    ("topk_class", "<i2", "topk"),
-    ("topk_score", "<f4", "topk"),
-    (
-        "run_column",
-        "<u2",
-        "runs",
-    ),  # the cell after each run's last; columns first, background first, an even number a region
-    ("run_row", "<u2", "runs"),
-    ("name", "u1", "name"),
-    ("id", "u1", "id"),
-)
-
 
 @dataclass(frozen=True)
-class Batch:
+class ValidatedRows:
     """Checked rows.
 
     Attributes:
         header: (N,) of type HEADER.
         arrays: The values of all rows, by LAYOUT's names.
         hashes: (N,) uint64, `id_hash` of the image_ids.
+        keys: (N,) uint64, `id_hash` of their join keys.
     """
 
     header: NDArray[Any]
     arrays: dict[str, NDArray[Any]]
     hashes: NDArray[np.uint64]
+    keys: NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -100,7 +60,7 @@ class _Place:
             raise AnnotationError(f"{self.file}: row {row}, {field}: {values[int(bad[0])]!s} {rule}")
 
 
-def checked_batches(file: Path) -> Iterator[Batch]:
+def checked_batches(file: Path) -> Iterator[ValidatedRows]:
     """Yield the rows of a Parquet file.
 
     Raises:
@@ -110,7 +70,7 @@ def checked_batches(file: Path) -> Iterator[Batch]:
         yield check_batch(batch, file, first_row)
 
 
-def check_batch(batch: pa.RecordBatch, file: Path, first_row: int) -> Batch:
+def check_batch(batch: pa.RecordBatch, file: Path, first_row: int) -> ValidatedRows:
     """Check rows that `raw_batches` gave.
 
     Raises:
@@ -143,13 +103,13 @@ def raw_batches(file: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
         raise AnnotationError(f"{file}: not a readable shard of this dataset: {error}") from error
 
 
-def _check(batch: pa.RecordBatch, place: _Place) -> Batch:
+def _check(batch: pa.RecordBatch, place: _Place) -> ValidatedRows:
     header = np.zeros(batch.num_rows, HEADER)
     arrays: dict[str, NDArray[Any]] = {}
     _check_images(batch, header, arrays, place)
-    hashes = _check_strings(batch, header, arrays, place)
+    hashes, keys = _check_strings(batch, header, arrays, place)
     _check_regions(batch.column("regions"), header, arrays, place)
-    return Batch(header, arrays, hashes)
+    return ValidatedRows(header, arrays, hashes, keys)
 
 
 def _check_images(batch: pa.RecordBatch, header: NDArray[Any], arrays: dict[str, Any], place: _Place) -> None:
@@ -176,7 +136,7 @@ def _check_images(batch: pa.RecordBatch, header: NDArray[Any], arrays: dict[str,
 
 def _check_strings(
     batch: pa.RecordBatch, header: NDArray[Any], arrays: dict[str, Any], place: _Place
-) -> NDArray[np.uint64]:
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     names, ids = batch.column("file_name").to_pylist(), batch.column("image_id").to_pylist()
     good = np.array([is_plain_path(name) for name in names], bool)
     place.check(good, None, "file_name", "is no plain path below the split folder", names)
@@ -187,20 +147,13 @@ def _check_strings(
         raw = [text.encode() for text in texts]
         header[name] = [len(r) for r in raw]
         arrays[name] = np.frombuffer(b"".join(raw), np.uint8)
-    return np.array([id_hash(text) for text in ids], np.uint64)
+    hashes = np.array([id_hash(text) for text in ids], np.uint64)
+    return hashes, np.array([id_hash(join_key(text)) for text in ids], np.uint64)
 
 
 def id_hash(image_id: str) -> int:
-    """Return the 64-bit hash by which an image_id is found."""
+    """Return the 64-bit hash of an image_id or a join key."""
     return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "little")
-
-
-def is_plain_path(name: str | None) -> bool:
-    """Return whether a file name is a path that stays below the folder it is joined to, on any system."""
-    if not name or len(name) > 10_000 or name.startswith("/") or "\\" in name or "\0" in name:
-        return False
-    parts = name.split("/")
-    return ":" not in parts[0] and not {"", ".", ".."} & set(parts)
 
 
 def _check_regions(column: pa.ListArray, header: NDArray[Any], arrays: dict[str, Any], place: _Place) -> None:

@@ -23,7 +23,7 @@ def faults_of(files: Sequence[Path], split: str, advance: Callable[[int], object
     """Yield what is wrong with a split: each faulty row once, with its file, row number, first bad field and value.
 
     Args:
-        files: All of its shards, as `mlimagenet_data.annotations.store.annotation_files` gives them.
+        files: All of its shards, as `mlimagenet_data.annotations.shards.annotation_files` gives them.
         split: Its name, to find it in the manifest.
         advance: Called with the number of rows that were checked.
     """

@@ -29,7 +29,7 @@ from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import AnnotationError
 from mlimagenet_data.files import file_hash, read_manifest, write_atomic, write_json
 
-__all__ = ["DatasetWriter", "completed", "tables_of"]
+__all__ = ["DatasetWriter", "complete_columns", "tables_of"]
 
 
 def tables_of(rows: Iterable[dict[str, Any]]) -> Iterator[pa.Table]:
@@ -85,7 +85,7 @@ class DatasetWriter:
 
     def add(self, table: pa.Table) -> None:
         """Write rows; of the schema's columns, sizes, regions and statuses may be missing: unknown, none, and what follows."""
-        table = completed(table, self._schema)
+        table = complete_columns(table, self._schema)
         self._count(table)
         while table.num_rows:
             if self._writer is None or self._rows[-1] == FILE_ROWS:
@@ -136,7 +136,7 @@ class DatasetWriter:
             self._statuses[item["values"]] += item["counts"]
 
 
-def completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def complete_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return rows with all columns of the schema; missing sizes, regions and statuses are unknown, none, what follows."""
     count = table.num_rows
     columns = {name: table[name] for name in table.column_names}

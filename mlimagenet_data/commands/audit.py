@@ -58,12 +58,12 @@ def _audit(given: argparse.Namespace) -> None:
             labels = ", ".join(f"{names[index]} {score:.2f}" for index, score in f.labels[:4])
             say(f"{f.quality:.3f} {f.verdict:<8} {f.image_id}: original {original}; labels {labels}")
     if given.images and listed:
-        from mlimagenet_data.formats.sizes import split_folder
+        from mlimagenet_data.annotations.locate import ImageLocator, split_folder
         from mlimagenet_data.images import load_image
         from mlimagenet_data.viewer.sheet import write_sheet
 
         records = [store.record(f.row) for f in listed]
-        folder = split_folder(given.images, given.split)
-        write_sheet(given.sheet, [(load_image(folder / r.file_name), r) for r in records])
+        locator = ImageLocator(split_folder(given.images, given.split), store)
+        write_sheet(given.sheet, [(load_image(locator.path(r)), r) for r in records])
         if not given.json:
             say(f"picture sheet: {given.sheet}")

@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
         "Multilabelfy's refined labels; annotations: the dataset's folder or Hub id.",
     )  # fmt: skip
     parser.add_argument(
-        "--original", metavar="FILE", type=Path,
+        "--class-list", metavar="FILE", type=Path,
         help="real, multilabel, imagenet-m: original classes of images in one folder: Kaggle's LOC_val_solution.csv, "
         "Caffe's val.txt, or 50,000 wnids; not the development kit's.",
     )  # fmt: skip
@@ -114,8 +114,8 @@ def _check(given: argparse.Namespace) -> None:
         raise MLImageNetError(f"--data {given.data}: it must be KIND:FOLDER with one of the kinds {', '.join(_KINDS)}")
     if kind in _LABELLED and not given.labels:
         raise MLImageNetError(f"--data {given.data}: it needs --labels, see --help")
-    if given.original and kind not in _VALIDATION:
-        raise MLImageNetError(f"--original {given.original}: it is for --data {', '.join(_VALIDATION)}")
+    if given.class_list and kind not in _VALIDATION:
+        raise MLImageNetError(f"--class-list {given.class_list}: it is for --data {', '.join(_VALIDATION)}")
     for name in ("threshold", "min_score"):
         if not 0 <= getattr(given, name) <= 1:
             raise MLImageNetError(f"--{name.replace('_', '-')} {getattr(given, name)}: it must be from 0 to 1")
@@ -133,8 +133,6 @@ def _check(given: argparse.Namespace) -> None:
 
 
 def _open(given: argparse.Namespace) -> EvaluationSet:
-    from mlimagenet_data.evaluate.sets import folders, validation
-
     kind, _, folder = given.data.partition(":")
     root, partial = Path(folder), given.partial
     labels = Path(given.labels) if given.labels else None
@@ -148,14 +146,22 @@ def _open(given: argparse.Namespace) -> EvaluationSet:
 
         return open_imagenet_s(root)
     if kind == "folder":
-        return folders.open_folder(root)
+        from mlimagenet_data.evaluate.sets.folder import open_folder
+
+        return open_folder(root)
     if kind == "v2":
-        return folders.open_v2(root, labels, partial=partial)
+        from mlimagenet_data.evaluate.sets.imagenet_v2 import open_v2
+
+        return open_v2(root, labels, partial=partial)
     if kind == "real":
-        return validation.open_real(root, labels, originals=given.original, partial=partial)
+        from mlimagenet_data.evaluate.sets.real import open_real
+
+        return open_real(root, labels, class_list=given.class_list, partial=partial)
+    from mlimagenet_data.evaluate.sets.multilabel import open_imagenet_m, open_multilabel
+
     assert labels is not None
-    opened = {"multilabel": validation.open_multilabel, "imagenet-m": validation.open_imagenet_m}
-    return opened[kind](root, labels, originals=given.original, partial=partial)
+    opened = {"multilabel": open_multilabel, "imagenet-m": open_imagenet_m}
+    return opened[kind](root, labels, class_list=given.class_list, partial=partial)
 
 
 def _predict(given: argparse.Namespace, data: EvaluationSet) -> Predictions | None:

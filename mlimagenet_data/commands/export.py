@@ -36,8 +36,9 @@ def add(commands: Any) -> None:
 def _export(given: argparse.Namespace) -> None:
     from mlimagenet_data.annotations.store import AnnotationStore
     from mlimagenet_data.files import write_atomic
-    from mlimagenet_data.formats.tables import write_csv, write_tsv
-    from mlimagenet_data.formats.write_coco import write_coco
+    from mlimagenet_data.formats.coco import write_coco
+    from mlimagenet_data.formats.csv import write_csv
+    from mlimagenet_data.formats.tsv import write_tsv
 
     if (given.to == "webdataset") != (given.images is not None):
         raise MLImageNetError("--images DIR goes with --to webdataset, and that needs it")
@@ -56,9 +57,9 @@ def _export(given: argparse.Namespace) -> None:
 
 
 def _webdataset(store: AnnotationStore, given: argparse.Namespace) -> dict[str, int]:
-    from mlimagenet_data.formats.sizes import split_folder
+    from mlimagenet_data.annotations.locate import ImageLocator, split_folder
     from mlimagenet_data.formats.webdataset import write_webdataset
 
-    images = split_folder(given.images, given.split)
+    images = ImageLocator(split_folder(given.images, given.split), store)
     with progress("webdataset", len(store), " images") as advance:
         return write_webdataset(store, given.out, images, skip_missing=given.missing == "skip", advance=advance)

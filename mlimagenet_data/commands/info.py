@@ -40,7 +40,7 @@ def _facts(annotations: str, split: str) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from mlimagenet_data.annotations.store import annotation_files
+    from mlimagenet_data.annotations.shards import annotation_files
     from mlimagenet_data.classes import NUM_CLASSES
     from mlimagenet_data.errors import AnnotationError
     from mlimagenet_data.files import read_manifest

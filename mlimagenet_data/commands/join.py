@@ -30,13 +30,12 @@ def add(commands: Any) -> None:
 
 def _join(given: argparse.Namespace) -> int:
     from mlimagenet_data.annotations.join import join_images
-    from mlimagenet_data.annotations.store import AnnotationStore, annotation_files
-    from mlimagenet_data.formats.sizes import split_folder
+    from mlimagenet_data.annotations.locate import split_folder
+    from mlimagenet_data.annotations.store import AnnotationStore
 
     store = AnnotationStore(given.annotations, given.split)  # checks the files
-    files = annotation_files(given.annotations, given.split)
     with progress("sizes", len(store) if given.sizes else None, " images") as advance:
-        found = join_images(files, split_folder(given.images, given.split), sizes=given.sizes, advance=advance)
+        found = join_images(store, split_folder(given.images, given.split), sizes=given.sizes, advance=advance)
     if given.json:
         say_json(found.as_dict())
     else:

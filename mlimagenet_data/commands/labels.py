@@ -34,7 +34,8 @@ def add(commands: Any) -> None:
 
 def _labels(given: argparse.Namespace) -> None:
     from mlimagenet_data.annotations.search import Query, classes_beside, find_images
-    from mlimagenet_data.annotations.store import AnnotationStore, annotation_files
+    from mlimagenet_data.annotations.shards import annotation_files
+    from mlimagenet_data.annotations.store import AnnotationStore
 
     shown = tuple(dict.fromkeys(find_class(text) for text in (given.shown or given.pairs_with, *given.others)))
     query = Query(shown, tuple(find_class(text) for text in given.without), given.min_score)

@@ -11,7 +11,7 @@ from mlimagenet_data.commands.common import add_annotations, command, say, say_j
 from mlimagenet_data.errors import MLImageNetError
 
 if TYPE_CHECKING:
-    from mlimagenet_data.annotations.store import Record
+    from mlimagenet_data.annotations.records import Record
 
 __all__ = ["add"]
 
@@ -41,12 +41,13 @@ def _show(given: argparse.Namespace) -> None:
     else:
         _say(record)
     if given.out is not None:
+        from mlimagenet_data.annotations.locate import ImageLocator, split_folder
         from mlimagenet_data.files import write_atomic
-        from mlimagenet_data.formats.sizes import split_folder
         from mlimagenet_data.images import load_image
         from mlimagenet_data.viewer.sheet import write_sheet
 
-        image = load_image(split_folder(given.images, given.split) / record.file_name)
+        locator = ImageLocator(split_folder(given.images, given.split), store)
+        image = load_image(locator.path(record))
         write_atomic(given.out, lambda path: write_sheet(path, [(image, record)]))
         if not given.json:
             say(f"picture: {given.out}")

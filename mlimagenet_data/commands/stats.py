@@ -21,8 +21,8 @@ def add(commands: Any) -> None:
 
 
 def _stats(given: argparse.Namespace) -> None:
+    from mlimagenet_data.annotations.shards import annotation_files
     from mlimagenet_data.annotations.statistics import collect, plot
-    from mlimagenet_data.annotations.store import annotation_files
 
     found = collect(annotation_files(given.annotations, given.split))
     if given.plot:

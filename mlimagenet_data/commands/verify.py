@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    from mlimagenet_data.annotations.store import annotation_files
+    from mlimagenet_data.annotations.shards import annotation_files
     from mlimagenet_data.annotations.verify import faults_of
 
     files = annotation_files(given.annotations, given.split)

@@ -13,7 +13,7 @@ from mlimagenet_data.errors import MLImageNetError
 
 if TYPE_CHECKING:
     from mlimagenet_data.labelling.policy import LabelPolicy
-    from mlimagenet_data.viewer.entries import Entry
+    from mlimagenet_data.viewer.entries import PageEntry
 
 __all__ = ["add"]
 
@@ -48,8 +48,8 @@ def add(commands: Any) -> None:
 
 
 def _view(given: argparse.Namespace) -> None:
+    from mlimagenet_data.annotations.locate import ImageLocator, split_folder
     from mlimagenet_data.annotations.store import AnnotationStore
-    from mlimagenet_data.formats.sizes import split_folder
     from mlimagenet_data.viewer.entries import entries, pick_rows
     from mlimagenet_data.viewer.write import write_file, write_folder
 
@@ -64,7 +64,7 @@ def _view(given: argparse.Namespace) -> None:
     title = Path(given.annotations).resolve().name if Path(given.annotations).is_dir() else given.annotations
     about = {"title": title, "split": given.split, "total": len(store), "photographs": given.images is not None}
     problems: list[str] = []
-    images = given.images and split_folder(given.images, given.split)
+    images = given.images and ImageLocator(split_folder(given.images, given.split), store)
     found = _noting(entries(store, rows, images, given.thumbnail_size), problems)
     out = Path(os.path.abspath(given.out))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def _view(given: argparse.Namespace) -> None:
         say(f"{len(problems)} of them without a photograph; the first: {problems[0]}")
 
 
-def _noting(found: Iterator[Entry], problems: list[str]) -> Iterator[Entry]:
+def _noting(found: Iterator[PageEntry], problems: list[str]) -> Iterator[PageEntry]:
     for entry in found:
         if entry.summary["problem"]:
             problems.append(entry.summary["problem"])

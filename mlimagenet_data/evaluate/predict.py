@@ -21,7 +21,7 @@ __all__ = ["open_device", "predict"]
 
 _AMP = {"cuda": torch.float16, "cpu": torch.bfloat16}
 _FORMAT = torch.channels_last  # for the embedded network on a CPU 1.8 (8 images) to 3 times (64) as fast
-Batch = tuple[list[int], torch.Tensor | None, list[tuple[int, str]]]
+LoadedBatch = tuple[list[int], torch.Tensor | None, list[tuple[int, str]]]
 
 
 def open_device(name: str | None = None) -> torch.device:
@@ -117,13 +117,13 @@ class _Images(Dataset[Any]):
             return place, str(error)
 
 
-def _collate(items: list[tuple[int, torch.Tensor | str]]) -> Batch:
+def _collate(items: list[tuple[int, torch.Tensor | str]]) -> LoadedBatch:
     good = [(place, item) for place, item in items if isinstance(item, torch.Tensor)]
     bad = [(place, item) for place, item in items if isinstance(item, str)]
     return [place for place, _ in good], torch.stack([item for _, item in good]) if good else None, bad
 
 
-def _shown(loader: Any, images: int, progress: bool) -> Iterator[Batch]:
+def _shown(loader: Any, images: int, progress: bool) -> Iterator[LoadedBatch]:
     from tqdm import tqdm
 
     with tqdm(total=images, unit="image", disable=None if progress else True) as bar:  # None: only on a terminal

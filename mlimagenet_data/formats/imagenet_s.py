@@ -22,6 +22,7 @@ from mlimagenet_data.files import walk_files
 from mlimagenet_data.formats.faults import Faults
 from mlimagenet_data.formats.regions import mask_columns
 from mlimagenet_data.images import load_image
+from mlimagenet_data.names import image_id_of
 
 __all__ = ["read_class_list", "read_imagenet_s", "read_mask"]
 
@@ -82,11 +83,10 @@ def read_imagenet_s(folder: Path, classes: list[int], faults: Faults) -> Iterato
         except (AnnotationError, ImageError) as error:
             faults.add(str(folder / name), "mask", name, f"cannot be used: {error}")
             continue
-        stem = name.partition("/")[2][:-4]
         regions = _regions(mask, classes)
         labels = [region["label"] for region in regions]
         yield {
-            "image_id": f"{imagenet_classes().wnids[label]}/{stem}", "file_name": f"{name[:-4]}.JPEG", "label": label,
+            "image_id": image_id_of(name), "file_name": f"{name[:-4]}.JPEG", "label": label,
             "height": mask.shape[0], "width": mask.shape[1], "labels": labels, "scores": [1.0] * len(labels),
             "regions": regions, "status": "ok" if regions else "no_regions",
         }  # fmt: skip

@@ -10,14 +10,16 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 
 import mlimagenet_data
+from mlimagenet_data.annotations.locate import split_folder
 from mlimagenet_data.annotations.writer import DatasetWriter, tables_of
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
 from mlimagenet_data.files import file_hash
+from mlimagenet_data.formats.coco import read_coco, read_proposals
 from mlimagenet_data.formats.faults import Faults
 from mlimagenet_data.formats.imagenet_s import read_class_list, read_imagenet_s
-from mlimagenet_data.formats.read_coco import name_of, read_coco, read_proposals
-from mlimagenet_data.formats.read_tsv import read_tsv
-from mlimagenet_data.formats.sizes import split_folder, with_sizes
+from mlimagenet_data.formats.sizes import with_sizes
+from mlimagenet_data.formats.tsv import read_tsv
+from mlimagenet_data.names import join_key
 
 __all__ = ["FORMS", "Form", "Import", "import_annotations"]
 
@@ -127,7 +129,7 @@ def from_proposals(table: pa.Table, proposals: dict[str, dict[str, Any]]) -> pa.
     """
     rows = table.to_pylist()
     for row in rows:
-        found = proposals.get(name_of(row["file_name"])[0], {"height": None, "width": None, "regions": []})
+        found = proposals.get(join_key(row["image_id"]), {"height": None, "width": None, "regions": []})
         row |= {"height": found["height"], "width": found["width"], "regions": []}
         for region in found["regions"] if row["labels"] else []:
             named = {"label": row["labels"][0], "score": row["scores"][0], "topk_labels": [], "topk_scores": []}

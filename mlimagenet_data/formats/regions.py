@@ -7,9 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlimagenet_data.annotations.masks import MAX_CELLS, bounds_of_runs, decode_mask, encode_mask, parse_counts
+from mlimagenet_data.annotations.masks import (
+    MAX_CELLS,
+    bounds_of_runs,
+    decode_mask,
+    encode_mask,
+    parse_counts,
+    stretch_mask,
+)
 from mlimagenet_data.errors import AnnotationError
-from mlimagenet_data.viewer.sheet import stretch_mask
 
 __all__ = ["mask_columns", "shrunk_mask"]
 

@@ -11,15 +11,10 @@ import pyarrow.compute as pc
 from mlimagenet_data.errors import ImageError
 from mlimagenet_data.images import image_size
 
-__all__ = ["split_folder", "with_sizes"]
+__all__ = ["with_sizes"]
 
 _THREADS = 16
 Size = tuple[int | None, int | None, str | None]  # height, width, and a status if the file cannot be used
-
-
-def split_folder(images: Path, split: str) -> Path:
-    """Return the folder that file names are relative to: `<images>/<split>` if it is there, else `images`."""
-    return images / split if (images / split).is_dir() else images
 
 
 def with_sizes(table: pa.Table, folder: Path) -> pa.Table:

@@ -17,8 +17,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from mlimagenet_data.annotations.locate import ImageLocator
 from mlimagenet_data.annotations.schema import USABLE_STATUSES
-from mlimagenet_data.annotations.store import AnnotationStore, annotation_files
+from mlimagenet_data.annotations.shards import annotation_files
+from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.annotations.validate import COLUMNS
 from mlimagenet_data.errors import AnnotationError, ImageError
 from mlimagenet_data.files import write_atomic
@@ -33,7 +35,7 @@ _BATCH_ROWS = 1000
 def write_webdataset(
     store: AnnotationStore,
     folder: Path,
-    images: Path,
+    images: ImageLocator,
     *,
     skip_missing: bool = False,
     advance: Callable[[int], object] = lambda count: None,
@@ -48,7 +50,7 @@ def write_webdataset(
     Args:
         store: The split's annotations; they were checked when it was opened.
         folder: Where to write; shards of that split must not lie there yet.
-        images: Folder that file names are relative to.
+        images: The copy of the images.
         skip_missing: Whether to leave out images without a file.
         advance: Called with 1 for each row.
         shard_images: Images in a shard, at most.
@@ -85,7 +87,12 @@ def sample_key(image_id: str) -> str:
 
 
 def _fill(
-    path: Path, first: dict[str, Any], samples: Iterator[dict[str, Any]], images: Path, most: int, most_bytes: int
+    path: Path,
+    first: dict[str, Any],
+    samples: Iterator[dict[str, Any]],
+    images: ImageLocator,
+    most: int,
+    most_bytes: int,
 ) -> dict[str, Any] | None:
     """Write one shard, from `first` on, and return the first row of the next one."""
     row: dict[str, Any] | None = first
@@ -94,13 +101,17 @@ def _fill(
         while row is not None and count < most and size < most_bytes:
             key = sample_key(row["image_id"])
             extension = PurePosixPath(row["file_name"]).suffix.lower().replace(".jpeg", ".jpg")
-            with open(images / row["file_name"], "rb") as file:
+            with open(_path(images, row), "rb") as file:
                 length = os.fstat(file.fileno()).st_size
                 tar.addfile(_member(key + extension, length), file)
             content = json.dumps(row, ensure_ascii=False).encode()
             tar.addfile(_member(key + ".json", len(content)), io.BytesIO(content))
             count, size, row = count + 1, size + length, next(samples, None)
     return row
+
+
+def _path(images: ImageLocator, row: dict[str, Any]) -> Path:
+    return Path(images.folder, images.find(row["file_name"], row["image_id"], row["label"]))
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:
@@ -110,7 +121,11 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
 
 
 def _samples(
-    store: AnnotationStore, images: Path, counts: dict[str, int], skip_missing: bool, advance: Callable[[int], object]
+    store: AnnotationStore,
+    images: ImageLocator,
+    counts: dict[str, int],
+    skip_missing: bool,
+    advance: Callable[[int], object],
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows whose image is there."""
     for file in annotation_files(store.source, store.split):
@@ -119,10 +134,11 @@ def _samples(
                 advance(1)
                 if row["status"] not in USABLE_STATUSES:
                     continue
-                if not (images / row["file_name"]).is_file():
+                path = _path(images, row)
+                if not path.is_file():
                     if not skip_missing:
                         text = "no such file; --missing skip leaves out images without one"
-                        raise ImageError(f"{images / row['file_name']}: {text}", status="missing")
+                        raise ImageError(f"{path}: {text}", status="missing")
                     counts["missing"] += 1
                     continue
                 counts["images"] += 1

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from mlimagenet_data.annotations.store import NO_SIZE, AnnotationStore, Record
+from mlimagenet_data.annotations.records import NO_SIZE, Record
+from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import AnnotationError
-from mlimagenet_data.labelling.policy import ROUNDING, LabelPolicy, regions_by_class, regions_of
+from mlimagenet_data.labelling.policy import ROUNDING, LabelPolicy
+from mlimagenet_data.labelling.targets import regions_by_class, regions_of
 
 __all__ = ["batch_targets"]
 

@@ -21,7 +21,7 @@ from mlimagenet_data.files import TORCH_LOAD_ERRORS
 from mlimagenet_data.views.grids import edges_of, overlap
 
 if TYPE_CHECKING:
-    from mlimagenet_data.labelling.sample import Seen
+    from mlimagenet_data.labelling.sample import AnnotatedView
 
 __all__ = ["LabelMapError", "PooledLabelMap", "densify", "read_label_map"]
 
@@ -106,7 +106,7 @@ class PooledLabelMap:
             raise ValueError(f"missing must be error or original, got {missing!r}")
         self.folder, self.missing = Path(folder), missing
 
-    def __call__(self, seen: Seen) -> Tensor:
+    def __call__(self, seen: AnnotatedView) -> Tensor:
         """Return the target of what a view shows."""
         target = torch.zeros(NUM_CLASSES)
         edges = torch.tensor([edges_of(seen.view)], dtype=torch.float64)

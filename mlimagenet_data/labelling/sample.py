@@ -12,21 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision import tv_tensors
 
-from mlimagenet_data.annotations.store import NO_SIZE, Record
+from mlimagenet_data.annotations.records import NO_SIZE, Record
 from mlimagenet_data.errors import AnnotationError, UntrackableTransformError
-from mlimagenet_data.labelling.policy import (
-    LabelPolicy,
-    ViewLabels,
-    label_view,
-    multi_hot,
-    pooled,
-    soft,
-    with_ignore,
-)
+from mlimagenet_data.labelling.policy import LabelPolicy
+from mlimagenet_data.labelling.targets import ViewLabels, label_view, multi_hot, pooled, soft, with_ignore
 from mlimagenet_data.views.follow import Followed, follow, transform_with_view
 from mlimagenet_data.views.view import View, view_of_box
 
-__all__ = ["TARGETS", "Labeller", "Seen", "Target", "Untrackable"]
+__all__ = ["TARGETS", "AnnotatedView", "SampleBuilder", "Target", "Untrackable"]
 
 Target = Literal["multi_hot", "soft", "ignore", "pooled", "single", "regions", "view"]
 Untrackable = Literal["error", "whole"]
@@ -39,14 +32,14 @@ _VECTORS: dict[str, Callable[[ViewLabels], NDArray[np.float32]]] = {
 }
 
 
-class Seen(NamedTuple):
+class AnnotatedView(NamedTuple):
     """An image's annotations and what a view shows of it: all that labels are made from."""
 
     record: Record
     view: View
 
 
-class Labeller:
+class SampleBuilder:
     """Applies a transform to an image and labels what the result shows.
 
     Args:
@@ -77,7 +70,7 @@ class Labeller:
         """Follow the transform again."""
         self.__dict__.update(state)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the warning was given where the labeller was made
+            warnings.simplefilter("ignore")  # the warning was given where the builder was made
             self.use(self.transform)
 
     def use(self, transform: Callable[..., Any] | None) -> None:
@@ -138,7 +131,7 @@ class Labeller:
         if self.target == "single":
             return -1 if record.label is None else record.label
         if self.target == "view":
-            return Seen(record, view)
+            return AnnotatedView(record, view)
         labels = label_view(record, self.policy, view)
         if self.target == "regions":
             return _regions(record, labels, view)

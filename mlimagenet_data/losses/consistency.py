@@ -7,7 +7,7 @@ shows, and update that part. A crop without the labelled object is so told what 
 the same on a grid of 1 x 1 cells, with the edges (0, 0, 1, 1) whatever the crop.
 
 Our choices: maps are carried between crop and image exactly by area; only the classes with the highest heatmaps are
-remembered, so that ImageNet fits (`mlimagenet_data.losses.heatmaps`); cells and classes never seen have no part in the loss;
+update_memory, so that ImageNet fits (`mlimagenet_data.losses.heatmaps`); cells and classes never seen have no part in the loss;
 the distance is the squared difference of probabilities; the momentum's default.
 """
 
@@ -18,7 +18,7 @@ import torch
 from mlimagenet_data.losses.reduction import as_float, mean_of, one_hot
 from mlimagenet_data.views.grids import from_crop, to_crop
 
-__all__ = ["remembered", "spatial_consistency"]
+__all__ = ["spatial_consistency", "update_memory"]
 
 
 def spatial_consistency(
@@ -43,7 +43,7 @@ def spatial_consistency(
 
 
 @torch.no_grad()
-def remembered(
+def update_memory(
     maps: torch.Tensor,
     labels: torch.Tensor,
     classes: torch.Tensor,

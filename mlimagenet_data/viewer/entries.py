@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from mlimagenet_data.annotations.audit import verdict_of
+from mlimagenet_data.annotations.locate import ImageLocator
 from mlimagenet_data.annotations.masks import MAX_CELLS
-from mlimagenet_data.annotations.store import AnnotationStore, MaskStack, Record
+from mlimagenet_data.annotations.records import MaskStack, Record
+from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.errors import AnnotationError, ImageError
 from mlimagenet_data.images import load_image
 from mlimagenet_data.viewer.sheet import draw_regions
 
-__all__ = ["Entry", "entries", "pick_rows"]
+__all__ = ["PageEntry", "entries", "pick_rows"]
 
 _GREY = (128, 128, 132)
 _FLATTEST = 8  # the longest side of a thumbnail over its shorter one, whatever the image's shape
 
 
-class Entry(NamedTuple):
+class PageEntry(NamedTuple):
     """One image of the page.
 
     Attributes:
@@ -44,7 +45,9 @@ def pick_rows(store: AnnotationStore, limit: int) -> list[int]:
     return [rows[k * len(rows) // count] for k in range(count)]
 
 
-def entries(store: AnnotationStore, rows: Sequence[int], images: Path | None, thumbnail_size: int) -> Iterator[Entry]:
+def entries(
+    store: AnnotationStore, rows: Sequence[int], images: ImageLocator | None, thumbnail_size: int
+) -> Iterator[PageEntry]:
     """Yield an entry for each row.
 
     Args:
@@ -58,13 +61,13 @@ def entries(store: AnnotationStore, rows: Sequence[int], images: Path | None, th
         record = store.record(row)
         problem = None
         try:
-            photograph = None if images is None else _photograph(images / record.file_name, record, thumbnail_size)
+            photograph = None if images is None else _photograph(images.path(record), record, thumbnail_size)
         except (ImageError, AnnotationError) as error:
             photograph, problem = None, str(error)
         if images is not None and problem is not None:
-            problem = problem.removeprefix(f"{images}/")
+            problem = problem.removeprefix(f"{images.folder}/")
         shown = photograph or _without_photograph(record, thumbnail_size)
-        yield Entry(_summary(record, problem), _regions(record), _jpeg(shown))
+        yield PageEntry(_summary(record, problem), _regions(record), _jpeg(shown))
 
 
 def _summary(record: Record, problem: str | None) -> dict[str, Any]:
@@ -104,7 +107,7 @@ def _codes(stack: MaskStack) -> Iterator[tuple[int, str]]:
         yield k, code["counts"].decode("ascii")
 
 
-def _photograph(path: Path, record: Record, size: int) -> Image.Image:
+def _photograph(path: str, record: Record, size: int) -> Image.Image:
     image = load_image(path)
     if record.size != (image.height, image.width):
         raise AnnotationError(f"{path}: {image.height} x {image.width} pixels, but the annotations say {record.size}")

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from mlimagenet_data.annotations.store import Record
+from mlimagenet_data.annotations.masks import stretch_mask
+from mlimagenet_data.annotations.records import Record
 from mlimagenet_data.classes import imagenet_classes
 
-__all__ = ["clearest", "draw_card", "draw_regions", "region_colour", "stretch_mask", "write_sheet"]
+__all__ = ["clearest", "draw_card", "draw_regions", "region_colour", "write_sheet"]
 
 _PICTURE = (400, 300)  # the most that a card's picture takes, (width, height)
 _CARD = (800, 324)
@@ -25,13 +26,6 @@ def region_colour(index: int) -> tuple[int, int, int]:
     """Return the colour of a region: golden-ratio steps around the hue circle, so that neighbours differ."""
     red, green, blue = colorsys.hsv_to_rgb((0.58 + 0.618034 * index) % 1.0, 0.85, 0.95)
     return int(255 * red), int(255 * green), int(255 * blue)
-
-
-def stretch_mask(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
-    """Stretch a (gh, gw) mask to (height, width) by nearest neighbour, as the dataset defines it."""
-    rows = np.arange(height) * mask.shape[0] // height
-    columns = np.arange(width) * mask.shape[1] // width
-    return np.asarray(mask[rows[:, None], columns[None]])
 
 
 def clearest(record: Record) -> list[int]:

@@ -19,7 +19,7 @@ from mlimagenet_data.annotations.audit import VERDICTS
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import MLImageNetError
 from mlimagenet_data.labelling.policy import ROUNDING, LabelPolicy
-from mlimagenet_data.viewer.entries import Entry
+from mlimagenet_data.viewer.entries import PageEntry
 
 __all__ = ["CHUNK", "write_file", "write_folder"]
 
@@ -29,7 +29,7 @@ _MARK = '<meta name="generator" content="mlimagenet view">'
 _MARK_WITHIN = 4096  # bytes of index.html
 
 
-def write_file(out: Path, found: Iterable[Entry], policy: LabelPolicy, about: dict[str, Any]) -> int:
+def write_file(out: Path, found: Iterable[PageEntry], policy: LabelPolicy, about: dict[str, Any]) -> int:
     """Write one HTML file that needs no other, and return its size in bytes.
 
     Args:
@@ -53,7 +53,7 @@ def write_file(out: Path, found: Iterable[Entry], policy: LabelPolicy, about: di
     return size
 
 
-def write_folder(out: Path, found: Iterable[Entry], policy: LabelPolicy, about: dict[str, Any]) -> int:
+def write_folder(out: Path, found: Iterable[PageEntry], policy: LabelPolicy, about: dict[str, Any]) -> int:
     """Write a folder with `index.html`, thumbnails, and scripts with the regions of 100 images each; return its size in bytes.
 
     Args:
@@ -80,7 +80,7 @@ def write_folder(out: Path, found: Iterable[Entry], policy: LabelPolicy, about: 
     return size
 
 
-def _fill(folder: Path, found: Iterable[Entry], policy: LabelPolicy, about: dict[str, Any]) -> int:
+def _fill(folder: Path, found: Iterable[PageEntry], policy: LabelPolicy, about: dict[str, Any]) -> int:
     (folder / "thumbnails").mkdir(parents=True)
     (folder / "regions").mkdir()
     summaries, size = [], 0
@@ -101,7 +101,7 @@ def _beside(out: Path, kind: str) -> Path:
     return out.with_name(f".{out.name}.{os.getpid()}.{kind}")
 
 
-def _parts(found: Iterable[Entry]) -> Iterator[list[Entry]]:
+def _parts(found: Iterable[PageEntry]) -> Iterator[list[PageEntry]]:
     rest = iter(found)
     while part := list(itertools.islice(rest, CHUNK)):
         yield part

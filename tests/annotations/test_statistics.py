@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from mlimagenet_data.annotations.shards import annotation_files
 from mlimagenet_data.annotations.statistics import Statistics, collect, plot
-from mlimagenet_data.annotations.store import annotation_files
 from tests.support.annotated import random_rows, region, row, write_rows
 
 MASK = np.ones((2, 2), bool)

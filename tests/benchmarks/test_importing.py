@@ -1,6 +1,6 @@
 from benchmarks.importing import measure, write_lines
 from mlimagenet_data.formats.faults import Faults
-from mlimagenet_data.formats.read_tsv import read_tsv
+from mlimagenet_data.formats.tsv import read_tsv
 
 
 def test_an_import_is_measured():

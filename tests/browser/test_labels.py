@@ -9,8 +9,8 @@ from mlimagenet_data import LabelPolicy, MultiLabelImageNet
 from mlimagenet_data.annotations.masks import encode_mask, parse_counts
 from mlimagenet_data.errors import AnnotationError
 from mlimagenet_data.labelling.policy import ROUNDING
-from mlimagenet_data.views.boxes import region_shares
 from mlimagenet_data.views.view import view_of_box
+from tests.support.reference import region_shares
 
 POLICIES = (
     LabelPolicy(),

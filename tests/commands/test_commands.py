@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from mlimagenet_data.annotations.search import Query, classes_beside, find_images
-from mlimagenet_data.annotations.store import AnnotationStore, annotation_files
+from mlimagenet_data.annotations.shards import annotation_files
+from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.annotations.verify import faults_of
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.cli import main

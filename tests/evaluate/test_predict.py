@@ -29,8 +29,8 @@ from mlimagenet_data.evaluate.predictions import (
 )
 from mlimagenet_data.evaluate.report import evaluate
 from mlimagenet_data.evaluate.sets.examples import EvaluationSet, Example
-from mlimagenet_data.evaluate.sets.folders import open_folder
-from mlimagenet_data.evaluate.sets.validation import open_real
+from mlimagenet_data.evaluate.sets.folder import open_folder
+from mlimagenet_data.evaluate.sets.real import open_real
 from tests.support.annotated import row, write_images, write_rows
 from tests.support.children import as_torchrun
 

@@ -12,9 +12,12 @@ from mlimagenet_data.errors import EvaluationError
 from mlimagenet_data.evaluate.predictions import probabilities
 from mlimagenet_data.evaluate.report import evaluate
 from mlimagenet_data.evaluate.sets.annotations import open_annotations
-from mlimagenet_data.evaluate.sets.folders import open_folder, open_v2
+from mlimagenet_data.evaluate.sets.folder import open_folder
 from mlimagenet_data.evaluate.sets.imagenet_s import open_imagenet_s
-from mlimagenet_data.evaluate.sets.validation import open_imagenet_m, open_multilabel, open_real, read_multilabels
+from mlimagenet_data.evaluate.sets.imagenet_v2 import open_v2
+from mlimagenet_data.evaluate.sets.multilabel import open_imagenet_m, open_multilabel
+from mlimagenet_data.evaluate.sets.multilabel_json import read_multilabels
+from mlimagenet_data.evaluate.sets.real import open_real
 from tests.support.annotated import row, write_rows
 
 WNIDS = imagenet_classes().wnids

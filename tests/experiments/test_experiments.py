@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 from build.networks.embedded import EmbeddedBackbone
 from experiments import crop_labels
 from experiments.crops import TARGETS, Crops, draw_crops, targets_of
-from experiments.methods import METHODS, Batch
-from experiments.networks import Network, Output, embedded_maps
+from experiments.methods import METHODS, TrialBatch
+from experiments.networks import Network, TrialOutput, embedded_maps
 from experiments.report import interval
 from experiments.scenes import GRID, SIZE, Material, compose, write_scenes
 from experiments.training import fit
@@ -118,7 +118,7 @@ def test_each_method_learns_what_it_is_told(trial, method, tmp_path):
     network = Network.small(len(CLASSES), width=8)
     memory = Heatmaps(tmp_path / "h.npy", 16, size=method.cells) if method.cells else None
     target = trial.target(method.source, method.target)
-    batch = Batch(target, trial.crops.rows, trial.edges, trial.clicks, memory)
+    batch = TrialBatch(target, trial.crops.rows, trial.edges, trial.clicks, memory)
 
     def loss():
         with torch.no_grad():
@@ -135,7 +135,7 @@ def test_each_method_learns_what_it_is_told(trial, method, tmp_path):
 def test_logits_are_the_means_of_maps():
     network = Network.linear(6, 3)
     found = network(torch.randn(2, 6, 4, 5, generator=torch.Generator().manual_seed(0)))
-    assert isinstance(found, Output)
+    assert isinstance(found, TrialOutput)
     assert found.maps.shape == (2, 3, 4, 5)
     assert torch.allclose(found.maps.mean(dim=(2, 3)), found.logits, atol=1e-6)
     assert found.points.shape == (2, 2)

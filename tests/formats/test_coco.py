@@ -9,19 +9,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mlimagenet_data.annotations.masks import bounds_of_runs, encode_mask, parse_counts
+from mlimagenet_data.annotations.masks import bounds_of_runs, encode_mask, parse_counts, stretch_mask
 from mlimagenet_data.annotations.schema import arrow_schema
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.annotations.validate import check_batch
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.cli import main
 from mlimagenet_data.errors import AnnotationError
+from mlimagenet_data.formats.coco import load_coco, name_of, read_coco, write_coco
 from mlimagenet_data.formats.faults import Faults
 from mlimagenet_data.formats.importing import Import, import_annotations
-from mlimagenet_data.formats.read_coco import load_coco, name_of, read_coco
 from mlimagenet_data.formats.regions import mask_columns, shrunk_mask
-from mlimagenet_data.formats.write_coco import write_coco
-from mlimagenet_data.viewer.sheet import stretch_mask
 from tests.support.annotated import random_rows, region, row, write_rows
 
 SCHEMA = arrow_schema()
@@ -238,7 +236,7 @@ def test_files_that_are_no_coco_are_refused(tmp_path, text, words):
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("mlimagenet_data.formats.read_coco._MOST_BYTES", 10)
+    monkeypatch.setattr("mlimagenet_data.formats.coco._MOST_BYTES", 10)
     with pytest.raises(AnnotationError, match="files of at most 10 are read"):
         read(tmp_path, content())
 

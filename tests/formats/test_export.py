@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from mlimagenet_data.annotations.masks import stretch_mask
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.cli import main
-from mlimagenet_data.formats.tables import write_csv, write_tsv
-from mlimagenet_data.formats.write_coco import write_coco
-from mlimagenet_data.viewer.sheet import stretch_mask
+from mlimagenet_data.formats.coco import write_coco
+from mlimagenet_data.formats.csv import write_csv
+from mlimagenet_data.formats.tsv import write_tsv
 from tests.support.annotated import random_rows, row, write_rows
 
 

@@ -14,15 +14,14 @@ from mlimagenet_data import MultiLabelImageNet
 from mlimagenet_data.annotations.masks import encode_mask
 from mlimagenet_data.annotations.schema import features
 from mlimagenet_data.annotations.store import AnnotationStore
-from mlimagenet_data.annotations.validate import is_plain_path
 from mlimagenet_data.classes import class_of_folder, imagenet_classes
 from mlimagenet_data.cli import main
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
-from mlimagenet_data.formats import read_tsv as module
+from mlimagenet_data.formats import tsv as module
 from mlimagenet_data.formats.faults import Faults
 from mlimagenet_data.formats.importing import Import, import_annotations
-from mlimagenet_data.formats.read_tsv import read_tsv
-from mlimagenet_data.formats.tables import write_tsv
+from mlimagenet_data.formats.tsv import read_tsv, write_tsv
+from mlimagenet_data.names import is_plain_path
 from tests.support.annotated import random_rows, row, write_rows
 
 WNIDS = imagenet_classes().wnids

@@ -6,7 +6,9 @@ import torch
 
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.dataset import MultiLabelImageNet
-from mlimagenet_data.labelling.policy import PRESENT, LabelPolicy, label_view, view_shares
+from mlimagenet_data.labelling.policy import PRESENT, LabelPolicy
+from mlimagenet_data.labelling.shares import view_shares
+from mlimagenet_data.labelling.targets import label_view
 from mlimagenet_data.views.view import View, view_of_box
 from tests.support.annotated import random_rows, region, row, write_images, write_rows
 from tests.support.reference import slow_box_shares, slow_target

@@ -2,17 +2,8 @@ import numpy as np
 import pytest
 
 from mlimagenet_data.annotations.store import AnnotationStore
-from mlimagenet_data.labelling.policy import (
-    ABSENT,
-    PRESENT,
-    UNDECIDED,
-    LabelPolicy,
-    label_view,
-    multi_hot,
-    pooled,
-    soft,
-    with_ignore,
-)
+from mlimagenet_data.labelling.policy import ABSENT, PRESENT, UNDECIDED, LabelPolicy
+from mlimagenet_data.labelling.targets import label_view, multi_hot, pooled, soft, with_ignore
 from mlimagenet_data.views.view import view_of_box
 from tests.support.annotated import random_rows, region, row, write_rows
 

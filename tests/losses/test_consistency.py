@@ -10,7 +10,7 @@ from torch.autograd import gradcheck
 
 from mlimagenet_data.errors import UntrackableTransformError
 from mlimagenet_data.losses.clicks import points_in_crop
-from mlimagenet_data.losses.consistency import remembered, spatial_consistency
+from mlimagenet_data.losses.consistency import spatial_consistency, update_memory
 from mlimagenet_data.losses.pooled import pool_label_map
 from mlimagenet_data.views.grids import edges_of, from_crop, to_crop
 from mlimagenet_data.views.view import View
@@ -150,7 +150,7 @@ def test_a_running_average_moves_by_what_the_crop_shows():
     heat = torch.full((1, 1, 2, 2), 0.4, dtype=torch.float64)
     maps = torch.full((1, 3, 1, 1), 0.8, dtype=torch.float64)
     left_and_a_half = torch.tensor([[0.0, 0.0, 1.0, 0.75]], dtype=torch.float64)
-    classes, new = remembered(maps, torch.tensor([1]), torch.tensor([[1]]), heat, left_and_a_half, momentum=0.5)
+    classes, new = update_memory(maps, torch.tensor([1]), torch.tensor([[1]]), heat, left_and_a_half, momentum=0.5)
     assert classes.tolist() == [[1]]
     torch.testing.assert_close(new[0, 0], torch.tensor([[0.6, 0.5], [0.6, 0.5]], dtype=torch.float64))
 
@@ -159,7 +159,7 @@ def test_a_flipped_crop_updates_the_mirrored_cells():
     maps = torch.tensor([[[[0.9, 0.1]]]], dtype=torch.float64)
     unseen = torch.full((1, 1, 1, 2), torch.nan, dtype=torch.float64)
     flipped = torch.tensor([[0.0, 1.0, 1.0, 0.0]], dtype=torch.float64)
-    _, new = remembered(maps, torch.tensor([0]), torch.tensor([[-1]]), unseen, flipped)
+    _, new = update_memory(maps, torch.tensor([0]), torch.tensor([[-1]]), unseen, flipped)
     torch.testing.assert_close(new[0, 0, 0], torch.tensor([0.1, 0.9], dtype=torch.float64))
 
 
@@ -172,7 +172,7 @@ def test_the_highest_classes_and_the_label_stay(seed):
     held = torch.randperm(count, generator=generator)[:slots]
     heat = torch.rand((1, slots, 2, 2), dtype=torch.float64, generator=generator)
     label = int(torch.randint(-1, count, (), generator=generator))
-    classes, new = remembered(maps, torch.tensor([label]), held[None], heat, WHOLE, momentum=0.5)
+    classes, new = update_memory(maps, torch.tensor([label]), held[None], heat, WHOLE, momentum=0.5)
     slow = {k: (maps[0, k] if k not in held.tolist() else None) for k in range(count)}
     for position, k in enumerate(held.tolist()):
         slow[k] = 0.5 * heat[0, position] + 0.5 * maps[0, k]
@@ -186,7 +186,7 @@ def test_the_highest_classes_and_the_label_stay(seed):
 
 def test_more_slots_than_classes_stay_empty():
     maps = torch.rand(1, 2, 1, 1)
-    classes, new = remembered(
+    classes, new = update_memory(
         maps, torch.tensor([-1]), torch.full((1, 4), -1), torch.full((1, 4, 1, 1), torch.nan), WHOLE
     )
     assert sorted(classes[0].tolist()) == [-1, -1, 0, 1]

@@ -1,6 +1,9 @@
 """The loader's shares and targets by the words of their definitions: slow, and owing nothing to its fast paths."""
 
 import numpy as np
+from numpy.typing import NDArray
+
+from mlimagenet_data.views.boxes import Box, cell_overlap, resample_matrix
 
 
 def slow_shares(mask, box):
@@ -38,3 +41,40 @@ def slow_target(record, policy, shares, visible_area=0.0):
         if any(shares[k][0] >= policy.visibility or shares[k][1] >= policy.coverage for k in chosen):
             present.add(index)
     return present
+
+
+def visible_cells(mask: NDArray[np.bool_], box: Box) -> float:
+    """Return the area, in cells, of a (gh, gw) mask inside a box given as fractions of the image."""
+    height, width = mask.shape
+    rows = cell_overlap(box.top * height, box.bottom * height, height)
+    columns = cell_overlap(box.left * width, box.right * width, width)
+    return float(rows @ mask @ columns)
+
+
+def region_shares(mask: NDArray[np.bool_], visible: Box, view_area: float) -> tuple[float, float]:
+    """Return (visibility, coverage) of a region in a view.
+
+    Args:
+        mask: (gh, gw) bool.
+        visible: The part of the image that the view shows, as fractions of the image.
+        view_area: The area of the whole view, padding included, as a share of the image's area.
+
+    Returns:
+        visibility: visible area / region area; 0 for an empty mask.
+        coverage: visible area / view area; 0 for an empty view.
+    """
+    shown = visible_cells(mask, visible)
+    area = int(mask.sum())
+    visibility = shown / area if area else 0.0
+    coverage = shown / (mask.size * view_area) if view_area > 0 else 0.0
+    return visibility, coverage
+
+
+def resample_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Return the share of each cell of a grid of `size` (h, w) that a (gh, gw) mask covers: (h, w), in [0, 1].
+
+    Exact areas, no interpolation: the sum over cells keeps the mask's share of the image.
+    """
+    rows = resample_matrix(mask.shape[0], size[0])
+    columns = resample_matrix(mask.shape[1], size[1])
+    return np.asarray(np.clip(rows @ mask @ columns.T, 0.0, 1.0))

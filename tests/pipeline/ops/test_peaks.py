@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from build.ops.peaks import WINDOWS, elsewhere, evidence, find_peaks, grow
+from build.ops.peaks import WINDOWS, evidence, find_elsewhere, find_peaks, grow
 
 
 def peaks_of(label_maps, count, least, temperature):
@@ -99,7 +99,7 @@ def test_classes_seen_elsewhere_agree_with_the_words(seed, height, width, count,
     masks = generator.random((3, height, width)) < 0.5
     masks[:, 0, 0] = True
     classes = np.array([[0, 4], [1, 2], [3, 0]])
-    found = elsewhere(
+    found = find_elsewhere(
         [torch.from_numpy(m)[None] for m in seen], torch.from_numpy(masks)[None], torch.from_numpy(classes)[None], least
     )
     for r, k in np.ndindex(classes.shape):
@@ -110,10 +110,10 @@ def test_a_class_is_elsewhere_in_the_region_beside_its_object():
     _, logits, left, right = two_objects()
     masks = torch.stack((left, right))[None]
     classes = torch.tensor([[[2, 5], [2, 5]]])
-    found = elsewhere(evidence([logits], 1.0), masks, classes, 0.5)
+    found = find_elsewhere(evidence([logits], 1.0), masks, classes, 0.5)
     assert found[0].tolist() == [[False, True], [True, False]]
 
 
 def test_without_a_label_map_no_class_is_elsewhere():
     masks, classes = torch.ones(1, 2, 4, 4, dtype=torch.bool), torch.zeros(1, 2, 3, dtype=torch.int64)
-    assert not elsewhere([torch.full((1, 5, 1, 1), torch.nan)], masks, classes, 1.0).any()
+    assert not find_elsewhere([torch.full((1, 5, 1, 1), torch.nan)], masks, classes, 1.0).any()

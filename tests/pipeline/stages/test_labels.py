@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from build.config.options import BuildConfig
 from build.labeler.head import Labeler
-from build.stages.labels import _best, aggregate, distinct
+from build.stages.labels import _best, aggregate, drop_duplicates
 from build.stages.labels import _top as top_of
 from mlimagenet_data.annotations.masks import encode_mask
 
@@ -192,16 +192,16 @@ LEFT, MOST, RIGHT = [[1, 1, 0, 0]] * 2, [[1, 1, 1, 0]] * 2, [[0, 0, 1, 1]] * 2  
 )
 def test_of_regions_that_show_the_same_thing_the_best_is_kept(merge_iou, classes, expected):
     rankings = [[(index, score)] for index, score in zip(classes, (0.5, 0.8, 0.3), strict=True)]
-    assert distinct(encoded(LEFT, MOST, RIGHT), [2, 4], rankings, [0, 1, 2], merge_iou) == expected
+    assert drop_duplicates(encoded(LEFT, MOST, RIGHT), [2, 4], rankings, [0, 1, 2], merge_iou) == expected
 
 
 def test_two_equal_regions_are_one():
-    assert distinct(encoded(LEFT, LEFT), [2, 4], [[(1, 0.5)], [(1, 0.5)]], [0, 1], 1.0) == [0]
+    assert drop_duplicates(encoded(LEFT, LEFT), [2, 4], [[(1, 0.5)], [(1, 0.5)]], [0, 1], 1.0) == [0]
 
 
 def test_only_named_regions_are_published():
     rankings = [[(1, 0.5)], [(2, 0.01)], [(1, 0.4)]]
-    assert distinct(encoded(LEFT, MOST, RIGHT), [2, 4], rankings, [0, 2], 0.85) == [0, 2]
+    assert drop_duplicates(encoded(LEFT, MOST, RIGHT), [2, 4], rankings, [0, 2], 0.85) == [0, 2]
 
 
 @given(st.integers(0, 1000), st.integers(1, 40), st.integers(1, 5))

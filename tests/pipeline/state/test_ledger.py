@@ -3,11 +3,11 @@ import json
 
 import pytest
 
-from build.state.ledger import Ledger, Output, changed_settings, write_atomic, write_json
+from build.state.ledger import Ledger, UnitOutput, changed_settings, write_atomic, write_json
 
 
 def commit(ledger, unit="a.bin", fingerprint="f", content=b"content", settings=None):
-    output = Output(3, {"labels": 5}, lambda path: path.write_bytes(content))
+    output = UnitOutput(3, {"labels": 5}, lambda path: path.write_bytes(content))
     return ledger.commit(unit, fingerprint, settings or {"tau": 0.3}, output)
 
 
@@ -66,7 +66,7 @@ def test_a_failed_commit_leaves_no_entry(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        ledger.commit("a.bin", "g", {}, Output(1, {}, fail))
+        ledger.commit("a.bin", "g", {}, UnitOutput(1, {}, fail))
     assert ledger.why_not_done("a.bin", "f", {}) == "not done yet"
 
 

@@ -1,32 +1,14 @@
-"""Image-level labels as text: the paper's `multilabel_annotations.tsv`, and CSV."""
+"""Write image-level labels as CSV, one line per label."""
 
 from __future__ import annotations
 
 import csv
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import imagenet_classes
 
-__all__ = ["write_csv", "write_tsv"]
-
-
-def write_tsv(store: AnnotationStore, path: Path) -> dict[str, int]:
-    """Write filename, original class, classes and scores (4 decimals), as the paper publishes them; return the number of lines.
-
-    Left out: regions, images that could not be read, and images without an original label, for which the form has no room.
-    """
-    lines = 0
-    with open(path, "w", encoding="utf-8") as file:
-        for row in store.usable_rows().tolist():
-            record = store.record(row)
-            if record.label is None:
-                continue
-            classes = ",".join(str(index) for index, _ in record.labels)
-            scores = ",".join(f"{max(score, 1e-4):.4f}" for _, score in record.labels)  # 0.0000 would be no label
-            file.write(f"{PurePosixPath(record.file_name).name}\t{record.label}\t{classes}\t{scores}\n")
-            lines += 1
-    return {"lines": lines}
+__all__ = ["write_csv"]
 
 
 def write_csv(store: AnnotationStore, path: Path) -> dict[str, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlimagenet_data.classes import class_of_folder, imagenet_classes
 from mlimagenet_data.errors import EvaluationError
 
-__all__ = ["IMAGES", "read_originals"]
+__all__ = ["IMAGES", "read_validation_classes"]
 
 IMAGES = 50_000
 _MOST = 16 << 20  # bytes; Kaggle's list, with all boxes, has a few million
@@ -16,7 +16,7 @@ _NAMED = re.compile(r"(?:\S*/)?ILSVRC2012_val_(\d{8})(?:\.[A-Za-z]+)?[,\s]\s*(\w
 _LISTS = "lines of an image's name and its class, or 50000 classes in the order of the file numbers"
 
 
-def read_originals(path: Path) -> dict[int, int]:
+def read_validation_classes(path: Path) -> dict[int, int]:
     """Return the original class of validation images by file number.
 
     Args:

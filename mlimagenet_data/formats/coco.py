@@ -1,25 +1,92 @@
-"""Reads COCO instance JSON whose categories are ImageNet's classes, as `mlimagenet export --to coco` writes it.
-
-The file is read at once, as pycocotools does: it takes several times its size in memory.
-"""
+"""COCO instance JSON, written and read."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pycocotools.mask as mask_utils
 
+from mlimagenet_data.annotations.masks import stretch_mask
+from mlimagenet_data.annotations.records import Ranking, Record
 from mlimagenet_data.annotations.schema import STATUSES
-from mlimagenet_data.annotations.validate import is_plain_path
-from mlimagenet_data.classes import class_of_folder, imagenet_classes
+from mlimagenet_data.annotations.store import AnnotationStore
+from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import AnnotationError
 from mlimagenet_data.formats.faults import Faults
 from mlimagenet_data.formats.regions import mask_columns
+from mlimagenet_data.names import class_of_path, image_id_of, is_plain_path, join_key
 
-__all__ = ["load_coco", "name_of", "read_coco", "read_proposals"]
+__all__ = ["load_coco", "read_coco", "read_proposals", "write_coco"]
+
+
+def write_coco(store: AnnotationStore, path: Path) -> dict[str, int]:
+    """Write a split; return the number of images and annotations. Rows are written as they are read."""
+    counts = {"images": 0, "annotations": 0}
+    rows = store.usable_rows()
+    with open(path, "w", encoding="utf-8") as file:
+        file.write('{"info": {"description": "Multi-label ImageNet"}, "licenses": [],\n"categories": ')
+        json.dump(_categories(), file, ensure_ascii=False)
+        for name, items in (("images", _images), ("annotations", _annotations)):
+            file.write(f',\n"{name}": [')
+            for number, item in enumerate(items(store, rows.tolist())):
+                file.write(("," if number else "") + "\n" + json.dumps(item, ensure_ascii=False))
+                counts[name] += 1
+            file.write("]")
+        file.write("}\n")
+    return counts
+
+
+def _categories() -> list[dict[str, Any]]:
+    classes = imagenet_classes()
+    pairs = zip(classes.names, classes.wnids, strict=True)
+    return [{"id": k + 1, "name": name, "supercategory": wnid} for k, (name, wnid) in enumerate(pairs)]
+
+
+def _images(store: AnnotationStore, rows: list[int]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        record = store.record(row)
+        height, width = record.size or (0, 0)
+        yield {
+            "id": row, "file_name": record.file_name, "height": height, "width": width, "image_id": record.image_id,
+            "label": None if record.label is None else record.label + 1, **_ranking("labels", "scores", record.labels),
+            "status": record.status,
+        }  # fmt: skip
+
+
+def _ranking(labels: str, scores: str, ranking: Ranking) -> dict[str, Any]:
+    return {labels: [index + 1 for index, _ in ranking], scores: [_short(score) for _, score in ranking]}
+
+
+def _short(score: float) -> float:
+    """Return the number with the fewest digits that is the same float32."""
+    return float(str(np.float32(score)))
+
+
+def _annotations(store: AnnotationStore, rows: list[int]) -> Iterator[dict[str, Any]]:
+    number = 0
+    for row in rows:
+        for found in _of(store.record(row)):
+            number += 1
+            yield {"id": number, "image_id": row, "iscrowd": 0, **found}
+
+
+def _of(record: Record) -> Iterator[dict[str, Any]]:
+    if record.size is None:
+        return
+    for region in record.regions:
+        code = mask_utils.encode(np.asfortranarray(stretch_mask(region.mask, *record.size), np.uint8))
+        shrinks = region.mask.shape[0] <= record.size[0] and region.mask.shape[1] <= record.size[1]
+        yield {
+            "category_id": region.label + 1, "score": _short(region.score),
+            "segmentation": {"size": list(record.size), "counts": code["counts"].decode()},
+            "bbox": mask_utils.toBbox(code).tolist(), "area": int(mask_utils.area(code)),
+            **_ranking("topk_labels", "topk_scores", region.topk), **({"grid": list(region.mask.shape)} if shrinks else {}),
+        }  # fmt: skip
+
 
 _MOST_BYTES = 1 << 30
 
@@ -74,7 +141,7 @@ def read_coco(file: Path, faults: Faults) -> Iterator[dict[str, Any]]:
 
 
 def read_proposals(file: Path, faults: Faults) -> dict[str, dict[str, Any]]:
-    """Return the size and the masks of each image of a class-agnostic COCO file (MaskCut's proposals), by image_id.
+    """Return the size and the masks of each image of a class-agnostic COCO file (MaskCut's proposals), by join key.
 
     Raises:
         AnnotationError: As `read_coco`.
@@ -83,20 +150,7 @@ def read_proposals(file: Path, faults: Faults) -> dict[str, dict[str, Any]]:
     reader = _Reader(file, faults, named=False)
     reader.images(content["images"])
     reader.annotations(content["annotations"])
-    return {row["image_id"]: row for row in reader.rows.values()}
-
-
-def name_of(file_name: str) -> tuple[str, int | None]:
-    """Return the image_id and the original class that a file name tells: by its class folder, or by a WordNet id in front."""
-    path = PurePosixPath(file_name)
-    wnids = imagenet_classes()
-    label = class_of_folder(path.parts[0]) if len(path.parts) > 1 else None
-    if label is not None:
-        return f"{wnids.wnids[label]}/{PurePosixPath(*path.parts[1:]).with_suffix('')}", label
-    wnid = path.name.partition("_")[0]
-    if len(path.parts) == 1 and wnid in wnids.wnid_to_index:
-        return f"{wnid}/{path.stem}", wnids.wnid_to_index[wnid]
-    return str(path.with_suffix("")), None
+    return {join_key(row["image_id"]): row for row in reader.rows.values()}
 
 
 class _BadValueError(Exception):
@@ -110,7 +164,7 @@ class _Reader:
         self.file, self.faults, self.named = file, faults, named
         self.rows: dict[Any, dict[str, Any]] = {}
         self._classes: dict[Any, int] = {}
-        self._ids: set[str] = set()
+        self._names: dict[str, str] = {}  # by join key
 
     def categories(self, items: list[Any]) -> None:
         self._each("categories", items, self._category)
@@ -148,14 +202,14 @@ class _Reader:
             raise _BadValueError("id", key, "is an earlier image's, too")
         if not isinstance(name, str) or not _is_text(name) or not is_plain_path(name):
             raise _BadValueError("file_name", name, "is no plain path below the split folder")
-        image_id, label = name_of(name)
+        label = class_of_path(name)
         if "label" in item:
             label = None if item["label"] is None else self._class(item["label"], "label")
-        image_id = item.get("image_id", image_id)
+        image_id = item.get("image_id", image_id_of(name, label))
         if not _is_text(image_id) or not image_id or len(image_id) >= 10_000:
             raise _BadValueError("image_id", image_id, "is no text, empty or too long")
-        if image_id in self._ids:
-            raise _BadValueError("image_id", image_id, "is an earlier image's, too")
+        if (other := self._names.setdefault(join_key(image_id), name)) != name:
+            raise _BadValueError("file_name", name, f"has the same image_id as {other}, {image_id}; rename one")
         row = {"image_id": image_id, "file_name": name, "label": label, **_size(item), "regions": []}
         if "labels" in item or "scores" in item:
             row["labels"], row["scores"] = self._ranking(item, "labels", "scores")
@@ -163,7 +217,6 @@ class _Reader:
             row["status"] = item["status"]
             if not isinstance(item["status"], str) or item["status"] not in STATUSES:
                 raise _BadValueError("status", item["status"], f"is none of {', '.join(STATUSES)}")
-        self._ids.add(image_id)
         self.rows[key] = row
 
     def _annotation(self, item: dict[str, Any]) -> None:

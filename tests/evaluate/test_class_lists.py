@@ -5,8 +5,9 @@ from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.cli import main
 from mlimagenet_data.errors import EvaluationError
 from mlimagenet_data.evaluate.predictions import Predictions, save_predictions
-from mlimagenet_data.evaluate.sets.originals import read_originals
-from mlimagenet_data.evaluate.sets.validation import open_imagenet_m, open_multilabel, open_real
+from mlimagenet_data.evaluate.sets.class_lists import read_validation_classes
+from mlimagenet_data.evaluate.sets.multilabel import open_imagenet_m, open_multilabel
+from mlimagenet_data.evaluate.sets.real import open_real
 from tests.evaluate.test_sets import annotations, real_lists, touch, val, write
 
 WNIDS = imagenet_classes().wnids
@@ -22,12 +23,12 @@ WNIDS = imagenet_classes().wnids
     ],
 )
 def test_lists_of_names_and_classes_are_read(tmp_path, text):
-    assert read_originals(write(tmp_path / "list.txt", text)) == {1: 970, 3: 65}
+    assert read_validation_classes(write(tmp_path / "list.txt", text)) == {1: 970, 3: 65}
 
 
 def test_a_list_of_wnids_is_in_the_order_of_the_files(tmp_path):
     classes = np.random.default_rng(0).integers(0, 1000, 50_000).tolist()
-    found = read_originals(write(tmp_path / "list.txt", "\n".join(WNIDS[k] for k in classes)))
+    found = read_validation_classes(write(tmp_path / "list.txt", "\n".join(WNIDS[k] for k in classes)))
     assert list(found) == list(range(1, 50_001))
     assert list(found.values()) == classes
 
@@ -50,25 +51,25 @@ def test_a_list_of_wnids_is_in_the_order_of_the_files(tmp_path):
 )
 def test_other_lists_are_refused_with_the_line(tmp_path, text, message):
     with pytest.raises(EvaluationError, match=f"list.txt: {message}"):
-        read_originals(write(tmp_path / "list.txt", text))
+        read_validation_classes(write(tmp_path / "list.txt", text))
 
 
 def test_files_that_are_no_text_are_refused(tmp_path):
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(EvaluationError, match=r"list.txt: no text"):
-        read_originals(tmp_path / "list.txt")
+        read_validation_classes(tmp_path / "list.txt")
     with pytest.raises(EvaluationError, match=r"none.txt: no such file"):
-        read_originals(tmp_path / "none.txt")
+        read_validation_classes(tmp_path / "none.txt")
 
 
 def test_images_in_one_folder_get_their_original_classes(tmp_path):
     root = touch(tmp_path / "val", val(1), val(4), val(5), val(64))
     originals = write(tmp_path / "list.txt", "".join(f"{val(k)} {k}\n" for k in (1, 4, 64)))
     human = write(tmp_path / "human.json", annotations())
-    real = open_real(root, write(tmp_path / "real.json", real_lists()), originals=originals, partial=True)
+    real = open_real(root, write(tmp_path / "real.json", real_lists()), class_list=class_list, partial=True)
     assert real.original.tolist() == [1, 4, -1, 64]
-    assert open_multilabel(root, human, originals=originals).original.tolist() == [1, 4, -1, 64]
-    assert open_imagenet_m(root, human, originals=originals).original.tolist() == [4, 64]
+    assert open_multilabel(root, human, class_list=class_list).original.tolist() == [1, 4, -1, 64]
+    assert open_imagenet_m(root, human, class_list=class_list).original.tolist() == [4, 64]
 
 
 def test_a_list_that_contradicts_the_folders_is_refused(tmp_path):
@@ -77,7 +78,7 @@ def test_a_list_that_contradicts_the_folders_is_refused(tmp_path):
     for number, file in ((1, rf"{WNIDS[7]}/{val(1)} says 7"), (2, rf"{WNIDS[8]}.JPEG says 8")):
         originals = write(tmp_path / "list.txt", f"{val(number)} 9\n")
         with pytest.raises(EvaluationError, match=rf"list.txt: image {number} has the class 9, .*{file}"):
-            open_real(root, labels, originals=originals, partial=True)
+            open_real(root, labels, class_list=class_list, partial=True)
 
 
 def test_top_1_of_a_flat_folder_from_the_command_line(tmp_path, capsys):
@@ -90,9 +91,9 @@ def test_top_1_of_a_flat_folder_from_the_command_line(tmp_path, capsys):
                "--labels", str(labels)]  # fmt: skip
     assert main(command) == 0
     assert "top-1 of the original label       -\n" in capsys.readouterr().out
-    assert main([*command, "--original", str(originals)]) == 0
+    assert main([*command, "--class-list", str(class_list)]) == 0
     text = capsys.readouterr().out
     assert "top-1 of the original label       50.00%\n" in text
     assert "best class is a valid one         100.00%\n" in text
-    assert main(["eval", "--model", "x", "--data", f"folder:{root}", "--original", "y"]) == 1
-    assert "--original y: it is for --data real, multilabel, imagenet-m" in capsys.readouterr().err
+    assert main(["eval", "--model", "x", "--data", f"folder:{root}", "--class-list", "y"]) == 1
+    assert "--class-list y: it is for --data real, multilabel, imagenet-m" in capsys.readouterr().err

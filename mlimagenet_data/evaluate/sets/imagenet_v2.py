@@ -1,4 +1,4 @@
-"""Images in class folders: any, and ImageNet-V2."""
+"""ImageNet-V2 (arXiv 1902.10811), with single or multi-label annotations."""
 
 from __future__ import annotations
 
@@ -10,28 +10,13 @@ import numpy as np
 from mlimagenet_data.classes import NUM_CLASSES, class_of_folder
 from mlimagenet_data.errors import EvaluationError
 from mlimagenet_data.evaluate.sets.examples import EvaluationSet, Example, class_folders, read_json
-from mlimagenet_data.evaluate.sets.validation import MULTI, MultiLabels, multilabels_of
+from mlimagenet_data.evaluate.sets.multilabel_json import MULTI, MultiLabels, multilabels_of
 
-__all__ = ["open_folder", "open_v2"]
+__all__ = ["open_v2"]
 
 _V2 = "https://github.com/modestyachts/ImageNetV2"
 _REFINED = "https://github.com/esla/Multilabelfy"
 _PER_CLASS = 10
-
-
-def open_folder(root: Path) -> EvaluationSet:
-    """Return the images in class folders, each with the folder's class.
-
-    Args:
-        root: The folder that holds the class folders, which are named by wnid or by class index.
-
-    Raises:
-        EvaluationError: If a folder names no class, or there are no images.
-    """
-    examples = [Example(file, (label,), (), label) for file, label in class_folders(root)]
-    if not examples:
-        raise EvaluationError(f"{root}: no images in class folders")
-    return EvaluationSet("images in class folders", root, examples, np.ones(NUM_CLASSES, np.bool_))
 
 
 def open_v2(root: Path, labels: Path | None = None, *, partial: bool = False) -> EvaluationSet:

@@ -1,0 +1,200 @@
+"""Decode one image's annotations from its packed record."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlimagenet_data.annotations.packing import HEADER, LAYOUT, STATUS_NAMES
+
+__all__ = ["NO_SIZE", "UNANNOTATED", "MaskStack", "Ranking", "Record", "RegionRecord", "decode_names", "decode_record"]
+
+Ranking = tuple[tuple[int, float], ...]
+_HEADER = struct.Struct("<" + "".join(HEADER[name].char for name in HEADER.names or ()))
+# the arrays before the runs, as struct reads them: name, type, the header's field that says how many
+_SMALL = tuple(
+    (name, np.dtype(kind).char, field) for name, kind, field in LAYOUT if field in ("labels", "regions", "topk")
+)
+UNANNOTATED = (
+    "unannotated"  # status of a record made for an image without annotations: its original label is all there is
+)
+NO_SIZE = (
+    "its size is not in the annotations, so a crop in pixels says nothing: the image could not be read when it was annotated, "
+    "or the annotations were imported without --images"
+)
+
+
+class MaskStack(NamedTuple):
+    """The masks of those regions of one image that lie on the same grid, as runs of cells.
+
+    Runs alternate between background and object, column by column, background first, an even number a region. Each is given by
+    its end, the cell after its last one.
+
+    Attributes:
+        regions: Positions of the R regions among the image's.
+        grid: (gh, gw).
+        ends: (2, n) columns (gw for the mask's end) and rows of the runs' ends.
+        pairs: Where each region's pairs of a background and an object run begin.
+        cells: Number of cells in each mask.
+    """
+
+    regions: list[int]
+    grid: tuple[int, int]
+    ends: NDArray[np.uint16]
+    pairs: list[int]
+    cells: tuple[int, ...]
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """The decoded masks: (R, gh, gw) bool."""
+        (height, width), count = self.grid, len(self.regions)
+        columns, rows = self.ends.astype(np.int64)
+        runs = 2 * np.diff(np.append(self.pairs, rows.size // 2))
+        first = np.repeat(np.arange(count) * height * width, runs)
+        ends = first + columns * height + rows
+        turns = np.zeros(count * height * width + 1, np.int8)
+        np.add.at(turns, ends[::2], 1)
+        np.add.at(turns, ends[1::2], -1)
+        flat = np.cumsum(turns[:-1], dtype=np.int8).astype(np.bool_)
+        return flat.reshape(count, width, height).transpose(0, 2, 1)
+
+
+class RegionRecord(NamedTuple):
+    """One region of an image.
+
+    Attributes:
+        mask: (gh, gw) bool, on the patch grid; it covers the whole image.
+        label: Best class.
+        score: Its score in (0, 1].
+        topk: (class, score) pairs, best first.
+    """
+
+    mask: NDArray[np.bool_]
+    label: int
+    score: float
+    topk: Ranking
+
+
+class Record(NamedTuple):
+    """One image's annotations.
+
+    Attributes:
+        names: Returns image_id and file_name; they are seldom asked for.
+        label: Original class, None where there was none.
+        size: (height, width) in pixels after EXIF orientation; None where the file could not be read, or the annotations were
+            imported without sizes.
+        labels: (class, score) pairs of the image, best first.
+        best: The best (class, score) of each region.
+        topk_of: Number of classes in each region's top-k.
+        topk_class: These classes, region by region, best first.
+        topk_score: Their scores.
+        stacks: The regions' masks, by grid.
+        status: One of `mlimagenet_data.annotations.schema.STATUSES`, or UNANNOTATED.
+    """
+
+    names: Callable[[], tuple[str, str]]
+    label: int | None
+    size: tuple[int, int] | None
+    labels: Ranking
+    best: Ranking
+    topk_of: tuple[int, ...]
+    topk_class: tuple[int, ...]
+    topk_score: tuple[float, ...]
+    stacks: tuple[MaskStack, ...]
+    status: str
+
+    @property
+    def image_id(self) -> str:
+        """Stable key, `<wnid>/<stem>`."""
+        return self.names()[0]
+
+    @property
+    def file_name(self) -> str:
+        """Path below the split folder, `/`-separated."""
+        return self.names()[1]
+
+    @property
+    def topk(self) -> tuple[Ranking, ...]:
+        """(class, score) pairs of each region, best first."""
+        pairs = tuple(zip(self.topk_class, self.topk_score, strict=True))
+        ends = itertools.accumulate(self.topk_of, initial=0)
+        return tuple(pairs[start:stop] for start, stop in itertools.pairwise(ends))
+
+    @property
+    def regions(self) -> tuple[RegionRecord, ...]:
+        """The regions, with their masks decoded."""
+        masks = {k: mask for stack in self.stacks for k, mask in zip(stack.regions, stack.masks, strict=True)}
+        return tuple(RegionRecord(masks[k], *self.best[k], topk) for k, topk in enumerate(self.topk))
+
+
+def decode_record(raw: bytes) -> Record:
+    """Unpack a record."""
+    height, width, original, status, labels, regions, _, _, topk, runs = _HEADER.unpack_from(raw)
+    small, places = _small_arrays(labels, regions, topk)
+    values = small.unpack_from(raw, _HEADER.size)
+    (
+        label_class,
+        label_score,
+        grid_h,
+        grid_w,
+        cells,
+        runs_of,
+        topk_of,
+        best_class,
+        best_score,
+        topk_class,
+        topk_score,
+    ) = [values[place] for place in places]
+    run_ends = np.frombuffer(raw, "<u2", 2 * runs, _HEADER.size + small.size).reshape(2, runs)
+    return Record(
+        lambda: decode_names(raw),
+        None if original < 0 else original,
+        (height, width) if height else None,
+        tuple(zip(label_class, label_score, strict=True)),
+        tuple(zip(best_class, best_score, strict=True)),
+        topk_of,
+        topk_class,
+        topk_score,
+        _stacks(grid_h, grid_w, cells, runs_of, run_ends) if regions else (),
+        STATUS_NAMES[status],
+    )
+
+
+def decode_names(raw: bytes) -> tuple[str, str]:
+    """Return image_id and file name of a record."""
+    *_, labels, regions, name, image_id, topk, runs = _HEADER.unpack_from(raw)
+    middle = _HEADER.size + _small_arrays(labels, regions, topk)[0].size + 4 * runs + name
+    return raw[middle : middle + image_id].decode(), raw[middle - name : middle].decode()
+
+
+@functools.lru_cache(maxsize=4096)
+def _small_arrays(labels: int, regions: int, topk: int) -> tuple[struct.Struct, list[slice]]:
+    """Return how the arrays before the runs are read, and where each of them lies among the values, in LAYOUT's order."""
+    counts = {"labels": labels, "regions": regions, "topk": topk}
+    lengths = [counts[field] for _, _, field in _SMALL]
+    places = [slice(*edges) for edges in itertools.pairwise(itertools.accumulate(lengths, initial=0))]
+    return struct.Struct("<" + "".join(f"{n}{char}" for n, (_, char, _) in zip(lengths, _SMALL, strict=True))), places
+
+
+def _stacks(
+    heights: tuple[int, ...],
+    widths: tuple[int, ...],
+    cells: tuple[int, ...],
+    runs_of: tuple[int, ...],
+    run_ends: NDArray[np.uint16],
+) -> tuple[MaskStack, ...]:
+    count, grid = len(heights), (heights[0], widths[0])
+    begins = list(itertools.accumulate(runs_of, initial=0))
+    if heights.count(grid[0]) == widths.count(grid[1]) == count:
+        return (MaskStack(list(range(count)), grid, run_ends, [begin // 2 for begin in begins[:-1]], cells),)
+    parts = [slice(start, stop) for start, stop in itertools.pairwise(begins)]
+    return tuple(
+        MaskStack([k], grid, run_ends[:, part], [0], cells[k : k + 1])
+        for k, (grid, part) in enumerate(zip(zip(heights, widths, strict=True), parts, strict=True))
+    )

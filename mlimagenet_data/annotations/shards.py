@@ -1,0 +1,61 @@
+"""Find the Parquet shards of a split, in a folder or on the Hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
+
+__all__ = ["Source", "annotation_files"]
+
+Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+def annotation_files(source: Source, split: str) -> list[Path]:
+    """Return a split's Parquet files; those of a dataset on the Hub are downloaded.
+
+    Raises:
+        AnnotationsNotFoundError: If the folder, the split or a file is not there.
+        AnnotationError: If a shard is missing.
+    """
+    if not isinstance(source, str | os.PathLike):
+        files = [Path(file) for file in source]
+        if not files:
+            raise AnnotationsNotFoundError("an empty list of Parquet files")
+        for file in files:
+            if not file.is_file():
+                raise AnnotationsNotFoundError(f"{file}: no such file")
+        return files
+    folder = Path(source)
+    if not folder.is_dir() and _HUB_ID.fullmatch(os.fspath(source)):
+        folder = _from_hub(os.fspath(source), split)
+    return _find_shards(folder, split)
+
+
+def _from_hub(name: str, split: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    repo, _, revision = name.partition("@")
+    patterns = [f"data/{split}-*.parquet", "build_manifest.json", "README.md"]
+    return Path(snapshot_download(repo, repo_type="dataset", revision=revision or None, allow_patterns=patterns))
+
+
+def _find_shards(folder: Path, split: str) -> list[Path]:
+    if not folder.is_dir():
+        raise AnnotationsNotFoundError(f"{folder}: no such folder")
+    files = sorted((folder / "data").glob(f"{split}-*.parquet"))
+    if not files:
+        others = sorted({f.name.split("-")[0] for f in (folder / "data").glob("*.parquet")})
+        found = f"it has the splits {', '.join(others)}" if others else "no Parquet file lies in its data/"
+        raise AnnotationsNotFoundError(f"{folder}: no annotations of split {split!r}; {found}")
+    counts = {match.group(2) if (match := _SHARD.search(f.name)) else "?" for f in files}
+    if counts != {f"{len(files):05d}"}:
+        raise AnnotationError(
+            f"{folder}: {len(files)} shards of split {split!r} lie there, their names say {sorted(counts)}"
+        )
+    return files

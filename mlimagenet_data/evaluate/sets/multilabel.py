@@ -1,0 +1,74 @@
+"""ImageNet multi-label validation (20,000 images) and its hard slice ImageNet-M (arXiv 2205.04596)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mlimagenet_data.classes import NUM_CLASSES
+from mlimagenet_data.errors import EvaluationError
+from mlimagenet_data.evaluate.sets.examples import EvaluationSet, Example
+from mlimagenet_data.evaluate.sets.multilabel_json import MULTI, MultiLabels, read_multilabels
+from mlimagenet_data.evaluate.sets.validation_files import validation_files
+from mlimagenet_data.names import validation_number
+
+__all__ = ["open_imagenet_m", "open_multilabel"]
+
+
+def open_multilabel(
+    root: Path, labels: Path, *, class_list: Path | None = None, partial: bool = False
+) -> EvaluationSet:
+    """Return the 20,000 validation images with multi-label annotations; problematic ones are skipped.
+
+    The mean of `is_right` over original classes (`class_mean`) is multi-label accuracy as published.
+
+    Args:
+        root: Folder of the validation images.
+        labels: `human_accuracy_v3.0.0.json`.
+        class_list: A list of the original classes, see `read_validation_classes`; None: class folders or names say them.
+        partial: Whether images may be missing.
+
+    Raises:
+        EvaluationError: If the file is not such annotations, or images are missing.
+    """
+    return _open_annotated("ImageNet multi-label", root, _of_validation(read_multilabels(labels)), class_list, partial)
+
+
+def open_imagenet_m(
+    root: Path, labels: Path, *, class_list: Path | None = None, partial: bool = False
+) -> EvaluationSet:
+    """Return ImageNet-M, the 68 validation images on which the best models of 2022 made major mistakes (arXiv 2205.04596).
+
+    Args:
+        root: Folder of the validation images.
+        labels: `human_accuracy_v3.0.0.json`.
+        class_list: A list of the original classes, see `read_validation_classes`; None: class folders or names say them.
+        partial: Whether images may be missing.
+
+    Raises:
+        EvaluationError: If the file is not such annotations, has no ImageNet-M, or images are missing.
+    """
+    found = {n: item._replace(problematic=False) for n, item in _of_validation(read_multilabels(labels)).items()}
+    major = {number: item for number, item in found.items() if item.major}
+    if not major:
+        raise EvaluationError(f"{labels}: its imagenet_m is empty; version 3.0.0 has it: {MULTI}")
+    return _open_annotated("ImageNet-M", root, major, class_list, partial)
+
+
+def _open_annotated(
+    name: str, root: Path, labels: dict[int, MultiLabels], class_list: Path | None, partial: bool
+) -> EvaluationSet:
+    files = validation_files(root, None if partial else labels, class_list)
+    examples = []
+    for number, (file, original) in files.items():
+        if item := labels.get(number):
+            why = "problematic" if item.problematic else "" if item.correct else "no class is marked correct"
+            examples.append(Example(file, item.correct, item.unclear, original, why))
+    return EvaluationSet(name, root, examples, np.ones(NUM_CLASSES, np.bool_))
+
+
+def _of_validation(labels: dict[str, MultiLabels]) -> dict[int, MultiLabels]:
+    """Return the annotations of validation images by their number."""
+    matches = ((validation_number(name), item) for name, item in labels.items())
+    return {match[0]: item for match, item in matches if match}
