@@ -13,8 +13,7 @@ import argparse
 import json
 import os
 import platform
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -24,18 +23,17 @@ import torch
 from rich.console import Console
 
 from benchmarks.evaluation import NAMES, Scores, Truth, _decode, differences, figures, load_rows, score
+from build.api import relabel
 from build.config.options import BuildConfig
 from build.images.sources import ImageReader, list_images
 from build.networks.forward import Clock, Forward
 from build.ops.peaks import evidence, find_peaks
 from build.ops.pooling import pool, region_weights
-from build.run import main as build
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.images import load_image
 from mlimagenet_data.viewer.sheet import stretch_mask, write_sheet
 
 SHOWN = ("iou5", "recall", "grounded", "map", "best_f1", "two@0.1", "precision@0.5", "labels", "regions")
-TRAINED = ("--labeler-min-regions", "1", "--labeler-min-classes", "0", "--held-out", "0")
 MARK = "<!-- tables: written by `python -m benchmarks.quality` -->\n"
 CASES = 20  # on each of the picture sheets
 console = Console(soft_wrap=True, highlight=False)
@@ -47,39 +45,35 @@ class Variant:
 
     table: str
     name: str
-    options: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 REGIONS, LABELS, LABELER = "Regions", "Naming and collecting", "Labeler"
+TRAINED = {"labeler_min_regions": 1, "labeler_min_classes": 0.0, "held_out": 0.0}
 VARIANTS = (
-    Variant(REGIONS, "MaskCut alone", ("--peaks", "0")),
-    Variant(REGIONS, "MaskCut alone, 6 rounds", ("--peaks", "0", "--num-regions", "6")),
-    Variant(REGIONS, "6 rounds", ("--num-regions", "6")),
-    Variant(REGIONS, "half as many grown regions", ("--peaks", "4")),
-    Variant(REGIONS, "twice as many grown regions", ("--peaks", "16")),
-    Variant(REGIONS, "one image size (no scan at 640)", ("--scan-size", "0")),
-    Variant(REGIONS, "repetitions published", ("--merge-iou", "2")),
-    Variant(REGIONS, "repetitions merged from IoU 0.5 on", ("--merge-iou", "0.5")),
-    Variant(REGIONS, "regions without a name published", ("--reject", "0")),
-    Variant(REGIONS, "regions under 0.05 rejected", ("--reject", "0.05")),
-    Variant(LABELS, "classes seen elsewhere name regions, too", ("--located", "0")),
-    Variant(LABELS, "confusable classes all named", ("--confusion", "1")),
-    Variant(LABELS, "without the whole image's prediction", ("--no-whole-image",)),
-    Variant(LABELS, "list down to 0.02", ("--label-threshold", "0.02")),
-    Variant(LABELS, "labels from 0.25 on", ("--label-threshold", "0.25")),
-    Variant(LABELS, "other labels beside originals as anywhere", ("--added-threshold", "0")),
-    Variant(LABELS, "second look at crops", ("--second-look", "crop")),
-    Variant(LABELS, "second look at masked crops", ("--second-look", "masked")),
+    Variant(REGIONS, "MaskCut alone", {"peaks": 0}),
+    Variant(REGIONS, "MaskCut alone, 6 rounds", {"peaks": 0, "num_regions": 6}),
+    Variant(REGIONS, "6 rounds", {"num_regions": 6}),
+    Variant(REGIONS, "half as many grown regions", {"peaks": 4}),
+    Variant(REGIONS, "twice as many grown regions", {"peaks": 16}),
+    Variant(REGIONS, "one image size (no scan at 640)", {"scan_size": 0}),
+    Variant(REGIONS, "duplicates published", {"merge_iou": 2.0}),
+    Variant(REGIONS, "duplicates merged at IoU 0.5 and above", {"merge_iou": 0.5}),
+    Variant(REGIONS, "regions without a name published", {"reject": 0.0}),
+    Variant(REGIONS, "regions under 0.05 rejected", {"reject": 0.05}),
+    Variant(LABELS, "classes seen elsewhere also name regions", {"located": 0.0}),
+    Variant(LABELS, "confusable classes all named", {"confusion": 1.0}),
+    Variant(LABELS, "list down to 0.02", {"label_threshold": 0.02}),
+    Variant(LABELS, "labels from 0.25", {"label_threshold": 0.25}),
+    Variant(LABELS, "one threshold for all labels", {"added_threshold": 0.0}),
     Variant(LABELER, "classifier's head trained further, seed 0", TRAINED),
-    Variant(LABELER, "seed 1", (*TRAINED, "--seed", "1")),
-    Variant(LABELER, "seed 2", (*TRAINED, "--seed", "2")),
-    Variant(LABELER, "without class balance", (*TRAINED, "--class-balance", "0")),
-    Variant(LABELER, "MLP added to it, seed 0", (*TRAINED, "--head", "mlp")),
-    Variant(LABELER, "MLP, seed 1", (*TRAINED, "--head", "mlp", "--seed", "1")),
-    Variant(LABELER, "MLP, seed 2", (*TRAINED, "--head", "mlp", "--seed", "2")),
-    Variant(LABELER, "MLP, 4 versions with patches dropped", (*TRAINED, "--head", "mlp", "--feature-variants", "4")),
+    Variant(LABELER, "seed 1", {**TRAINED, "seed": 1}),
+    Variant(LABELER, "seed 2", {**TRAINED, "seed": 2}),
+    Variant(LABELER, "MLP added to it, seed 0", {**TRAINED, "head": "mlp"}),
+    Variant(LABELER, "MLP, seed 1", {**TRAINED, "head": "mlp", "seed": 1}),
+    Variant(LABELER, "MLP, seed 2", {**TRAINED, "head": "mlp", "seed": 2}),
+    Variant(LABELER, "MLP, 4 versions with patches dropped", {**TRAINED, "head": "mlp", "feature_variants": 4}),
 )
-_REGION_OPTIONS = {"--peaks", "--num-regions", "--scan-size", "--located", "--second-look", "--feature-variants"}
 
 
 def gather(coco: Path, imagenet: Path, folder: Path) -> Path:
@@ -96,13 +90,10 @@ def gather(coco: Path, imagenet: Path, folder: Path) -> Path:
 
 def run(images: Path, work: Path, variant: Variant) -> tuple[Path, dict[str, Any], float]:
     """Build a variant; return the dataset, its split's manifest, and seconds. Variants with equal regions share them."""
-    own = [o for o in variant.options if o in _REGION_OPTIONS]
-    out = work / ("-".join(variant.options[variant.options.index(o) + 1] + o for o in own) or "default")
-    start = time.perf_counter()
-    if build(["--images", str(images), "--out", str(out), *variant.options]):
-        raise SystemExit(f"the build of {variant.name!r} failed")
-    manifest = json.loads((out / "build_manifest.json").read_text())["splits"]["train"]
-    return out, manifest, time.perf_counter() - start
+    changed = {o.name for o in fields(BuildConfig) if o.metadata["stage"] == "regions"} & set(variant.options)
+    out = work / ("-".join(f"{variant.options[name]}-{name}" for name in sorted(changed)) or "default")
+    report = relabel(BuildConfig(images=str(images), out=str(out), **variant.options))
+    return out, report.split, report.seconds
 
 
 def bounds(truth: Truth, images: Path) -> dict[str, Scores]:
@@ -206,7 +197,12 @@ def _digits(name: str) -> int:
 
 
 def _named(variant: dict[str, Any]) -> str:
-    return f"{variant['name']} (`{' '.join(variant['options'])}`)"
+    return f"{variant['name']} (`{_flags(variant['options'])}`)"
+
+
+def _flags(options: dict[str, Any]) -> str:
+    return " ".join(f"--{name.replace('_', '-')} {value:g}" if not isinstance(value, str) else f"--{name} {value}"
+                    for name, value in options.items())  # fmt: skip
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:

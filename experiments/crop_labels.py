@@ -22,11 +22,12 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from build import BuildConfig, relabel
 from experiments.methods import METHODS, Method
 from experiments.report import Setting, plot, write_report
 from experiments.scenes import gather
 from experiments.training import MEASURES, train
-from experiments.trials import Options, Trial, build_or_fail
+from experiments.trials import Options, Trial
 from mlimagenet_data.files import write_json
 
 TUNING = 10_000  # the seed of the scenes that learning rates are chosen on
@@ -38,7 +39,7 @@ console = Console(soft_wrap=True, highlight=False)
 def run(args: argparse.Namespace) -> dict:
     """Run all trials; results are kept in the work folder, so that an interrupted run goes on."""
     objects = args.work / "objects"
-    build_or_fail(args.images, objects)
+    relabel(BuildConfig(images=str(args.images), out=str(objects)))
     material = gather(objects, args.images / "train", args.classes)
     work = args.work / "-".join(str(getattr(args, name)) for name in SIZES)  # other sizes are other scenes
     kinds = {kind: RATES[kind] for kind in args.kinds}

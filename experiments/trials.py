@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from build.run import main as build
+from build import BuildConfig, relabel
 from experiments.crops import Crops, as_tensor, draw_crops, targets_of
 from experiments.networks import embedded_maps
 from experiments.scenes import SIZE, Material, Scene, compose, write_scenes
 from mlimagenet_data.losses.pooled import pool_label_map
 
-__all__ = ["Options", "Trial", "TrialInputs", "build_or_fail"]
+__all__ = ["Options", "Trial", "TrialInputs"]
 
 _SEEN = {
     "scratch": (48, 64),
@@ -84,7 +84,7 @@ class Trial:
 
     @cached_property
     def _built(self) -> dict[str, Tensor]:
-        build_or_fail(self._root, self._root / "built")
+        relabel(BuildConfig(images=str(self._root), out=str(self._root / "built")))
         return self._targets(self._root, "built", self.crops)
 
     @cached_property
@@ -123,16 +123,6 @@ class Trial:
 
     def _targets(self, root: Path, annotations: str, crops: Crops) -> dict[str, Tensor]:
         return targets_of(root, root / annotations, self._material.classes, crops)
-
-
-def build_or_fail(images: Path, out: Path) -> None:
-    """Run a build with its defaults.
-
-    Raises:
-        RuntimeError: If it fails; it has said why.
-    """
-    if build(["--images", str(images), "--out", str(out)]) != 0:
-        raise RuntimeError(f"{images}: the build failed")
 
 
 def _pixels(scenes: list[Scene]) -> Tensor:

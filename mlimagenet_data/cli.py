@@ -15,6 +15,7 @@ from mlimagenet_data.commands import (
     info,
     join,
     labels,
+    materialize,
     push,
     show,
     stats,
@@ -27,7 +28,22 @@ from mlimagenet_data.errors import MLImageNetError
 
 __all__ = ["main"]
 
-_COMMANDS = (info, show, view, labels, stats, audit, verify, join, evaluation, import_, export, push, completion)
+_COMMANDS = (
+    info,
+    show,
+    view,
+    labels,
+    stats,
+    audit,
+    verify,
+    join,
+    evaluation,
+    import_,
+    export,
+    materialize,
+    push,
+    completion,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `mlimagenet labels ... | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (MLImageNetError, OSError, ModuleNotFoundError) as error:
+    except (MLImageNetError, OSError, ImportError) as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
 

@@ -6,14 +6,25 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mlimagenet_data.errors import AnnotationError
 
-__all__ = ["TORCH_LOAD_ERRORS", "file_hash", "read_manifest", "walk_files", "write_atomic", "write_json"]
+__all__ = [
+    "TORCH_LOAD_ERRORS",
+    "atomic_files",
+    "file_hash",
+    "read_manifest",
+    "replace_folder",
+    "walk_files",
+    "write_atomic",
+    "write_json",
+]
 
 # What torch.load(weights_only=True) raises of damaged files: its unpickler runs them as programs (found by `benchmarks.fuzz`).
 TORCH_LOAD_ERRORS = (
@@ -23,22 +34,58 @@ TORCH_LOAD_ERRORS = (
 _MOST_MANIFEST_BYTES = 1 << 28
 
 
+@contextmanager
+def atomic_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Yield a temporary path beside each path; sync and rename them all when the block ends without an error.
+
+    Nothing half-written is ever seen under the final names, and no temporary file stays behind.
+    """
+    for folder in {path.parent for path in paths}:
+        folder.mkdir(parents=True, exist_ok=True)
+    temporaries = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
+    try:
+        yield temporaries
+        for temporary in temporaries:
+            _sync(temporary)
+        for temporary, path in zip(temporaries, paths, strict=True):
+            os.replace(temporary, path)
+        for folder in {path.parent for path in paths}:
+            _sync(folder)
+    finally:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+
+
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, sync it, and rename it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_files([path]) as (temporary,):
         write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+
+
+def replace_folder(folder: Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` make a folder under a temporary name, and put it in the place of `folder`, which stays if `fill` fails."""
+    temporary, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary.mkdir()
+    try:
+        fill(temporary)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(temporary, folder)
     finally:
-        temporary.unlink(missing_ok=True)
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        for leftover in (temporary, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

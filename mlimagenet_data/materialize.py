@@ -1,30 +1,13 @@
-"""Writes whole-image targets beside a user's own images, in the form that other people's training scripts read.
-
-    python -m mlimagenet_data.materialize path/to/imagenet materialized --annotations mlimagenet
-    python -m mlimagenet_data.materialize path/to/imagenet materialized --annotations mlimagenet --split val
-
-The result is a local Hugging Face dataset, one row an image:
-
-    image    the file: its absolute path, or with --embed the file's own bytes
-    labels   indices of the image's classes, ascending
-    target   1000 values: true or false (multi_hot), or each class's score and 0 (soft)
-
-timm's own train.py reads it unmodified, if it knows --task multilabel (September 2026 and later):
-
-    python train.py --dataset hfds/materialized --val-split val --task multilabel --num-classes 1000 --target-key labels
-    python train.py ... --target-key target --target-format multihot        for the column target, so for soft targets
+"""Write whole-image targets beside a user's own images, as a local Hugging Face dataset that other training scripts read.
 
 A target is that of the whole image, whatever the script crops. `MultiLabelImageNet` gives each crop its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
-import shlex
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -35,11 +18,12 @@ from mlimagenet_data.annotations.schema import shard_name
 from mlimagenet_data.annotations.shards import Source
 from mlimagenet_data.classes import NUM_CLASSES, imagenet_classes
 from mlimagenet_data.dataset import Missing, MultiLabelImageNet
-from mlimagenet_data.errors import ImageError, MLImageNetError
+from mlimagenet_data.errors import ImageError
+from mlimagenet_data.files import atomic_files
 from mlimagenet_data.labelling.policy import LabelPolicy
 from mlimagenet_data.labelling.targets import label_view, multi_hot, soft
 
-__all__ = ["materialize"]
+__all__ = ["WholeTarget", "materialize", "splits_in"]
 
 WholeTarget = Literal["multi_hot", "soft"]
 _VECTORS = {"multi_hot": multi_hot, "soft": soft}
@@ -97,15 +81,13 @@ def materialize(
     size = _FILE_ROWS[embed]
     count = -(-len(dataset) // size)
     files = [folder / shard_name(split, shard, count) for shard in range(count)]
-    with _temporary(files) as temporaries, _bar(len(dataset), progress) as bar:
+    with atomic_files(files) as temporaries, _bar(len(dataset), progress) as bar:
         for shard, temporary in enumerate(temporaries):
             rows = range(shard * size, min((shard + 1) * size, len(dataset)))
             groups = ([_row(dataset, index, target, embed) for index in group] for group in _groups(rows))
             _write(temporary, schema, groups, bar)
-        for old in _shards(folder, split):
-            old.unlink()
-        for temporary, file in zip(temporaries, files, strict=True):
-            os.replace(temporary, file)
+    for old in set(_shards(folder, split)) - set(files):
+        old.unlink()
     return len(dataset)
 
 
@@ -129,6 +111,12 @@ def _shards(folder: Path, split: str | None = None) -> list[Path]:
     return [file for file, match in found if split is None or (match and match["split"] == split)]
 
 
+def splits_in(out: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the splits in a folder that `materialize` wrote."""
+    matches = (_SHARD.fullmatch(file.name) for file in _shards(Path(out) / "data"))
+    return sorted({match["split"] for match in matches if match})
+
+
 def _check_shards(folder: Path, split: str, schema: pa.Schema) -> None:
     """Refuse a folder with other people's files, or whose splits would differ in their columns."""
     own = _shards(folder, split)
@@ -149,25 +137,11 @@ def _check_shards(folder: Path, split: str, schema: pa.Schema) -> None:
             )
 
 
-@contextmanager
-def _temporary(paths: list[Path]) -> Iterator[list[Path]]:
-    """Give a temporary path for each path; what is left of them at the end is removed."""
-    temporaries = [path.with_name(f".{path.name}.tmp") for path in paths]
-    try:
-        yield temporaries
-    finally:
-        for path in temporaries:
-            path.unlink(missing_ok=True)
-
-
 def _write(path: Path, schema: pa.Schema, groups: Iterable[list[dict[str, Any]]], bar: Any) -> None:
-    with path.open("wb") as stream:
-        with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-            for items in groups:
-                writer.write_table(pa.Table.from_pylist(items, schema=schema))
-                bar.update(len(items))
-        stream.flush()
-        os.fsync(stream.fileno())
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for items in groups:
+            writer.write_table(pa.Table.from_pylist(items, schema=schema))
+            bar.update(len(items))
 
 
 def _groups(rows: range) -> Iterator[range]:
@@ -206,61 +180,3 @@ def _bar(total: int, shown: bool) -> Any:
     from tqdm.auto import tqdm  # comes with huggingface-hub
 
     return tqdm(total=total, unit="image", disable=None if shown else True)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m mlimagenet_data.materialize",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    policy = LabelPolicy()
-    add = parser.add_argument
-    add("root", help="the ImageNet folder (with train/, val/), or the split folder itself")
-    add("out", help="the folder to write; run again with another --split to add that split")
-    add("--annotations", help="""the built dataset's folder or Hub id (default: $MLIMAGENET_ANNOTATIONS, else
-        ROOT/mlimagenet, else ./mlimagenet)""")  # fmt: skip
-    add("--split", default="train", help="""the split's name, in the annotations and as a folder below ROOT (default:
-        %(default)s)""")  # fmt: skip
-    add("--target", choices=get_args(WholeTarget), default="multi_hot", help="""what the column target holds: whether the class
-        is there, or its score (soft). Once a script has read the dataset into its cache, a soft row takes 4 kB there, a
-        multi_hot one 0.2 kB (default: %(default)s)""")  # fmt: skip
-    add("--missing", choices=get_args(Missing), default="error", help="""an annotated image without a file: stop with an error,
-        or skip it; original: take in images without annotations, too, with their class folder as the only label (default:
-        %(default)s)""")  # fmt: skip
-    add("--original", default=policy.original, metavar="RULE", help="""the original label is as_others, is there always, or
-        only if_located, where a region shows it (default: %(default)s)""")  # fmt: skip
-    add("--unlocated", default=policy.unlocated, metavar="RULE", help="""labels that no region shows: spread or keep, which are
-        one for whole images, or drop (default: %(default)s)""")  # fmt: skip
-    add("--embed", action="store_true", help="""copy the image files into the dataset, so that it can be moved. Otherwise it
-        holds absolute paths, and is written anew when the images move""")  # fmt: skip
-    return parser
-
-
-def _timm_command(out: str, target: WholeTarget) -> str:
-    """Return how timm's train.py reads a dataset, with the splits that lie there."""
-    splits = {match["split"] for file in _shards(Path(out) / "data") if (match := _SHARD.fullmatch(file.name))}
-    train = "train" if "train" in splits else min(splits)
-    other = min(splits - {train}, default="''")
-    column = "labels" if target == "multi_hot" else "target --target-format multihot"
-    return (
-        f"python train.py --dataset {shlex.quote(f'hfds/{out}')} --train-split {train} --val-split {other} --task multilabel "
-        f"--num-classes {NUM_CLASSES} --target-key {column}"
-    )
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command."""
-    parser = _parser()
-    options = vars(parser.parse_args(arguments))
-    split, out, target = options["split"], options["out"], options["target"]
-    try:
-        policy = LabelPolicy(original=options.pop("original"), unlocated=options.pop("unlocated"))
-        rows = materialize(**options, policy=policy, progress=True)
-    except (MLImageNetError, ValueError, ImportError) as error:
-        parser.exit(1, f"{parser.prog}: {error}\n")
-    print(f"{rows} images of split {split} in {out}. timm reads them with\n  {_timm_command(out, target)}")
-
-
-if __name__ == "__main__":
-    main()

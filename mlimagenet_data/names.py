@@ -24,8 +24,8 @@ validation folder, which names no class, join photographs in class folders, and 
 
 from __future__ import annotations
 
+import posixpath
 import re
-from pathlib import PurePosixPath
 
 from mlimagenet_data.classes import class_of_folder, imagenet_classes
 
@@ -40,28 +40,118 @@ __all__ = [
 
 _MOST_CHARACTERS = 10_000
 _SPLITS = ("train", "val", "validation", "test")
-_PREFIX = re.compile(r"(n\d{8})_.")
-_SUFFIX = re.compile(r"(.+)_(n\d{8})")
-_IMAGENET = re.compile(r"(?:n\d{8}_\d+|ILSVRC20\d\d_(?:train|val|test)_\d{8})")  # ImageNet's own file stems
-_VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})(?:_(n\d{8}))?")
-_EXTENSION = re.compile(r"(?<=[^/.])\.[^./]*$")
+_PREFIX = re.compile(r"(n\d{8})_.", re.ASCII)
+_SUFFIX = re.compile(r"(.+)_(n\d{8})", re.ASCII | re.DOTALL)
+# ImageNet's own file stems
+_IMAGENET = re.compile(r"(?:n\d{8}_\d+|ILSVRC20\d\d_(?:train|val|test)_\d{8})", re.ASCII)
+_VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?", re.ASCII)
 
 
-def _parse(name: str) -> tuple[int | None, str]:
-    """Return the class that a path names, and the path below its class folder without extension and repeated wnid."""
-    *folders, last = _EXTENSION.sub("", name.replace("\\", "/")).split("/")
+def class_of_path(name: str) -> int | None:
+    """Return the class that a path names by folder or file name, None if it names none."""
+    return _parse(_without_extension(name))[0]
+
+
+def image_id_of(name: str, label: int | None = None, *, unlabelled: bool = False) -> str:
+    """Return the image_id of a photograph's path; the module's docstring states the rules.
+
+    Args:
+        name: The path, relative to the split's folder.
+        label: The photograph's class index, where the caller knows it. Used only if the path names no class.
+        unlabelled: Do not look for a class: the id is the path without its extension.
+    """
+    path = _without_extension(name)
+    if unlabelled:
+        return path
+    found, below = _parse(path)
+    label = label if found is None else found
+    return below if label is None else f"{imagenet_classes().wnids[label]}/{below}"
+
+
+def join_key(image_id: str) -> str:
+    """Return the part of an image_id that identifies the photograph in every copy.
+
+    ImageNet's own photographs are identified by their stem (`n01440764_10026`, `ILSVRC2012_val_00000293`), all others by the
+    whole id. Ids that earlier releases made, which kept a trailing `_<wnid>` or an index folder, give the same key.
+    """
+    stem = image_id.rpartition("/")[2]
+    if _IMAGENET.fullmatch(stem):
+        return stem
+    if (match := _SUFFIX.fullmatch(stem)) and _IMAGENET.fullmatch(match[1]):
+        return match[1]
+    label, below = _parse(image_id)
+    return below if label is None else f"{imagenet_classes().wnids[label]}/{below}"
+
+
+def path_candidates(file_name: str, image_id: str, label: int | None) -> list[str]:
+    """Return the paths, without extension, that a photograph has in the copies of ImageNet that users keep.
+
+    Args:
+        file_name: Its path where it was annotated, `/`-separated.
+        image_id: Its id.
+        label: Its class index, None if unknown. Used only if the id names no class.
+
+    Returns:
+        In a fixed order, the same for every photograph: as annotated, by WordNet id, by class index, flat, and flat with the
+        Hub's trailing WordNet id. Where a flat path would be another photograph's, the path by WordNet id stands instead.
+        Without a class, all but the first are the flat path, or the id of a photograph that is not ImageNet's own. None but the
+        first leaves the folder that it is joined to.
+    """
+    found, below = _parse(image_id)
+    label = label if found is None else found
+    own, stem = _without_extension(file_name), below.rpartition("/")[2]
+    if not (is_plain_path(below) and is_plain_path(stem)):  # ids may come from a stranger, and are no paths
+        return [own] * 5
+    is_imagenet = _IMAGENET.fullmatch(stem) is not None
+    if label is None:
+        return [own, *[stem if is_imagenet else below] * 4]
+    wnid = imagenet_classes().wnids[label]
+    folder = f"{wnid}/{below}"
+    flat = [path if is_imagenet or _parse(path) == (label, below) else folder for path in (stem, f"{stem}_{wnid}")]
+    return [own, folder, f"{label}/{below}", *flat]
+
+
+def validation_number(name: str) -> int | None:
+    """Return the number of an ImageNet validation photograph, None if the path is not that of one.
+
+    Args:
+        name: A path such as `ILSVRC2012_val_00000293.JPEG` or `ILSVRC2012_val_00000293_n01440764.JPEG`.
+    """
+    match = _VALIDATION.fullmatch(_without_extension(name).rpartition("/")[2])
+    return int(match[1]) if match else None
+
+
+def is_plain_path(name: str | None) -> bool:
+    """Return whether a path stays below the folder it is joined to, on every system: relative, no `..`, no drive, no `\\`."""
+    if not name or len(name) > _MOST_CHARACTERS or name.startswith("/") or "\\" in name or "\0" in name:
+        return False
+    parts = name.split("/")
+    return ":" not in parts[0] and not {"", ".", ".."} & set(parts)
+
+
+def _without_extension(name: str) -> str:
+    return posixpath.splitext(name.replace("\\", "/"))[0]
+
+
+def _parse(path: str) -> tuple[int | None, str]:
+    """Return the class that a path without extension names, and what follows its class folder, without a repeated wnid.
+
+    A file whose own name tells the class is taken for one directly in its class folder.
+    """
+    *folders, last = path.split("/")
     table = imagenet_classes()
-    label, below = _class_folder(folders)
-    folders = folders[below:]
-    suffix = _SUFFIX.fullmatch(last)
-    if label is None and (prefix := _PREFIX.match(last)):
-        label = table.wnid_to_index.get(prefix[1])
-        folders = folders if label is None else []
-    if label is None and suffix:
-        label = table.wnid_to_index.get(suffix[2])
-        folders = folders if label is None else []
-    if label is not None and suffix and suffix[2] == table.wnids[label]:
-        last = suffix[1]
+    label, depth = _class_folder(folders)
+    folders = folders[depth:]
+    if label is None:
+        matches = (_PREFIX.match(last), _SUFFIX.fullmatch(last))
+        wnids = [match[place] for place, match in enumerate(matches, 1) if match]
+        label = next((table.wnid_to_index[wnid] for wnid in wnids if wnid in table.wnid_to_index), None)
+        if label is None:
+            return None, path
+        folders = []
+    end = f"_{table.wnids[label]}"
+    while last.endswith(end) and last != end:
+        last = last.removesuffix(end)
     return label, "/".join([*folders, last])
 
 
@@ -74,89 +164,3 @@ def _class_folder(folders: list[str]) -> tuple[int | None, int]:
     top = 1 if folders and folders[0] in _SPLITS else 0
     label = class_of_folder(folders[top]) if len(folders) > top else None
     return label, 0 if label is None else top + 1
-
-
-def class_of_path(name: str) -> int | None:
-    """Return the class that a path names by folder or file name, None if it names none."""
-    return _parse(name)[0]
-
-
-def image_id_of(name: str, label: int | None = None, *, unlabelled: bool = False) -> str:
-    """Return the image_id of a photograph's path; the module's docstring states the rules.
-
-    Args:
-        name: The path, relative to the split's folder.
-        label: The photograph's class index, where the caller knows it. Used only if the path names no class.
-        unlabelled: Do not look for a class: the id is the path without its extension.
-    """
-    if unlabelled:
-        return _EXTENSION.sub("", name.replace("\\", "/"))
-    found, rest = _parse(name)
-    found = label if found is None else found
-    if found is None:
-        return rest
-    wnid = imagenet_classes().wnids[found]
-    return f"{wnid}/{rest.removesuffix(f'_{wnid}')}"
-
-
-def join_key(image_id: str) -> str:
-    """Return the part of an image_id that identifies the photograph in every copy.
-
-    ImageNet's own photographs are identified by their stem (`n01440764_10026`, `ILSVRC2012_val_00000293`), all others by the
-    whole id. Ids of earlier releases, which kept a trailing `_<wnid>` or an index folder, give the same key.
-    """
-    folder, _, stem = image_id.rpartition("/")
-    if match := _SUFFIX.fullmatch(stem):
-        if _IMAGENET.fullmatch(match[1]):
-            return match[1]
-    if _IMAGENET.fullmatch(stem):
-        return stem
-    top, slash, rest = image_id.partition("/")
-    label = class_of_folder(top) if slash else None
-    return image_id if label is None else f"{imagenet_classes().wnids[label]}/{rest}"
-
-
-def path_candidates(file_name: str, image_id: str, label: int | None) -> list[str]:
-    """Return the paths, without extension, that a photograph has in the copies of ImageNet that users keep.
-
-    Args:
-        file_name: Its path where it was annotated, `/`-separated.
-        image_id: Its id.
-        label: Its class index, None if unknown.
-
-    Returns:
-        In a fixed order, the same for every photograph: as annotated, by WordNet id, by class index, flat, and flat with the
-        Hub's trailing WordNet id. Without a class the second, third and last are the flat path.
-    """
-    folder, _, below = image_id.partition("/")
-    wnids = imagenet_classes()
-    if label is None and below:
-        label = wnids.wnid_to_index.get(folder)
-    below = below or folder
-    stem = PurePosixPath(below).name
-    own = _EXTENSION.sub("", file_name)
-    if label is None:
-        return [own, stem, stem, stem, stem]
-    wnid = wnids.wnids[label]
-    return [own, f"{wnid}/{below}", f"{label}/{below}", stem, f"{stem}_{wnid}"]
-
-
-def validation_number(name: str) -> tuple[int, str | None] | None:
-    """Return the number of an ImageNet validation photograph, and the WordNet id at the end of its name (None without one).
-
-    Args:
-        name: A path such as `ILSVRC2012_val_00000293.JPEG` or `ILSVRC2012_val_00000293_n01440764.JPEG`.
-
-    Returns:
-        None if the path is not that of a validation photograph.
-    """
-    match = _VALIDATION.fullmatch(_EXTENSION.sub("", name.rpartition("/")[2]))
-    return (int(match[1]), match[2]) if match else None
-
-
-def is_plain_path(name: str | None) -> bool:
-    """Return whether a path stays below the folder it is joined to, on every system: relative, no `..`, no drive, no `\\`."""
-    if not name or len(name) > _MOST_CHARACTERS or name.startswith("/") or "\\" in name or "\0" in name:
-        return False
-    parts = name.split("/")
-    return ":" not in parts[0] and not {"", ".", ".."} & set(parts)

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from mlimagenet_data.annotations.store import AnnotationStore
+from mlimagenet_data.cli import main as mlimagenet
 from mlimagenet_data.dataset import MultiLabelImageNet
 from mlimagenet_data.errors import ImageError
 from mlimagenet_data.labelling.policy import LabelPolicy
-from mlimagenet_data.materialize import main, materialize
+from mlimagenet_data.materialize import materialize
 from tests.support.annotated import random_rows, row, write_images, write_rows
 
 
@@ -48,9 +49,9 @@ def test_the_policy_is_applied(tmp_path):
     write_rows(tmp_path / "mlimagenet", rows)
     write_images(tmp_path, rows)
     out = str(tmp_path / "out")
-    main([str(tmp_path), out])
+    mlimagenet(["materialize", str(tmp_path), out])
     assert datasets.load_dataset(out, split="train")[0]["labels"] == [7]
-    main([str(tmp_path), out, "--original", "always", "--unlocated", "drop"])
+    mlimagenet(["materialize", str(tmp_path), out, "--original", "always", "--unlocated", "drop"])
     assert datasets.load_dataset(out, split="train")[0]["labels"] == [3]  # and not the first one's from a cache
     materialize(tmp_path, out, policy=LabelPolicy(original="always"))
     assert datasets.load_dataset(out, split="train")[0]["labels"] == [3, 7]
@@ -70,7 +71,7 @@ def test_timm_trains_on_it_with_its_own_classes(root, tmp_path, monkeypatch, cap
     from timm import create_model
 
     monkeypatch.chdir(tmp_path)
-    main([str(root), "out", "--target", target])
+    mlimagenet(["materialize", str(root), "out", "--target", target])
     words = shlex.split(capsys.readouterr().out.splitlines()[-1])[2:]
     options = dict(zip(words[::2], words[1::2], strict=True))
     assert (options["--dataset"], options["--task"], options["--val-split"]) == ("hfds/out", "multilabel", "")
@@ -171,7 +172,9 @@ def test_splits_lie_side_by_side_and_are_written_anew_one_by_one(tmp_path, monke
         ValueError, match=r"train-00000-of-00003.parquet: the targets of this split are of the other kind"
     ):
         materialize(tmp_path, out, annotations=tmp_path / "annotations", split="val", target="soft")
-    main([str(tmp_path), str(out), "--annotations", str(tmp_path / "annotations"), "--split", "val"])
+    mlimagenet(
+        ["materialize", str(tmp_path), str(out), "--annotations", str(tmp_path / "annotations"), "--split", "val"]
+    )
     assert "--train-split train --val-split" in capsys.readouterr().out
 
 
@@ -188,10 +191,10 @@ def test_other_targets_are_refused(root, tmp_path):
 
 def test_the_command_says_what_is_wrong_without_a_traceback(root, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
-        main([str(root), str(tmp_path / "out"), "--original", "never"])
-    assert stopped.value.code == 1
-    assert "LabelPolicy.original must be one of as_others, always, if_located" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as stopped:
-        main([str(root), str(tmp_path / "out"), "--split", "test"])
-    assert stopped.value.code == 1
+        mlimagenet(["materialize", str(root), str(tmp_path / "out"), "--original", "never"])
+    assert stopped.value.code == 2
+    assert "choose from" in capsys.readouterr().err
+    assert mlimagenet(["materialize", str(root), str(tmp_path / "out"), "--split", "test"]) == 1
     assert "no annotations of split 'test'" in capsys.readouterr().err
+    assert mlimagenet(["materialize", str(root), str(root / "mlimagenet")]) == 1
+    assert "another folder" in capsys.readouterr().err

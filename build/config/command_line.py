@@ -1,8 +1,9 @@
-"""The command line of `python -m build.run`: every option of the configuration, a file of them, and presets."""
+"""The command line of `python -m build.run`, made from BuildConfig, a YAML file and presets."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -13,122 +14,116 @@ import yaml
 from build.config.options import BuildConfig, ConfigError, from_mapping
 from build.config.presets import PRESETS
 
-__all__ = ["arguments_of", "configuration", "parse"]
+__all__ = ["VERBS", "parse", "parse_verb"]
 
-_GROUPS = {
-    "input": "what to relabel",
-    "output": "what to write",
-    "run": "how to run",
-    "regions": "stage 1, regions",
-    "labeler": "stage 2, labeler",
-    "labels": "stage 3, labels",
-    "publish": "stage 4, publish",
+VERBS = {
+    "status": "show how far a build is, and what a run would still do",
+    "verify": "hash every file of a build and name those that changed",
 }
+_GROUPS = ("input", "output", "running", "regions", "naming", "labels")
+_USAGE = """\
+python -m build.run [OPTIONS]
+       python -m build.run status OUT    show how far a build is, and what a run would still do
+       python -m build.run verify OUT    hash every file of a build and name those that changed"""
 _DESCRIPTION = """\
-Relabel an image folder without human labels.
+Relabel images without human labels.
 
-Patch features of a frozen network are cut into object regions (MaskCut); regions that agree with the image's original
-label can train a small labeler; the labeler names every region; an image's labels are its regions' classes. The result is
-a Parquet dataset that load_dataset("mlimagenet") and mlimagenet_data.MultiLabelImageNet read.
+Cut the patch features of a frozen network into object regions (MaskCut), name every region with a classifier, and write
+the result as a Parquet dataset that load_dataset("mlimagenet") and mlimagenet_data.MultiLabelImageNet read.
 
-A run that was stopped goes on where it was; a run with other settings does again what they change."""
+Run the same command again to resume a stopped build. Run it with other options to repeat only what they change."""
 _EPILOG = """\
 examples:
   python -m build.run --demo                          eight photographs, about a minute, no download
   python -m build.run --images imagenet --out mlimagenet
   python -m build.run --images photos --unlabelled --out labelled --sheet 30
-  torchrun --nproc-per-node 4 -m build.run --out mlimagenet --stage labeler --head mlp
-                                                      the labeler trained on four GPUs
   python -m build.run --out mlimagenet --stage labels --label-threshold 0.4
-                                                      other labels from the regions found before"""
+                                                      new labels from the regions found before
+  torchrun --nproc-per-node 4 -m build.run --out mlimagenet --stage labeler --head mlp
+                                                      train the labeler on four GPUs"""
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m build.run",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--config", metavar="FILE.yaml", help="Options by the same names; those on the command line win."
-    )
-    parser.add_argument(
-        "--preset",
-        choices=sorted(PRESETS),
-        help="Settings that go together; options given by name win. paper: DINOv3 ViT-L/16 at 512 px. cutler: DINO ViT-B/8, tau "
-        "0.15. dinov2: ViT-L/14, whose weights are under Apache-2.0. All need weights to be downloaded.",
-    )
-    parser.add_argument(
-        "--status",
-        metavar="OUT",
-        default=argparse.SUPPRESS,
-        help="Say how far a build is, and what a run would do, and end.",
-    )
-    parser.add_argument(
-        "--verify", metavar="OUT", default=argparse.SUPPRESS, help="Hash all files of a build again, name those that are not "
-        "what was written, and end.",
-    )  # fmt: skip
-    groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
-    for option in fields(BuildConfig):
-        meta = option.metadata
-        arguments: dict[str, Any] = {"default": argparse.SUPPRESS}
-        text = meta["help"].replace("%", "%%")
-        if isinstance(option.default, bool):
-            arguments["action"] = argparse.BooleanOptionalAction if option.default else "store_true"
-        else:
-            arguments["type"] = type(option.default) if option.default is not None else str
-            arguments["metavar"] = (
-                "{" + ",".join(meta["choices"]) + "}"
-                if meta["choices"]
-                else meta["metavar"] or _metavar(option.default)
-            )
-        default = "" if option.default is None or option.default is False else f" (default: {_shown(option.default)})"
-        groups[meta["group"]].add_argument(f"--{option.name.replace('_', '-')}", help=text + default, **arguments)
-    return parser
-
-
-def _metavar(default: Any) -> str:
-    return {int: "N", float: "X"}.get(type(default), "NAME" if default is not None else "DIR")
-
-
-def _shown(default: Any) -> str:
-    return "on" if default is True else str(default)
+def parse_verb(arguments: Sequence[str] | None = None) -> tuple[str, str] | None:
+    """Return the verb and the output folder of a command line such as `status OUT`; None if it starts no verb."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] not in VERBS:
+        return None
+    verb = given[0]
+    parser = argparse.ArgumentParser(prog=f"python -m build.run {verb}", description=VERBS[verb].capitalize() + ".")
+    parser.add_argument("out", metavar="OUT", help="The dataset folder, or its URL.")
+    return verb, parser.parse_args(given[1:]).out
 
 
 def parse(arguments: Sequence[str] | None = None) -> BuildConfig:
-    """Return the configuration of a command line and the file that its --config names.
+    """Return the configuration of a command line; it overrides the YAML file, which overrides the preset.
 
     Raises:
         ConfigError: If an option is wrong.
     """
-    return configuration(arguments_of(arguments))
+    given = vars(_parser().parse_args(arguments))
+    source, preset = given.pop("config", None), given.pop("preset", None)
+    return BuildConfig(**{**PRESETS.get(preset, {}), **(_read(source) if source else {}), **given})
 
 
-def arguments_of(arguments: Sequence[str] | None) -> dict[str, Any]:
-    """Return what a command line gives, by name: options of BuildConfig, `config`, `preset`, `status`, `verify`."""
-    return vars(_parser().parse_args(arguments))
+def _read(source: str) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(Path(source).read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config: {source}: {error}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"config: {source}: expected a mapping of options to values, found {type(loaded).__name__}")
+    return from_mapping(loaded, source)
 
 
-def configuration(given: dict[str, Any]) -> BuildConfig:
-    """Return the configuration that given options, and the file and the preset that they name, make.
+class _HelpExpert(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        _parser(expert=True).print_help()
+        parser.exit()
 
-    Raises:
-        ConfigError: If an option is wrong.
-    """
-    source = given.pop("config", None)
-    values: dict[str, Any] = dict(PRESETS.get(given.pop("preset", None) or "", {}))
-    if source is not None:
-        try:
-            loaded = yaml.safe_load(Path(source).read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"config: {source}: {error}") from error
-        if not isinstance(loaded, dict):
-            raise ConfigError(
-                f"config: {source}: a mapping of options to values expected, found a {type(loaded).__name__}"
-            )
-        values.update(from_mapping(loaded, source))
-    config = BuildConfig(**{**values, **given})
-    if config.demo and config.images:
-        raise ConfigError("demo: --demo and --images exclude each other")
-    return config
+
+def _parser(*, expert: bool = False) -> argparse.ArgumentParser:
+    """Return the parser; it takes all options, and its help shows those that are for experts, or the others."""
+    parser = argparse.ArgumentParser(
+        prog="python -m build.run",
+        usage=_USAGE,
+        description="Options for experts; they may also stand in the section `expert:` of a YAML file."
+        if expert
+        else _DESCRIPTION,
+        epilog=None if expert else _EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "--help-expert",
+        nargs=0,
+        action=_HelpExpert,
+        default=argparse.SUPPRESS,
+        help="Show the options for experts and exit.",
+    )
+    add("--config", metavar="FILE.yaml", help="Read options from a YAML file; the command line overrides it.")
+    add("--preset", choices=sorted(PRESETS), help="Start from settings that belong together; all need weights to be downloaded. "
+        "paper: DINOv3 ViT-L/16, 512 px. cutler: DINO ViT-B/8, tau 0.15. dinov2: DINOv2 ViT-L/14, Apache-2.0 weights.")  # fmt: skip
+    groups = {name: parser.add_argument_group(name) for name in _GROUPS}
+    for declared in fields(BuildConfig):
+        meta = declared.metadata
+        shown = meta["expert"] == expert
+        groups[meta["group"]].add_argument(
+            f"--{declared.name.replace('_', '-')}", default=argparse.SUPPRESS, **_kind(declared),
+            help=_help(declared) if shown else argparse.SUPPRESS,
+        )  # fmt: skip
+    return parser
+
+
+def _kind(declared: Any) -> dict[str, Any]:
+    default, meta = declared.default, declared.metadata
+    if isinstance(default, bool):
+        return {"action": argparse.BooleanOptionalAction}
+    names = {int: "N", float: "X"}.get(type(default), "NAME")
+    choices = "{" + ",".join(meta["choices"]) + "}" if meta["choices"] else ""
+    return {"type": type(default) if default is not None else str, "metavar": choices or meta["metavar"] or names}
+
+
+def _help(declared: Any) -> str:
+    default = declared.default
+    shown = "" if default is None or default is False else f" (default: {default})"
+    return str(declared.metadata["help"]).replace("%", "%%") + shown

@@ -1,4 +1,4 @@
-"""How options of the build are declared and checked: a dataclass field each, with its help, range and stage."""
+"""Declare and check the build's options: each is a dataclass field with its help, range, stage and place in `--help`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,25 @@ class ConfigError(ValueError):
     """An option that is unknown, of the wrong type, or out of range."""
 
 
-def option(default: Any, text: str, *, stage: str = "", low: float = -math.inf, high: float = math.inf,
-            choices: tuple[str, ...] = (), group: str = "", metavar: str = "") -> Any:  # fmt: skip
-    """Declare an option. `stage` is the stage whose output it changes: a new value makes that stage's old output stale."""
+def option(default: Any, text: str, *, group: str, stage: str = "", expert: bool = False, low: float = -math.inf,
+           high: float = math.inf, choices: tuple[str, ...] = (), metavar: str = "") -> Any:  # fmt: skip
+    """Declare an option.
+
+    Args:
+        default: Its default, which also sets its type.
+        text: Its help.
+        group: The group that shows it in `--help`.
+        stage: The stage whose output it changes: a new value makes that stage's old output stale.
+        expert: Show it in `--help-expert` only.
+        low: The lowest legal number.
+        high: The highest legal number.
+        choices: The legal texts.
+        metavar: The placeholder for its value in `--help`.
+    """
     metadata = {
-        "help": text,
-        "stage": stage,
-        "low": low,
-        "high": high,
-        "choices": choices,
-        "group": group or stage or "run",
+        "help": text, "group": group, "stage": stage, "expert": expert, "low": low, "high": high, "choices": choices,
         "metavar": metavar,
-    }
+    }  # fmt: skip
     return field(default=default, metadata=metadata)
 
 
@@ -36,16 +43,16 @@ def check(owner: type, declared: dataclasses.Field[Any], value: Any) -> None:
     kinds = _types(owner, declared.name)
     if (isinstance(value, bool) and bool not in kinds) or not isinstance(value, kinds):
         names = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in kinds)
-        raise ConfigError(f"{declared.name}: {value!r} is not {names}")
+        raise ConfigError(f"{declared.name}: {value!r} must be of type {names}")
     choices = declared.metadata["choices"]
     if choices and value not in choices:
         raise ConfigError(f"{declared.name}: {value!r}; it must be one of {', '.join(choices)}")
     low, high = declared.metadata["low"], declared.metadata["high"]
-    if isinstance(value, int | float) and not low <= value <= high:  # false for NaN, too
-        raise ConfigError(f"{declared.name}: {value} is not in {low:g} to {high:g}")
+    if isinstance(value, int | float) and not low <= value <= high:  # also catches NaN
+        raise ConfigError(f"{declared.name}: {value} is out of range; it must be between {low:g} and {high:g}")
 
 
-@functools.cache  # a look at all of a class's hints takes a millisecond
+@functools.cache  # reading all of a class's hints takes a millisecond
 def _types(owner: type, name: str) -> tuple[type, ...]:
     hint = typing.get_type_hints(owner)[name]
     kinds = typing.get_args(hint) or (hint,)

@@ -8,7 +8,8 @@ from typing import Any
 from build.config.options import BuildConfig, ConfigError
 from build.engines.scheduler import Outcome, Pool
 from build.engines.worker import StageWorker
-from build.state.plan import Stage, Unit
+from build.stage import Stage
+from build.state.plan import Unit
 
 __all__ = ["RayPool", "connected"]
 

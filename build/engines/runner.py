@@ -6,10 +6,11 @@ import time
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from build.distributed import is_first_process
 from build.engines.scheduler import Pool, run_units
-from build.progress import Meter, console, meter
-from build.state.plan import Stage, Unit
+from build.engines.worker import run_unit
+from build.progress import console, meter
+from build.stage import Stage
+from build.state.plan import Unit
 
 __all__ = ["StageRun", "run_stage"]
 
@@ -45,7 +46,8 @@ def run_stage(stage: Stage) -> StageRun:
         with meter(stage.name, sum(unit.images for unit in todo)) as progress:
             pool = _pool(stage, len(todo)) if todo else None
             if pool is None:
-                _run_here(stage, todo, progress)
+                for unit in todo:
+                    run_unit(stage, unit, progress.advance)
             else:
                 on_done = lambda unit: progress.advance(unit.images)  # noqa: E731
                 run_units(pool, todo, attempts=config.attempts, timeout=config.unit_timeout, on_done=on_done)
@@ -69,15 +71,6 @@ def _todo(stage: Stage, own: list[Unit]) -> list[Unit]:
     what = f"{len(todo)} of {len(own)} units to do ({why})" if todo else f"nothing to do, all {len(own)} units are done"
     console.print(f"[bold]{stage.name}[/]: {what}")
     return todo
-
-
-def _run_here(stage: Stage, todo: list[Unit], progress: Meter) -> None:
-    settings = stage.settings()
-    for unit in todo:
-        fingerprint = stage.fingerprint(unit, settings)
-        output = stage.compute(unit, progress.advance)
-        if is_first_process():
-            stage.plan.ledger(stage.name).commit(unit.file, fingerprint, settings, output)
 
 
 def _pool(stage: Stage, units: int) -> Pool | None:

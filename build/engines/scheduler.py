@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 from build.progress import console
 from build.state.plan import Unit
+from mlimagenet_data.errors import MLImageNetError
 
 __all__ = ["Outcome", "Pool", "UnitsFailedError", "run_units"]
 
 _WAIT = 1.0  # seconds between looks at workers that say nothing
 
 
-class UnitsFailedError(RuntimeError):
+class UnitsFailedError(MLImageNetError, RuntimeError):
     """Units that failed as often as they may; all others are done."""
 
 

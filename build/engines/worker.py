@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from build.config.options import BuildConfig
-from build.state.plan import Plan, Stage, Unit, make_plan
+from build.distributed import is_first_process
+from build.stage import Stage
+from build.state.plan import Plan, Unit, make_plan
 
 __all__ = ["StageWorker", "run_unit"]
 
 
-def run_unit(stage: Stage, unit: Unit) -> None:
-    """Compute a unit and commit it."""
+def run_unit(stage: Stage, unit: Unit, advance: Callable[[int], None] = lambda count: None) -> None:
+    """Compute a unit and, in the first of several processes (torchrun), commit it."""
     settings = stage.settings()
     fingerprint = stage.fingerprint(unit, settings)
-    output = stage.compute(unit, lambda count: None)
-    stage.plan.ledger(stage.name).commit(unit.file, fingerprint, settings, output)
+    output = stage.compute(unit, advance)
+    if is_first_process():
+        stage.plan.ledger(stage.name).commit(unit.file, fingerprint, settings, output)
 
 
 class StageWorker:

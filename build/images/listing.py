@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, overload
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from build.config.options import ConfigError
+from mlimagenet_data.annotations.validate import id_hash
 from mlimagenet_data.classes import class_of_folder
 from mlimagenet_data.files import walk_files
 from mlimagenet_data.images import IMAGE_EXTENSIONS
@@ -204,11 +206,20 @@ def check_unique(images: Images) -> Images:
     Raises:
         ConfigError: If two images are the same photograph by their names (`mlimagenet_data.names.join_key`).
     """
-    names: dict[str, str] = {}
+    parts = [np.zeros(0, np.uint64)]
     for start in range(0, len(images), _PART):
-        part = images.table.slice(start, _PART)
-        for image_id, name in zip(part["image_id"].to_pylist(), part["file_name"].to_pylist(), strict=True):
-            first = names.setdefault(join_key(image_id), name)
-            if first is not name:
-                raise ConfigError(f"images: {first} and {name} would both be image {image_id}; rename or remove one")
+        ids = images.table["image_id"].slice(start, _PART).to_pylist()
+        parts.append(np.array([id_hash(join_key(image_id)) for image_id in ids], np.uint64))
+    keys = np.concatenate(parts)
+    order = np.argsort(keys, kind="stable")
+    twice = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
+    if twice.size:
+        first, second = min((int(order[k + 1]), int(order[k])) for k in twice.tolist())[::-1]
+        one, other = images[first], images[second]
+        places = [
+            f"{image.container}: {image.file_name}" if image.container else image.file_name for image in (one, other)
+        ]
+        raise ConfigError(
+            f"images: {places[0]} and {places[1]} would both be image {other.image_id}; rename or remove one"
+        )
     return images

@@ -143,19 +143,21 @@ def _sample(
     member, _ = sample[extension]
     try:
         facts = json.loads(sample[".json"][1] or b"{}") if ".json" in sample else {}
+        if not isinstance(facts, dict):
+            raise ValueError(f"the .json holds no object, but {str(facts)[:80]}")
         value = int(sample[".cls"][1]) if ".cls" in sample else facts.get("label")
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"images: {file}: {key}: its .cls or .json cannot be read: {error}") from error
-    label = _class(value, file, key)
-    if label is None:
-        label = class_of_path(key)
-    named = facts.get("filename")
-    name = named if isinstance(named, str) else member.name
+    own = _plain(member.name, file)
+    named = [
+        facts[field] for field in ("filename", "file_name") if isinstance(facts.get(field), str)
+    ]  # ours is the latter
+    name = _plain(named[0], file) if named else own
+    known = (_class(value, file, key), class_of_path(name), class_of_path(own))
+    label = next((index for index in known if index is not None), None)
     container = file.relative_to(root).as_posix()
     stamp = (member.size, modified)
-    yield ImageInput(
-        image_id_of(_plain(name, file), label), _plain(member.name, file), label, stamp, container, member.offset_data
-    )
+    yield ImageInput(image_id_of(name, label), own, label, stamp, container, member.offset_data)
 
 
 def _list_parquet(root: Path, file: Path) -> Iterator[ImageInput]:
@@ -181,6 +183,7 @@ def _list_parquet(root: Path, file: Path) -> Iterator[ImageInput]:
         name = _plain(
             PurePosixPath(name).name if name.startswith("/") else name, file
         )  # some hold the maker's own paths
+        label = class_of_path(name) if label is None else label
         yield ImageInput(image_id_of(name, label), name, label, (size, info.st_mtime_ns), container, row)
 
 

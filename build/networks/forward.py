@@ -24,7 +24,6 @@ from build.networks.backbone import Backbone, Maps
 from build.networks.classifier import make_classifier
 from build.networks.embedded import EmbeddedBackbone
 from build.networks.timm_backbone import TimmBackbone
-from build.ops.crops import crops
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import ImageError
 from mlimagenet_data.labelling.label_maps import LabelMapError, densify, read_label_map
@@ -32,7 +31,6 @@ from mlimagenet_data.labelling.label_maps import LabelMapError, densify, read_la
 __all__ = ["Clock", "Decoded", "Forward", "ForwardBatch", "make_backbone", "pick_device"]
 
 _AHEAD = 2  # batches decoded ahead of the network
-_CROP_SIZE, _CROP_CONTEXT = 224, 0.2  # of a second look
 
 
 def pick_device(name: str) -> torch.device:
@@ -89,7 +87,6 @@ class ForwardBatch(NamedTuple):
     images: Sequence[ImageInput]
     decoded: Sequence[Decoded]
     maps: Maps | None
-    pixels: torch.Tensor | None = None  # (B, 3, S, S), what the last network saw
 
     @property
     def readable(self) -> list[ImageInput]:
@@ -145,23 +142,7 @@ class Forward:
                 ahead.append((batch, futures))
             batch, futures = ahead.popleft()
             decoded = clock.timed("wait for decoding", lambda futures=futures: [f.result() for f in futures])
-            maps, pixels = clock.timed("forward", self._see, decoded)
-            yield ForwardBatch(batch, decoded, maps, pixels)
-
-    def look_again(self, seen: ForwardBatch, masks: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        """Return what the classifier sees in the chosen regions' boxes: (n, D), image by image; see `build.ops.crops`."""
-        assert seen.pixels is not None
-        masked = self._config.second_look == "masked"
-        network = self._networks[-1]
-        found = [torch.zeros((0, seen.maps.features[0].shape[1] if seen.maps else 0), device=self.device)]
-        for k in range(len(masks)):  # an image at a time, so that a batch's regions do not fill the memory
-            one = slice(k, k + 1)
-            if chosen[k].any():
-                cut = crops(
-                    seen.pixels[one], masks[one], chosen[one], size=_CROP_SIZE, context=_CROP_CONTEXT, masked=masked
-                )
-                found.append(network(cut).features[0].mean(dim=(2, 3)))
-        return torch.cat(found)
+            yield ForwardBatch(batch, decoded, clock.timed("forward", self._see, decoded))
 
     def _decode(self, reader: ImageReader, listed: ImageInput) -> Decoded:
         try:
@@ -189,10 +170,10 @@ class Forward:
         except ByproductError as error:
             return (), error.status
 
-    def _see(self, decoded: Sequence[Decoded]) -> tuple[Maps | None, torch.Tensor | None]:
+    def _see(self, decoded: Sequence[Decoded]) -> Maps | None:
         readable = [d.tensors for d in decoded if d.tensors]
         if not readable:
-            return None, None
+            return None
         batches = [self._to_device(torch.stack(tensors)) for tensors in zip(*readable, strict=True)]
         seen = [network(batch) for network, batch in zip(self._networks, batches, strict=True)]
         self._synchronise()
@@ -202,7 +183,7 @@ class Forward:
             label_maps: tuple[torch.Tensor, ...] = (self._read_maps(decoded),)
         else:
             label_maps = tuple(m for maps in seen[self._classifiers] for m in maps.label_maps)
-        return Maps(seen[0].patches, features, label_maps), batches[-1]
+        return Maps(seen[0].patches, features, label_maps)
 
     def _read_maps(self, decoded: Sequence[Decoded]) -> torch.Tensor:
         """Return the files' maps, (B, K, h, w): NaN for images without one, area means for maps of another size."""

@@ -54,7 +54,7 @@ def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
         "original": {
             "keep": "kept: where the pipeline did not find it by itself, it was added with the whole image's score for it",
             "drop": "not added where the pipeline did not find it by itself",
-        }[config["original"]],
+        }[config["unconfirmed"]],
         "statistics": "\n".join([_STATISTICS_HEAD, *(_statistics(name, splits[name]) for name in names)]),
         "plots": "\n".join(f"![labels, regions and classes of {name}](statistics/{name}.png)" for name in names),
         "statuses": "\n".join(f"- `{name}`: {meaning}." for name, meaning in STATUSES.items()),

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
@@ -26,8 +25,10 @@ from build.labeler.training import Regions, Training, fit_temperature, train
 from build.networks.classifier import make_classifier
 from build.networks.forward import pick_device
 from build.progress import console
+from build.records import RegionsRow, read_rows
+from build.stage import Stage
 from build.state.ledger import UnitOutput
-from build.state.plan import LABELER_FILE, Plan, Stage, Unit
+from build.state.plan import LABELER_FILE, Plan, Unit
 from mlimagenet_data.classes import NUM_CLASSES
 
 __all__ = ["LabelerStage", "aligned_regions", "is_held_out", "whole_images"]
@@ -47,24 +48,23 @@ def aligned_regions(file: Path, dimension: int, alignment: float, held_out: floa
         alignment: Regions of images without an original label have none.
         held_out: Share of the images that are held out.
     """
-    table = pq.read_table(file, columns=["image_id", "label", "alignment", "clicked", "features", "variants"])
     features, classes, held = [], [], []
-    for row in table.to_pylist():
-        scores = [-1.0 if score is None else score for score in row["alignment"]]  # null without an original label
-        keep = np.flatnonzero((np.array(scores, np.float32) >= alignment) | np.array(row["clicked"], bool))
+    for row in read_rows(file, RegionsRow, "image_id", "label", "alignment", "clicked", "features", "variants"):
+        scores = [-1.0 if score is None else score for score in row.alignment]  # None without an original label
+        keep = np.flatnonzero((np.array(scores, np.float32) >= alignment) | np.array(row.clicked, bool))
         if len(keep):
             features.append(_versions(row, dimension)[keep])
-            classes += [row["label"]] * len(keep)
-            held += [is_held_out(row["image_id"], held_out)] * len(keep)
+            classes += [row.label] * len(keep)
+            held += [is_held_out(row.image_id, held_out)] * len(keep)
     if not features:
         return Regions(np.zeros((0, 1, dimension), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_))
     return Regions(np.concatenate(features), np.array(classes, np.int64), np.array(held, np.bool_))
 
 
-def _versions(row: dict[str, Any], dimension: int) -> NDArray[np.float32]:
+def _versions(row: RegionsRow, dimension: int) -> NDArray[np.float32]:
     """Return (R, 1 + V, D): the features of an image's regions, and those with patches dropped."""
-    whole = np.frombuffer(row["features"], "<f2").reshape(-1, 1, dimension)[:-1]
-    dropped = np.frombuffer(row["variants"] or b"", "<f2").reshape(len(whole), -1, dimension)
+    whole = np.frombuffer(row.features or b"", "<f2").reshape(-1, 1, dimension)[:-1]
+    dropped = np.frombuffer(row.variants or b"", "<f2").reshape(len(whole), -1, dimension)
     return np.concatenate((whole, dropped), axis=1).astype(np.float32)
 
 
@@ -74,13 +74,13 @@ def whole_images(file: Path, dimension: int, held_out: float) -> Regions:
     Unlike aligned regions, which are those that the label map was sure about, they are not chosen by how sure anything is: so
     scores are calibrated on them.
     """
-    table = pq.read_table(file, columns=["image_id", "label", "features"])
-    rows = [row for row in table.to_pylist() if row["label"] is not None and row["features"] is not None]
-    features = [np.frombuffer(row["features"], "<f2").reshape(-1, 1, dimension)[-1] for row in rows]
+    rows = read_rows(file, RegionsRow, "image_id", "label", "features")
+    rows = [row for row in rows if row.label is not None and row.features is not None]
+    features = [np.frombuffer(row.features or b"", "<f2").reshape(-1, 1, dimension)[-1] for row in rows]
     return Regions(
         np.array(features, np.float32).reshape(-1, 1, dimension),
-        np.array([row["label"] for row in rows], np.int64),
-        np.array([is_held_out(row["image_id"], held_out) for row in rows], np.bool_),
+        np.array([row.label for row in rows], np.int64),
+        np.array([is_held_out(row.image_id, held_out) for row in rows], np.bool_),
     )
 
 
@@ -173,10 +173,11 @@ class LabelerStage(Stage):
         """Count how clicks and alignment agree, over the regions of images with a click in one of them."""
         counts = {"clicked": 0, "clicked_and_aligned": 0, "aligned_only": 0}
         for shard in range(len(self.plan.shards)):
-            for row in pq.read_table(self._file(shard), columns=["alignment", "clicked"]).to_pylist():
-                if not any(row["clicked"]):
+            for row in read_rows(self._file(shard), RegionsRow, "alignment", "clicked"):
+                if not any(row.clicked):
                     continue
-                for score, clicked in zip(row["alignment"], row["clicked"], strict=True):
+                for score, was_clicked in zip(row.alignment, row.clicked, strict=True):
+                    clicked = bool(was_clicked)
                     aligned = score is not None and score >= self.plan.config.alignment
                     counts["clicked"] += clicked
                     counts["clicked_and_aligned"] += clicked and aligned
@@ -214,7 +215,7 @@ class LabelerStage(Stage):
 def _training(config: BuildConfig) -> Training:
     return Training(
         epochs=config.epochs, learning_rate=config.learning_rate, batch_size=config.train_batch_size,
-        balance=config.class_balance, patience=config.patience, seed=config.seed,
+        balance=1.0, patience=config.patience, seed=config.seed,  # all classes are drawn equally often
     )  # fmt: skip
 
 

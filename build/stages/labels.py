@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pycocotools.mask as mask_utils
 from numpy.typing import NDArray
@@ -15,24 +14,15 @@ from numpy.typing import NDArray
 from build.config.options import BuildConfig, digest
 from build.labeler.head import Labeler, one_thread
 from build.ops.pooling import softmax
+from build.records import LabelsRow, RegionsRow, read_rows, table_of
+from build.stage import Stage
 from build.state.ledger import UnitOutput
-from build.state.plan import LABELER_FILE, Plan, Stage, Unit
+from build.state.plan import LABELER_FILE, Plan, Unit
 
-__all__ = ["SCHEMA", "LabelsStage", "aggregate", "drop_duplicates"]
+__all__ = ["LabelsStage", "aggregate", "drop_duplicates"]
 
 _CANDIDATES = 10  # classes looked at for each that is kept
 _ELSEWHERE = 0.1  # what a class counts in a region if the label map sees it elsewhere
-
-SCHEMA = pa.schema([
-    ("image_id", pa.string()),
-    ("labels", pa.list_(pa.int64())),
-    ("scores", pa.list_(pa.float32())),
-    ("found", pa.bool_()),  # the original label is among the labels before any rule that keeps it; null without one
-    ("kept", pa.list_(pa.int32())),  # positions of the regions that are published
-    ("rejected", pa.int32()),  # number of regions that show nothing with a name
-    ("topk_labels", pa.list_(pa.list_(pa.int64()))),  # of each region, best first
-    ("topk_scores", pa.list_(pa.list_(pa.float32()))),
-])  # fmt: skip
 
 Ranking = list[tuple[int, float]]  # (class, score), best first
 
@@ -63,26 +53,26 @@ class LabelsStage(Stage):
         if self._head is None:
             self._head = Labeler.load(self.plan.ledger("labeler").fetched(LABELER_FILE))
             self._confusable = self._head.confusable(self.plan.config.confusion)
-        columns = ["image_id", "label", "grid", "counts", "elsewhere", "features", "classes", "class_scores"]
-        regions = pq.read_table(self.plan.ledger("regions").fetched(unit.file), columns=columns)
-        rows = self._rows(regions.to_pylist(), self._head)
+        columns = ("image_id", "label", "grid", "counts", "elsewhere", "features", "classes", "class_scores")
+        regions = read_rows(self.plan.ledger("regions").fetched(unit.file), RegionsRow, *columns)
+        rows = self._rows(regions, self._head)
         advance(len(rows))
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        table = table_of(rows, LabelsRow)
         seconds = {"labels": round(time.perf_counter() - start, 3)}
         facts = {
             "seconds": seconds,
-            "regions": sum(len(row["kept"]) for row in rows),
-            "rejected": sum(row["rejected"] for row in rows),
-            "labels": sum(len(row["labels"]) for row in rows),
-            "labelled": sum(bool(row["labels"]) for row in rows),
-            "with_original": sum(row["found"] is not None for row in rows),
-            "original_found": sum(bool(row["found"]) for row in rows),
+            "regions": sum(len(row.kept) for row in rows),
+            "rejected": sum(row.rejected for row in rows),
+            "labels": sum(len(row.labels) for row in rows),
+            "labelled": sum(bool(row.labels) for row in rows),
+            "with_original": sum(row.found is not None for row in rows),
+            "original_found": sum(bool(row.found) for row in rows),
         }
         return UnitOutput(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
 
-    def _rows(self, images: list[dict[str, Any]], head: Labeler) -> list[dict[str, Any]]:
+    def _rows(self, images: list[RegionsRow], head: Labeler) -> list[LabelsRow]:
         """Return a shard's rows; all its regions go through the labeler at once."""
-        features = [np.frombuffer(row["features"] or b"", "<f2").reshape(-1, head.dimension) for row in images]
+        features = [np.frombuffer(row.features or b"", "<f2").reshape(-1, head.dimension) for row in images]
         if self.plan.config.classify_first:
             probabilities = _dense(images, head.classes)
         else:
@@ -91,44 +81,36 @@ class LabelsStage(Stage):
         best = _best(probabilities, _CANDIDATES * self.plan.config.top_k)
         ends = np.cumsum([len(values) for values in features])
         parts = zip(images, np.split(probabilities, ends[:-1]), np.split(best, ends[:-1]), strict=True)
-        return [{"image_id": row["image_id"], **self._named(row, p, order)} for row, p, order in parts]
+        return [self._name(row, p, order) for row, p, order in parts]
 
-    def _named(self, row: dict[str, Any], p: NDArray[np.float32], best: NDArray[np.int64]) -> dict[str, Any]:
-        """Return what an image's regions and the image itself, the last of (R + 1, K) probabilities, show."""
+    def _name(self, row: RegionsRow, p: NDArray[np.float32], best: NDArray[np.int64]) -> LabelsRow:
+        """Return the record of an image, whose (R + 1, K) probabilities end with the whole image's."""
         if not len(p):
-            return {
-                "labels": [],
-                "scores": [],
-                "found": None,
-                "kept": [],
-                "rejected": 0,
-                "topk_labels": [],
-                "topk_scores": [],
-            }
+            return LabelsRow(image_id=row.image_id)
         config = self.plan.config
         rankings = [_top(*pair, config.top_k, self._confusable) for pair in zip(p, best, strict=True)]
         named = [k for k, ranking in enumerate(rankings[:-1]) if ranking[0][1] >= config.reject]
-        labels, found = aggregate([rankings[k] for k in named], rankings[-1], p[-1], row["label"], config)
-        for k, classes in enumerate(row["elsewhere"]):
+        labels, found = aggregate([rankings[k] for k in named], rankings[-1], p[-1], row.label, config)
+        for k, classes in enumerate(row.elsewhere):
             if classes:
                 p[k, classes] *= _ELSEWHERE
                 rankings[k] = _top(p[k], _best(p[k : k + 1], best.shape[1])[0], config.top_k, self._confusable)
-        kept = drop_duplicates(row["counts"], row["grid"], rankings[:-1], named, config.merge_iou)
-        return {
-            "labels": [index for index, _ in labels],
-            "scores": [score for _, score in labels],
-            "found": found,
-            "kept": kept,
-            "rejected": len(rankings) - 1 - len(named),
-            "topk_labels": [[index for index, _ in ranking] for ranking in rankings[:-1]],
-            "topk_scores": [[score for _, score in ranking] for ranking in rankings[:-1]],
-        }
+        return LabelsRow(
+            image_id=row.image_id,
+            labels=[index for index, _ in labels],
+            scores=[score for _, score in labels],
+            found=found,
+            kept=drop_duplicates(row.counts, row.grid or [], rankings[:-1], named, config.merge_iou),
+            rejected=len(rankings) - 1 - len(named),
+            topk_labels=[[index for index, _ in ranking] for ranking in rankings[:-1]],
+            topk_scores=[[score for _, score in ranking] for ranking in rankings[:-1]],
+        )
 
 
-def _dense(images: list[dict[str, Any]], classes: int) -> NDArray[np.float32]:
+def _dense(images: list[RegionsRow], classes: int) -> NDArray[np.float32]:
     """Return the (n, K) probabilities of all regions, of which the best were kept."""
-    best = [row for image in images for row in image["classes"] or ()]
-    scores = [row for image in images for row in image["class_scores"] or ()]
+    best = [row for image in images for row in image.classes or ()]
+    scores = [row for image in images for row in image.class_scores or ()]
     out = np.zeros((len(best), classes), np.float32)
     if best:
         np.put_along_axis(out, np.array(best, np.int64), np.array(scores, np.float32), axis=1)
@@ -200,18 +182,18 @@ def aggregate(
 
     Args:
         regions: The regions' best classes.
-        whole: The whole image's best classes; counted if the configuration says so, or if there are no regions.
+        whole: The whole image's best classes.
         whole_probabilities: (K,), for the score of an original label that has to be added.
         original: The original label, or None.
-        config: `label_threshold`, `added_threshold`, `whole_image` and `original`.
+        config: `label_threshold`, `added_threshold` and `unconfirmed`.
 
     Returns:
-        The labels, best first, with their best score over regions (and the whole image), all at least their threshold but for an
+        The labels, best first, with their best score over regions and the whole image, all at least their threshold but for an
         original label that had to be added; and whether the original label was among them before it was added (None if there
         is none).
     """
     best: dict[int, float] = {}
-    for ranking in [*regions, whole] if config.whole_image or not regions else regions:
+    for ranking in [*regions, whole]:
         for index, score in ranking:
             best[index] = max(best.get(index, 0.0), score)
     added = config.label_threshold if original is None else max(config.label_threshold, config.added_threshold)
@@ -221,7 +203,7 @@ def aggregate(
         if score >= (config.label_threshold if index == original else added)
     }
     found = None if original is None else original in labels
-    if original is not None and not found and config.original == "keep":
+    if original is not None and not found and config.unconfirmed == "keep":
         smallest = float(np.finfo(np.float32).tiny)  # a score is never 0
         labels[original] = max(best.get(original, 0.0), float(whole_probabilities[original]), smallest)
     return sorted(labels.items(), key=lambda item: (-item[1], item[0])), found

@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from build.config.options import digest
 from build.images.listing import ImageInput
 from build.images.sources import ImageReader
 from build.publishing.card import write_card
 from build.publishing.croissant import write_croissant
+from build.records import LabelsRow, RegionsRow, read_rows
+from build.stage import Stage
 from build.state.ledger import UnitOutput, write_atomic, write_json
 from build.state.manifest import write_manifest
-from build.state.plan import Plan, Stage, Unit
+from build.state.plan import Plan, Unit
 from mlimagenet_data.annotations.schema import FILE_ROWS, GROUP_ROWS, arrow_schema, parquet_writer, shard_name
 from mlimagenet_data.annotations.statistics import collect, plot
 from mlimagenet_data.classes import imagenet_classes
@@ -131,35 +132,35 @@ class PublishStage(Stage):
 
     def _rows(self, unit: Unit) -> Iterator[dict[str, Any]]:
         for shard in self._shards(unit):
-            regions = pq.read_table(self.plan.ledger("regions").fetched(shard.file), columns=list(_COLUMNS)).to_pylist()
-            labels = pq.read_table(self.plan.ledger("labels").fetched(shard.file)).to_pylist()
+            regions = read_rows(self.plan.ledger("regions").fetched(shard.file), RegionsRow, *_COLUMNS)
+            labels = read_rows(self.plan.ledger("labels").fetched(shard.file), LabelsRow)
             rows = zip(self.plan.images(shard), regions, labels, strict=True)
             for offset, (listed, seen, named) in enumerate(rows):
-                assert listed.image_id == seen["image_id"] == named["image_id"]
+                assert listed.image_id == seen.image_id == named.image_id
                 if unit.start <= shard.start + offset < unit.stop:
                     yield self._row(listed, seen, named)
 
-    def _row(self, listed: ImageInput, seen: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
-        row = {key: seen[key] for key in _OF_IMAGE}
-        row["labels"], row["scores"] = named["labels"], named["scores"]
-        if row["status"] == "ok" and not named["kept"]:
+    def _row(self, listed: ImageInput, seen: RegionsRow, named: LabelsRow) -> dict[str, Any]:
+        row: dict[str, Any] = {name: getattr(seen, name) for name in _OF_IMAGE}
+        row["labels"], row["scores"] = named.labels, named.scores
+        if row["status"] == "ok" and not named.kept:
             row["status"] = "no_regions"
         row["regions"] = [
             {
-                "mask": {"size": seen["grid"], "counts": seen["counts"][k]},
-                "bbox": seen["bbox"][k],
-                "area": seen["area"][k],
-                "label": named["topk_labels"][k][0],
-                "score": named["topk_scores"][k][0],
-                "topk_labels": named["topk_labels"][k],
-                "topk_scores": named["topk_scores"][k],
-                "alignment": seen["alignment"][k],
+                "mask": {"size": seen.grid, "counts": seen.counts[k]},
+                "bbox": seen.bbox[k],
+                "area": seen.area[k],
+                "label": named.topk_labels[k][0],
+                "score": named.topk_scores[k][0],
+                "topk_labels": named.topk_labels[k],
+                "topk_scores": named.topk_scores[k],
+                "alignment": seen.alignment[k],
             }
-            for k in named["kept"]
+            for k in named.kept
         ]
         if self.plan.config.embed_images:
-            content = self._reader.content(listed) if seen["height"] else None
-            row["image"] = {"bytes": content, "path": seen["file_name"]} if content else None
+            content = self._reader.content(listed) if seen.height else None
+            row["image"] = {"bytes": content, "path": seen.file_name} if content else None
         return row
 
 

@@ -12,21 +12,21 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from build.config.options import BuildConfig, digest
 from build.images.listing import ImageInput
 from build.images.sources import ImageReader
-from build.networks.backbone import Maps
 from build.networks.forward import Clock, Forward, ForwardBatch
 from build.ops.maskcut import maskcut
 from build.ops.peaks import Peaks, evidence, find_elsewhere, find_peaks, grow
 from build.ops.pooling import pool, region_weights
-from build.rows import SCHEMA, RegionBatch, make_rows
+from build.records import RegionsRow, table_of
+from build.region_batch import RegionBatch, make_rows
+from build.stage import Stage
 from build.state.ledger import UnitOutput
-from build.state.plan import Plan, Stage, Unit, inputs_digest
+from build.state.plan import Plan, Unit, inputs_digest
 
 __all__ = ["RegionsStage"]
 
@@ -62,13 +62,14 @@ class RegionsStage(Stage):
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
         """Compute a shard. Decoding the next batches, and making rows of the last one, go on beside the device's work."""
         self._forward = self._forward or Forward(self.plan.config)
-        clock, rows, dimension = Clock(), [], 0
+        clock, dimension = Clock(), 0
+        rows: list[RegionsRow] = []
         label_maps, byproducts, solver = Counter[str](), Counter[str](), Counter[str]()
-        making: deque[Future[list[dict[str, Any]]]] = deque()
+        making: deque[Future[list[RegionsRow]]] = deque()
         for seen in self._forward.batches(self.plan.images(unit), self._reader, clock):
             label_maps.update(d.label_map_status for d in seen.decoded if d.tensors)
             byproducts.update(d.byproduct_status for d in seen.decoded if d.byproduct_status)
-            found = clock.timed("cut", self._find, seen)
+            found = clock.timed("cut", find_regions, seen, self.plan.config)
             if found is not None:
                 dimension = found.features.shape[2]
                 solver.update(passes=int(found.passes.sum()), dense=int(found.exact.sum()))
@@ -80,34 +81,27 @@ class RegionsStage(Stage):
             rows += future.result()
         facts = {
             "seconds": {name: round(value, 3) for name, value in sorted(clock.seconds.items())},
-            "regions": sum(len(row["counts"]) for row in rows),
-            "statuses": dict(sorted(Counter(row["status"] for row in rows).items())),
+            "regions": sum(len(row.counts) for row in rows),
+            "statuses": dict(sorted(Counter(row.status for row in rows).items())),
             "networks": self._forward.credits(),
             "label_maps": dict(sorted(label_maps.items())),
             "byproducts": dict(sorted(byproducts.items())),
             "dimension": dimension,
             "solver": dict(solver),
         }
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        table = table_of(rows, RegionsRow)
         return UnitOutput(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
-
-    def _find(self, seen: ForwardBatch) -> RegionBatch | None:
-        if seen.maps is None:
-            return None
-        found, masks, kept = _find(seen.maps, seen.readable, self.plan.config)
-        if self.plan.config.second_look == "none":
-            return found
-        assert self._forward is not None
-        with torch.inference_mode():
-            again = self._forward.look_again(seen, masks, kept).cpu().numpy()
-        found.features[:, :-1][found.kept] = (found.features[:, :-1][found.kept] + again) / 2
-        return found
 
 
 @torch.inference_mode()
-def _find(
-    maps: Maps, images: Sequence[ImageInput], config: BuildConfig
-) -> tuple[RegionBatch, torch.Tensor, torch.Tensor]:
+def find_regions(seen: ForwardBatch, config: BuildConfig) -> RegionBatch | None:
+    """Return the regions of the images in a batch that could be read, None if none could.
+
+    Everything stays on the networks' device until the end; what comes back is small.
+    """
+    if seen.maps is None:
+        return None
+    maps, images = seen.maps, seen.readable
     cut = maskcut(
         maps.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou
     )
@@ -128,19 +122,20 @@ def _find(
     variants = (
         torch.stack([_pooled(maps.features, m, peaks)[:, :-1] for m in thinned], 2) if thinned else torch.zeros(shape)
     )
-    values = (
-        masks,
-        kept,
-        alignment,
-        likely,
-        find_elsewhere(evident, masks, likely, config.located),
-        features.half(),
-        variants.half(),
-        cut.passes.sum(1),
-        cut.exact.sum(1),
-        *(named or ()),
-    )
-    return RegionBatch(*(value.cpu().numpy() for value in values)), masks, kept
+    found = {
+        "masks": masks,
+        "kept": kept,
+        "alignment": alignment,
+        "likely": likely,
+        "elsewhere": find_elsewhere(evident, masks, likely, config.located),
+        "features": features.half(),
+        "variants": variants.half(),
+        "passes": cut.passes.sum(1),
+        "exact": cut.exact.sum(1),
+    }
+    if named is not None:
+        found |= {"class_scores": named.values, "classes": named.indices}
+    return RegionBatch(**{name: value.cpu().numpy() for name, value in found.items()})
 
 
 def _probabilities(

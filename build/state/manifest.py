@@ -8,11 +8,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from build.config.options import STAGES, ConfigError, digest
 from build.images.listing import digest_of
+from build.records import RegionsRow, read_rows
 from build.state.ledger import LedgerEntry, write_json
 from build.state.plan import LABELER_FILE, Plan
 from mlimagenet_data.annotations.schema import SCHEMA_VERSION, USABLE_STATUSES
@@ -113,15 +111,18 @@ def _sum(entries: list[LedgerEntry], fact: str) -> dict[str, Any]:
 
 def _failures(plan: Plan, statuses: dict[str, int]) -> list[dict[str, str]]:
     """List the first images without pixels, with the reason."""
-    rows: list[dict[str, str]] = []
+    rows: list[RegionsRow] = []
     if set(statuses) <= USABLE_STATUSES:
-        return rows
+        return []
     for shard in plan.shards:
-        table = pq.read_table(plan.ledger("regions").fetched(shard.file), columns=["file_name", "status", "reason"])
-        rows += table.filter(pc.is_valid(table["reason"])).to_pylist()
+        found = read_rows(plan.ledger("regions").fetched(shard.file), RegionsRow, "file_name", "status", "reason")
+        rows += [row for row in found if row.reason is not None]
         if len(rows) >= _MOST_FAILURES:
             break
-    return [{**row, "reason": _short_reason(plan, row["reason"])} for row in rows[:_MOST_FAILURES]]
+    return [
+        {"file_name": row.file_name, "status": row.status, "reason": _short_reason(plan, row.reason or "")}
+        for row in rows[:_MOST_FAILURES]
+    ]
 
 
 def _short_reason(plan: Plan, reason: str) -> str:

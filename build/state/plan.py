@@ -1,14 +1,11 @@
-"""What a build consists of: the images, the units of work, and what each unit's output depends on."""
+"""What a build consists of: the images, the units of work, and where its intermediate results are."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,11 +13,10 @@ import pyarrow.parquet as pq
 from build.config.options import BuildConfig, ConfigError
 from build.images.listing import SCHEMA, ImageInput, Images, Listing, digest_of
 from build.images.sources import list_images
-from build.state.ledger import Ledger, LedgerEntry, UnitOutput, write_atomic
+from build.state.ledger import Ledger, LedgerEntry, write_atomic
 from build.state.remote import Remote
-from mlimagenet_data.annotations.schema import SCHEMA_VERSION
 
-__all__ = ["LABELER_FILE", "Plan", "Stage", "Unit", "inputs_digest", "make_plan", "remote_of", "write_table"]
+__all__ = ["LABELER_FILE", "Plan", "Unit", "inputs_digest", "make_plan", "remote_of", "write_table"]
 
 LABELER_FILE = "labeler.safetensors"  # the one unit of the labeler stage
 
@@ -92,41 +88,6 @@ class Plan:
                 f"stage {stage} has not done {unit} in {self.work}; run `--stage {stage}` first, or `--stage all`"
             )
         return entry
-
-
-class Stage(ABC):
-    """A step of the method. It knows what its units are, what they depend on and how to compute one; an engine runs it."""
-
-    name: ClassVar[str]
-    method: ClassVar[int] = (
-        1  # raised when the code computes something else from the same settings, so that old results are stale
-    )
-    in_workers: ClassVar[bool] = False  # whether its units are worth processes, and machines, of their own
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-
-    def units(self) -> list[Unit]:
-        """Return the units; by default one a shard of images."""
-        return self.plan.shards
-
-    def settings(self) -> dict[str, Any]:
-        """Return what, besides its inputs, the stage's output depends on."""
-        return {"schema": SCHEMA_VERSION, "method": self.method, **self.plan.config.stage_settings(self.name)}
-
-    @abstractmethod
-    def fingerprint(self, unit: Unit, settings: dict[str, Any]) -> str:
-        """Return the hash of everything that the unit's output depends on, made with `settings`."""
-
-    @abstractmethod
-    def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
-        """Compute a unit, calling `advance` with the number of images finished as they are."""
-
-    def finish(self) -> None:
-        """Do what remains when all units are committed; it must be harmless to repeat."""
-
-    def close(self) -> None:
-        """Release what computing took (threads, models)."""
 
 
 def make_plan(config: BuildConfig, images: str | None) -> Plan:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from build.config.options import ConfigError
+from build.stage import Stage
 from build.state.ledger import Ledger, LedgerEntry
 from build.state.manifest import read_manifest
-from build.state.plan import Plan, Stage
+from build.state.plan import Plan
 
-__all__ = ["StageProgress", "failures", "stage_progress", "verify"]
+__all__ = ["StageProgress", "count_statuses", "find_faults", "stage_progress"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class StageProgress:
     rows: int
     reasons: dict[str, int]
 
+    def __str__(self) -> str:
+        why = ", ".join(f"{count} {reason}" for reason, count in self.reasons.items())
+        return f"{self.stage:<8} {self.done} of {self.units} units done" + (f"; to do: {why}" if why else "")
+
     @property
     def left(self) -> int:
         """Number of units to do."""
@@ -45,7 +50,7 @@ def stage_progress(stages: Sequence[Stage]) -> list[StageProgress]:
         units, settings = stage.units(), stage.settings()
         ledger = stage.plan.ledger(stage.name)
         reasons, rows, done = Counter[str](), 0, 0
-        waits = next((earlier.stage for earlier in out if earlier.left), None)
+        waits = next((earlier.stage for earlier in out if earlier.done < earlier.units), None)
         for unit in units:
             try:
                 reason = ledger.why_not_done(unit.file, stage.fingerprint(unit, settings), settings)
@@ -62,7 +67,7 @@ def stage_progress(stages: Sequence[Stage]) -> list[StageProgress]:
     return out
 
 
-def failures(plan: Plan) -> dict[str, int]:
+def count_statuses(plan: Plan) -> dict[str, int]:
     """Return the number of images by status, in the shards of the regions stage that are done."""
     entries = [plan.ledger("regions").entry(unit.file) for unit in plan.shards]
     total: Counter[str] = Counter()
@@ -71,7 +76,7 @@ def failures(plan: Plan) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def verify(stages: Sequence[Stage]) -> list[str]:
+def find_faults(stages: Sequence[Stage]) -> list[str]:
     """Hash every file of a build again, intermediate and published, and return what is wrong: one line a file."""
     plan, wrong = stages[0].plan, []
     for stage in stages:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from mlimagenet_data.annotations.packing import HEADER, LAYOUT
 from mlimagenet_data.annotations.validate import ValidatedRows, checked_batches
 from mlimagenet_data.errors import AnnotationError
+from mlimagenet_data.files import replace_folder
 
 __all__ = ["Index", "cache_folder", "open_index", "source_key"]
 
@@ -115,22 +115,8 @@ def open_index(files: Sequence[Path], cache: Path | None = None) -> Index:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(str(folder) + ".lock"):
             if not (folder / "index.json").exists():
-                _build(files, folder)
+                replace_folder(folder, lambda temporary: _write(files, temporary))
     return Index(folder)
-
-
-def _build(files: Sequence[Path], folder: Path) -> None:
-    """Write an index to a temporary folder and rename it; what an interrupted build left is removed first."""
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        _write(files, temporary)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
 
 
 def _write(files: Sequence[Path], folder: Path) -> None:

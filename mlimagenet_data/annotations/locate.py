@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
+import itertools
 import os
-from pathlib import Path, PurePosixPath
+import posixpath
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from mlimagenet_data.annotations.records import Record
 from mlimagenet_data.annotations.store import AnnotationStore
+from mlimagenet_data.files import walk_files
 from mlimagenet_data.images import IMAGE_EXTENSIONS
 from mlimagenet_data.names import class_of_path, image_id_of, join_key, path_candidates
 
-__all__ = ["ImageLocator", "split_folder"]
+__all__ = ["ImageListing", "ImageLocator", "split_folder"]
 
 _SAMPLE = 16  # photographs that decide how a copy names its files
-_EXTENSIONS = (".JPEG", ".jpeg", ".jpg", ".JPG", ".png")
-_AS_ANNOTATED, _LISTED = (0, ""), (-1, "")
+_MOST_ENTRIES = 10_000  # that are looked at to choose some files of a copy
+_EXTENSIONS = ("", ".JPEG", ".jpeg", ".jpg", ".JPG", ".png")  # "" stands for the annotated one
+
+Layout = tuple[int, str]  # the place in `path_candidates`, and the extension
+_AS_ANNOTATED: Layout = (0, "")
+_LISTED: Layout = (-1, "")
 
 
 def split_folder(images: str | os.PathLike[str], split: str) -> Path:
@@ -24,15 +34,53 @@ def split_folder(images: str | os.PathLike[str], split: str) -> Path:
     return inner if inner.is_dir() else Path(images)
 
 
+class ImageListing:
+    """The image files of one copy: those directly in its folder, and those in its class folders.
+
+    The folder is listed when the first file is asked for. Several threads may share one.
+
+    Args:
+        folder: The split's folder. It need not exist.
+
+    Attributes:
+        folder: The split's folder.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = os.fspath(folder)
+        self._lock = threading.Lock()
+        self._names: dict[str, str] | None = None  # by join key
+
+    def find(self, image_id: str) -> str | None:
+        """Return a photograph's path below the folder, `/`-separated; None if it is not there.
+
+        Of several files of one photograph, this is the first one by name.
+        """
+        with self._lock:
+            if self._names is None:
+                self._names = {join_key(image_id_of(name)): name for name in sorted(self._listed(), reverse=True)}
+        return self._names.get(join_key(image_id))
+
+    def _listed(self) -> Iterator[str]:
+        for entry in _entries(self.folder):
+            if _is_class_folder(entry):
+                yield from (f"{entry.name}/{name}" for name, _ in walk_files(entry.path) if _is_image(name))
+            elif _is_image(entry.name):
+                yield entry.name
+
+
 class ImageLocator:
     """Maps annotated photographs to the files of one copy.
 
-    The layout is found once, from a few photographs: as annotated, class folders by WordNet id or by class index, or one flat
-    folder, each with the annotated extension or a usual one. If none fits, the folder and its class folders are listed and
-    files are joined by `mlimagenet_data.names.join_key`. Opening a copy in a known layout costs a few dozen `stat` calls.
+    How the copy names its files is found once, from a few photographs: as annotated, in class folders by WordNet id or by class
+    index, or in one flat folder, each with the annotated extension or another one. If these few agree on none, all files are
+    listed, and joined by `mlimagenet_data.names.join_key`. For a copy whose files are named as annotated this takes a `stat` call
+    or a few more, for another one some hundred. Only a part of the photographs need be there.
+
+    A locator pickles as its folder and store, and finds the layout again.
 
     Args:
-        folder: The split's folder.
+        folder: The split's folder. It need not exist.
         store: The annotations.
 
     Attributes:
@@ -42,27 +90,25 @@ class ImageLocator:
     def __init__(self, folder: str | os.PathLike[str], store: AnnotationStore) -> None:
         self.folder = os.fspath(folder)
         self._store = store
-        rows = store.usable_rows()
-        count = min(_SAMPLE, len(rows))
-        self._layout = self._find_layout([store.record(int(rows[k * len(rows) // count])) for k in range(count)])
+        self._listing = ImageListing(folder)
+        self._layout = self._find_layout()
 
-    def __getstate__(self) -> dict[str, object]:
-        """Leave out the listing; each process makes its own."""
-        return {name: value for name, value in self.__dict__.items() if name != "_listing"}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.folder, self._store)
 
     def name(self, record: Record) -> str:
         """Return a photograph's path below the folder, `/`-separated; there need not be such a file."""
-        if self._layout == _AS_ANNOTATED:
-            return record.file_name
-        return self.find(record.file_name, record.image_id, record.label)
+        image_id, file_name = record.names()
+        return self.find(file_name, image_id, record.label)
 
     def find(self, file_name: str, image_id: str, label: int | None) -> str:
         """Return a photograph's path below the folder, from its columns in the annotations."""
         if self._layout == _AS_ANNOTATED:
             return file_name
         if self._layout == _LISTED:
-            return self._listing.get(join_key(image_id), file_name)
-        return _path_in(file_name, image_id, label, *self._layout)
+            return self._listing.find(image_id) or file_name
+        form, extension = self._layout
+        return path_candidates(file_name, image_id, label)[form] + (extension or posixpath.splitext(file_name)[1])
 
     def row_name(self, row: int) -> str:
         """Return the path below the folder of the photograph in a row of the annotations."""
@@ -74,27 +120,64 @@ class ImageLocator:
         """Return a photograph's path; there need not be such a file."""
         return os.path.join(self.folder, self.name(record))
 
-    def _find_layout(self, sample: list[Record]) -> tuple[int, str]:
-        for layout in (_AS_ANNOTATED, *((form, end) for end in ("", *_EXTENSIONS) for form in range(5))):
-            paths = (_path_in(record.file_name, record.image_id, record.label, *layout) for record in sample)
-            if any(os.path.exists(os.path.join(self.folder, path)) for path in paths):
-                return layout
-        found = any(join_key(record.image_id) in self._listing for record in sample)
-        return _LISTED if found else _AS_ANNOTATED
+    def _find_layout(self) -> Layout:
+        usable = self._store.usable_rows()
+        rows = [int(usable[k * len(usable) // _SAMPLE]) for k in range(min(_SAMPLE, len(usable)))]
+        if not rows or any(self._is_there(self._store.file_name(row)) for row in rows):
+            return _AS_ANNOTATED
+        pairs = itertools.chain(self._found(rows), self._annotated())
+        layouts = [_layouts(record, name) for record, name in pairs]
+        shared = set.intersection(*layouts) if layouts else set()
+        return min(shared, key=lambda layout: (layout[1], layout[0]), default=_LISTED)
 
-    @functools.cached_property
-    def _listing(self) -> dict[str, str]:
-        """The path of each photograph directly in the folder or in a class folder, by join key."""
-        names: list[str] = []
-        if os.path.isdir(self.folder):
-            for entry in os.scandir(self.folder):
-                if class_of_path(f"{entry.name}/_") is not None and entry.is_dir():
-                    names += [f"{entry.name}/{name}" for name in os.listdir(entry.path)]
-                else:
-                    names.append(entry.name)
-        images = sorted(name for name in names if name.lower().endswith(IMAGE_EXTENSIONS))
-        return {join_key(image_id_of(name)): name for name in images}
+    def _is_there(self, name: str) -> bool:
+        return os.path.exists(os.path.join(self.folder, name))
+
+    def _found(self, rows: list[int]) -> Iterator[tuple[Record, str]]:
+        """Yield those of some annotated photographs that have a file, with its path: enough if few are annotated."""
+        for row in rows:
+            record = self._store.record(row)
+            image_id, file_name = record.names()
+            paths = dict.fromkeys(path_candidates(file_name, image_id, record.label))
+            names = (path + (end or posixpath.splitext(file_name)[1]) for end in _EXTENSIONS for path in paths)
+            if name := next(filter(self._is_there, names), None):
+                yield record, name
+
+    def _annotated(self) -> Iterator[tuple[Record, str]]:
+        """Yield those of some files that are annotated, with their path: enough if few of the photographs are there."""
+        entries = list(itertools.islice(_entries(self.folder), _MOST_ENTRIES))
+        folders = sorted((entry for entry in entries if _is_class_folder(entry)), key=lambda entry: entry.name)
+        count = min(_SAMPLE, len(folders))
+        spread = (folders[k * len(folders) // count] for k in range(count))
+        inside = (f"{folder.name}/{file.name}" for folder in spread for file in _first_image(folder.path))
+        names = (entry.name for entry in entries if _is_image(entry.name))
+        for name in itertools.chain(inside, itertools.islice(names, _SAMPLE)):
+            with contextlib.suppress(KeyError):
+                yield self._store.record(self._store.find(image_id_of(name))), name
 
 
-def _path_in(file_name: str, image_id: str, label: int | None, form: int, extension: str) -> str:
-    return path_candidates(file_name, image_id, label)[form] + (extension or PurePosixPath(file_name).suffix)
+def _layouts(record: Record, name: str) -> set[Layout]:
+    """Return the layouts in which a photograph has this path."""
+    image_id, file_name = record.names()
+    stem, extension = posixpath.splitext(name)
+    extensions = {extension, ""} if extension == posixpath.splitext(file_name)[1] else {extension}
+    forms = enumerate(path_candidates(file_name, image_id, record.label))
+    return {(form, end) for form, path in forms if path == stem for end in extensions}
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    """Yield what lies in a folder, nothing if it cannot be read."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        yield from entries
+
+
+def _first_image(folder: str) -> list[os.DirEntry[str]]:
+    return list(itertools.islice((entry for entry in _entries(folder) if _is_image(entry.name)), 1))
+
+
+def _is_class_folder(entry: os.DirEntry[str]) -> bool:
+    return class_of_path(f"{entry.name}/_") is not None and os.path.isdir(entry.path)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_EXTENSIONS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import EvaluationError
 from mlimagenet_data.evaluate.metrics.arrays import Floats, Mask
+from mlimagenet_data.files import write_atomic
 
 __all__ = [
     "ACTIVATIONS",
@@ -103,18 +103,21 @@ def save_predictions(path: Path, predictions: Predictions, files: Sequence[str])
     Raises:
         EvaluationError: If the name ends otherwise.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     if path.suffix == ".safetensors":
         from safetensors.numpy import save_file
 
         facts = {"model": predictions.model, "failures": predictions.failures, "files": list(files)}
-        save_file({"logits": predictions.logits}, temporary, {name: json.dumps(fact) for name, fact in facts.items()})
+        metadata = {name: json.dumps(fact) for name, fact in facts.items()}
+        write_atomic(path, lambda temporary: save_file({"logits": predictions.logits}, temporary, metadata))
     elif path.suffix == ".npy":
-        with open(temporary, "wb") as file:
-            np.save(file, predictions.logits, allow_pickle=False)
+        write_atomic(path, lambda temporary: _save_npy(temporary, predictions.logits))
     else:
-        raise EvaluationError(f"{path}: predictions are written as .safetensors or .npy")
-    os.replace(temporary, path)
+        raise EvaluationError(f"{path}: the name of a predictions file must end in .safetensors or .npy")
+
+
+def _save_npy(path: Path, values: Floats) -> None:
+    with open(path, "wb") as file:  # np.save would add .npy to the temporary name
+        np.save(file, values, allow_pickle=False)
 
 
 def load_predictions(path: Path, files: Sequence[str]) -> Predictions:

@@ -16,7 +16,7 @@ from mlimagenet_data.annotations.schema import STATUSES
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import AnnotationError
-from mlimagenet_data.formats.faults import Faults
+from mlimagenet_data.formats.faults import Faults, shortened
 from mlimagenet_data.formats.regions import mask_columns
 from mlimagenet_data.names import class_of_path, image_id_of, is_plain_path, join_key
 
@@ -208,8 +208,10 @@ class _Reader:
         image_id = item.get("image_id", image_id_of(name, label))
         if not _is_text(image_id) or not image_id or len(image_id) >= 10_000:
             raise _BadValueError("image_id", image_id, "is no text, empty or too long")
-        if (other := self._names.setdefault(join_key(image_id), name)) != name:
-            raise _BadValueError("file_name", name, f"has the same image_id as {other}, {image_id}; rename one")
+        photograph = join_key(image_id)
+        if photograph in self._names:
+            other = shortened(self._names[photograph])
+            raise _BadValueError("file_name", name, f"and {other} would both be image {image_id}; rename or remove one")
         row = {"image_id": image_id, "file_name": name, "label": label, **_size(item), "regions": []}
         if "labels" in item or "scores" in item:
             row["labels"], row["scores"] = self._ranking(item, "labels", "scores")
@@ -217,6 +219,7 @@ class _Reader:
             row["status"] = item["status"]
             if not isinstance(item["status"], str) or item["status"] not in STATUSES:
                 raise _BadValueError("status", item["status"], f"is none of {', '.join(STATUSES)}")
+        self._names[photograph] = name
         self.rows[key] = row
 
     def _annotation(self, item: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mlimagenet_data.errors import AnnotationError
 
-__all__ = ["Faults"]
+__all__ = ["Faults", "shortened"]
 
 _MOST_SHOWN = 100
 _MOST_CHARACTERS = 80

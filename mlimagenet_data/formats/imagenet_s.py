@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mlimagenet_data.annotations.masks import MAX_CELLS, encode_mask
-from mlimagenet_data.classes import class_of_folder, imagenet_classes
+from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import AnnotationError, ImageError
 from mlimagenet_data.files import walk_files
-from mlimagenet_data.formats.faults import Faults
+from mlimagenet_data.formats.faults import Faults, shortened
 from mlimagenet_data.formats.regions import mask_columns
 from mlimagenet_data.images import load_image
-from mlimagenet_data.names import image_id_of
+from mlimagenet_data.names import class_of_path, image_id_of, join_key
 
 __all__ = ["read_class_list", "read_imagenet_s", "read_mask"]
 
@@ -65,7 +65,7 @@ def read_imagenet_s(folder: Path, classes: list[int], faults: Faults) -> Iterato
     Args:
         folder: E.g. `train-semi-segmentation`.
         classes: The class of each id, from `read_class_list`.
-        faults: Told of files that lie in no class folder, are no masks, or have ids without a class.
+        faults: Told of files whose path names no class, that are an earlier file's photograph, no masks, or have ids without a class.
 
     Raises:
         AnnotationError: If there is no PNG file, and by `faults`; the message names file and value.
@@ -73,10 +73,15 @@ def read_imagenet_s(folder: Path, classes: list[int], faults: Faults) -> Iterato
     names = sorted(name for name, _ in walk_files(folder) if name.lower().endswith(".png"))
     if not names:
         raise AnnotationError(f"{folder}: no PNG file lies in it or below")
+    seen: dict[str, str] = {}
     for name in names:
-        label = class_of_folder(name.partition("/")[0]) if name.count("/") == 1 else None
+        label, image_id = class_of_path(name), image_id_of(name)
         if label is None:
             faults.add(str(folder / name), "folder", name.rpartition("/")[0], "is no WordNet id of ImageNet-1k")
+            continue
+        if (first := seen.setdefault(join_key(image_id), name)) != name:
+            rule = f"and {shortened(first)} would both be image {image_id}; rename or remove one"
+            faults.add(str(folder / name), "file", name, rule)
             continue
         try:
             mask = read_mask(folder / name, len(classes))
@@ -86,7 +91,7 @@ def read_imagenet_s(folder: Path, classes: list[int], faults: Faults) -> Iterato
         regions = _regions(mask, classes)
         labels = [region["label"] for region in regions]
         yield {
-            "image_id": image_id_of(name), "file_name": f"{name[:-4]}.JPEG", "label": label,
+            "image_id": image_id, "file_name": f"{name[:-4]}.JPEG", "label": label,
             "height": mask.shape[0], "width": mask.shape[1], "labels": labels, "scores": [1.0] * len(labels),
             "regions": regions, "status": "ok" if regions else "no_regions",
         }  # fmt: skip
@@ -110,7 +115,7 @@ def read_mask(file: Path, classes: int) -> NDArray[np.int64]:
     ids = pixels[..., 0] + 256 * pixels[..., 1]
     ids[ids == _IGNORED] = 0
     if ids.max(initial=0) > classes:
-        raise AnnotationError(f"id {ids.max()} in it; the list has {classes} classes, and {_IGNORED} is ignored")
+        raise AnnotationError(f"class id {ids.max()}; it must be 0, {_IGNORED}, or at most {classes}")
     return ids
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 
 import mlimagenet_data
-from mlimagenet_data.annotations.locate import split_folder
+from mlimagenet_data.annotations.locate import ImageListing, split_folder
 from mlimagenet_data.annotations.writer import DatasetWriter, tables_of
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
 from mlimagenet_data.files import file_hash
@@ -79,10 +79,11 @@ def import_annotations(given: Import, advance: Callable[[int], object] = lambda 
     faults = Faults(skip=given.skip_bad)
     with DatasetWriter(given.out, given.split) as writer:
         found = 0
+        images = None if given.images is None else ImageListing(split_folder(given.images, given.split))
         for rows in _tables(given, faults, advance):
             sized = rows
-            if given.images is not None and rows.num_rows:
-                sized = with_sizes(rows, split_folder(given.images, given.split))
+            if images is not None and rows.num_rows:
+                sized = with_sizes(rows, images)
                 found += sized.num_rows - sized["height"].null_count
             writer.add(sized)
         if given.images is not None and not found:

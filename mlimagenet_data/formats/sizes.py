@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlimagenet_data.annotations.locate import ImageListing
 from mlimagenet_data.errors import ImageError
 from mlimagenet_data.images import image_size
 
@@ -17,25 +18,31 @@ _THREADS = 16
 Size = tuple[int | None, int | None, str | None]  # height, width, and a status if the file cannot be used
 
 
-def with_sizes(table: pa.Table, folder: Path) -> pa.Table:
+def with_sizes(table: pa.Table, images: ImageListing) -> pa.Table:
     """Return rows with `height`, `width` and `status` as the image files say.
 
     Sizes that are known already are kept. Rows whose file is missing or unreadable get that as their status, and no size; they
     keep their labels.
 
     Args:
-        table: With `file_name`; `height`, `width`, `regions` and `status` are there together or not at all.
-        folder: Where the files are.
+        table: With `image_id` and `file_name`; `height`, `width`, `regions` and `status` are there together or not at all.
+        images: The copy of the images, with files named in any way that `mlimagenet_data.names` knows.
     """
 
-    def read(name: str) -> Size:
+    def size(name: str) -> Size:
         try:
-            return (*image_size(folder / name), None)
+            return (*image_size(os.path.join(images.folder, name)), None)
         except ImageError as error:
             return (None, None, error.status)
 
+    def read(name: str, image_id: str) -> Size:
+        found = size(name)
+        other = images.find(image_id) if found[2] == "missing" else None
+        return found if other is None else size(other)
+
+    names, ids = table["file_name"].to_pylist(), table["image_id"].to_pylist()
     with ThreadPoolExecutor(_THREADS) as pool:
-        height, width, bad = zip(*pool.map(read, table["file_name"].to_pylist()), strict=True)
+        height, width, bad = zip(*pool.map(read, names, ids), strict=True)
     statuses = pa.array(bad, pa.string())
     columns = {name: table[name] for name in table.column_names}
     columns["status"] = pc.coalesce(statuses, columns.get("status", pa.scalar("no_regions")))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mlimagenet_data.annotations.records import Record
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import NUM_CLASSES, imagenet_classes
-from mlimagenet_data.formats.faults import Faults
+from mlimagenet_data.formats.faults import Faults, shortened
 from mlimagenet_data.names import class_of_path, image_id_of, is_plain_path, join_key
 
 __all__ = ["read_tsv", "write_tsv"]
@@ -28,20 +28,20 @@ _SCORE = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
 def read_tsv(file: Path, faults: Faults, advance: Callable[[int], object] = lambda size: None) -> Iterator[pa.Table]:
     """Yield tables of the columns `image_id`, `file_name`, `label`, `labels` and `scores`, in the file's order.
 
-    A file name is `n01440764_10026.JPEG`, or has its class folder before it (`n01440764/a.JPEG`, `0/a.JPEG`). A name that tells
-    no class gets the folder of the original class. Labels are put in falling order of their scores. A score of 0 (0.0000, what
+    A file name is `n01440764_10026.JPEG`, or has its class folder before it (`n01440764/a.JPEG`, `0/a.JPEG`). A name without
+    folders gets that of the original class. Labels are put in falling order of their scores. A score of 0 (0.0000, what
     four decimals leave of a small one) is no label.
 
     Args:
         file: The file.
         faults: Told of each line that is not UTF-8, has another number of columns, classes, scores or names that cannot be, an
-            original class that its name contradicts, or the image_id of an earlier line.
+            original class that its name contradicts, or the photograph of an earlier line.
         advance: Called with the number of bytes of each block that was read.
 
     Raises:
         AnnotationError: By `faults`; the message names file, line, field and value.
     """
-    seen: dict[str, int] = {}
+    seen: dict[str, str] = {}
     first = 1
     for block in _blocks(file):
         lines = _lines(block, first, str(file), faults)
@@ -178,11 +178,23 @@ def _sorted_lists(
     return lists[0], lists[1]
 
 
-def _unique(table: pa.Table, seen: dict[str, int], file: str, faults: Faults) -> pa.Table:
-    """Leave out lines whose photograph is an earlier line's, and the column `line`."""
-    keys, lines = map(join_key, table["image_id"].to_pylist()), table["line"].to_pylist()
-    good = np.array([seen.setdefault(key, line) == line for key, line in zip(keys, lines, strict=True)], np.bool_)
-    return faults.keep(table, good, file, "image_id", "is an earlier line's, too").drop_columns(["line"])
+def _unique(table: pa.Table, seen: dict[str, str], file: str, faults: Faults) -> pa.Table:
+    """Leave out lines whose photograph is an earlier line's, and the column `line`.
+
+    Args:
+        table: The lines.
+        seen: The file names of earlier lines, by join key.
+        file: The file.
+        faults: Told of lines that are left out.
+    """
+    names, ids = table["file_name"].to_pylist(), table["image_id"].to_pylist()
+    earlier = [seen.setdefault(join_key(image_id), name) for image_id, name in zip(ids, names, strict=True)]
+    good = np.array([first is name for first, name in zip(earlier, names, strict=True)], np.bool_)
+    for row in np.flatnonzero(~good).tolist():
+        place = f"{file}: line {table['line'][row].as_py()}"
+        rule = f"and {shortened(earlier[row])} would both be image {ids[row]}; rename or remove one"
+        faults.add(place, "filename", names[row], rule)
+    return table.filter(pa.array(good)).drop_columns(["line"])
 
 
 def _split(texts: pa.ChunkedArray) -> pa.ListArray:

@@ -12,7 +12,7 @@ import os
 import tarfile
 import urllib.parse
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -100,8 +100,9 @@ def _fill(
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         while row is not None and count < most and size < most_bytes:
             key = sample_key(row["image_id"])
-            extension = PurePosixPath(row["file_name"]).suffix.lower().replace(".jpeg", ".jpg")
-            with open(_path(images, row), "rb") as file:
+            image = _path(images, row)
+            extension = image.suffix.lower().replace(".jpeg", ".jpg")
+            with open(image, "rb") as file:
                 length = os.fstat(file.fileno()).st_size
                 tar.addfile(_member(key + extension, length), file)
             content = json.dumps(row, ensure_ascii=False).encode()

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from mlimagenet_data.errors import HeatmapError
+from mlimagenet_data.files import write_atomic
 
 __all__ = ["Heatmaps"]
 
@@ -114,8 +115,4 @@ class Heatmaps:
 
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file so that a killed process leaves the old one or the new one."""
-    temporary = target.with_name(target.name + ".tmp")
-    shutil.copyfile(source, temporary)
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, target)
+    write_atomic(target, lambda temporary: shutil.copyfile(source, temporary))

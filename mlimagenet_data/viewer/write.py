@@ -7,8 +7,6 @@ import hashlib
 import html
 import itertools
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from importlib import resources
@@ -18,6 +16,7 @@ from typing import Any
 from mlimagenet_data.annotations.audit import VERDICTS
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import MLImageNetError
+from mlimagenet_data.files import replace_folder, write_atomic
 from mlimagenet_data.labelling.policy import ROUNDING, LabelPolicy
 from mlimagenet_data.viewer.entries import PageEntry
 
@@ -44,13 +43,8 @@ def write_file(out: Path, found: Iterable[PageEntry], policy: LabelPolicy, about
         summaries.append({**entry.summary, "thumbnail": address})
         regions.append(entry.regions)
     text = _page(_data(summaries, regions, policy, about), "img-src data:")
-    temporary = _beside(out, "tmp")
-    try:
-        size = _put(temporary, text.encode())
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return size
+    write_atomic(out, lambda path: path.write_bytes(text.encode()))
+    return len(text.encode())
 
 
 def write_folder(out: Path, found: Iterable[PageEntry], policy: LabelPolicy, about: dict[str, Any]) -> int:
@@ -66,39 +60,25 @@ def write_folder(out: Path, found: Iterable[PageEntry], policy: LabelPolicy, abo
         MLImageNetError: If `out` holds something else.
     """
     _check_replaceable(out)
-    temporary, old = _beside(out, "tmp"), _beside(out, "old")
-    try:
-        size = _fill(temporary, found, policy, about)
-        if out.exists():
-            os.replace(out, old)
-        os.replace(temporary, out)
-    finally:
-        if old.exists() and not out.exists():
-            os.replace(old, out)  # the last page stays
-        for leftover in (temporary, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-    return size
+    sizes: list[int] = []
+    replace_folder(out, lambda folder: sizes.append(_fill(folder, found, policy, about)))
+    return sizes[0]
 
 
 def _fill(folder: Path, found: Iterable[PageEntry], policy: LabelPolicy, about: dict[str, Any]) -> int:
-    (folder / "thumbnails").mkdir(parents=True)
+    (folder / "thumbnails").mkdir()
     (folder / "regions").mkdir()
     summaries, size = [], 0
     for number, part in enumerate(_parts(found)):
         for k, entry in enumerate(part, number * CHUNK):
             address = f"thumbnails/{k:06d}.jpg"
-            size += _put(folder / address, entry.thumbnail)
+            size += (folder / address).write_bytes(entry.thumbnail)
             summaries.append({**entry.summary, "thumbnail": address})
         script = f"receiveRegions({number}, {_json([entry.regions for entry in part])});\n"
-        size += _put(folder / "regions" / f"{number:06d}.js", script.encode())
+        size += (folder / "regions" / f"{number:06d}.js").write_bytes(script.encode())
     # a page from a disk has no origin that 'self' could name
     text = _page(_data(summaries, None, policy, about), "img-src 'self' file:", "script-src 'self' file:")
-    return size + _put(folder / "index.html", text.encode())
-
-
-def _beside(out: Path, kind: str) -> Path:
-    """Return a name that only this process uses, on the same file system."""
-    return out.with_name(f".{out.name}.{os.getpid()}.{kind}")
+    return size + (folder / "index.html").write_bytes(text.encode())
 
 
 def _parts(found: Iterable[PageEntry]) -> Iterator[list[PageEntry]]:
@@ -157,11 +137,3 @@ def _json(value: Any) -> str:
 
 def _text(name: str) -> str:
     return resources.files("mlimagenet_data.viewer").joinpath(name).read_text(encoding="utf-8")
-
-
-def _put(path: Path, content: bytes) -> int:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return len(content)

@@ -7,8 +7,9 @@ import pytest
 
 from benchmarks.evaluation import NAMES, Truth, differences, figures, load_rows, score
 from benchmarks.quality import MARK, VARIANTS, background, gather, line, render, with_difference
+from build.config.command_line import parse
 from build.config.options import BuildConfig
-from build.run import main, parse
+from build.run import main
 from mlimagenet_data.annotations.masks import encode_mask
 
 DOG, CAT, CUP = 207, 281, 504

@@ -149,7 +149,7 @@ def test_intervals_are_students():
 
 @pytest.mark.slow
 def test_the_comparison_runs_resumes_and_tells_good_labels_from_none(tmp_path, material, monkeypatch):
-    monkeypatch.setattr(crop_labels, "build_or_fail", lambda images, out: None)
+    monkeypatch.setattr(crop_labels, "relabel", lambda config: None)
     monkeypatch.setattr(crop_labels, "gather", lambda *_: material)
     chosen = [method for method in METHODS if method.name in ("all labels of the image", "labels of the crop")]
     monkeypatch.setattr(crop_labels, "METHODS", chosen)

@@ -85,7 +85,7 @@ def test_damaged_results_are_found_and_made_again(tmp_path, photographs, undistu
     file.unlink()  # what is published may be a hard link to it
     if damage != "gone":
         file.write_bytes(content[: len(content) // 2] if "cut off" in damage else content)
-    assert main(["--verify", str(out)]) == (0 if damage == "entry cut off" else 1)
+    assert main(["verify", str(out)]) == (0 if damage == "entry cut off" else 1)
     assert (file.name in capsys.readouterr().out) == (damage != "entry cut off")
     assert main(["--images", str(photographs), "--out", str(out), *SMALL]) == 0
     text = capsys.readouterr().out
@@ -95,7 +95,7 @@ def test_damaged_results_are_found_and_made_again(tmp_path, photographs, undistu
     }[damage]  # fmt: skip
     assert reason in text
     assert result(out) == result(undisturbed)
-    assert main(["--verify", str(out)]) == 0
+    assert main(["verify", str(out)]) == 0
 
 
 def test_a_published_file_that_was_changed_is_found_and_put_back(tmp_path, photographs, undisturbed, capsys):
@@ -104,7 +104,7 @@ def test_a_published_file_that_was_changed_is_found_and_put_back(tmp_path, photo
     content = file.read_bytes()
     file.unlink()
     file.write_bytes(content[:-1] + b"x")
-    assert main(["--verify", str(out)]) == 1
+    assert main(["verify", str(out)]) == 1
     assert "1 files are not" in capsys.readouterr().out
     assert main(["--images", str(photographs), "--out", str(out), *SMALL]) == 0
     assert result(out) == result(undisturbed)
@@ -148,7 +148,7 @@ def test_parts_in_any_order_make_the_same_dataset(tmp_path, photographs, undistu
             assert main([*common, "--stage", stage, "--num-shards", "3", "--shard-index", index]) == 0
             assert f"{stage}: 1 of 1 units to do" in capsys.readouterr().out
         if stage == "regions":
-            assert main(["--status", str(out)]) == 0
+            assert main(["status", str(out)]) == 0
             assert "regions  3 of 3 units done" in capsys.readouterr().out
             assert main([*common, "--stage", "labeler"]) == 0
     assert main([*common, "--stage", "publish"]) == 0
@@ -163,7 +163,7 @@ def test_a_run_says_what_it_will_do_again_and_why_before_it_starts(tmp_path, pho
     assert plan[0] == "  regions  0 of 3 units done; to do: 3 changed: tau was 0.3, is 0.4"
     assert plan[1] == "  labeler  0 of 1 units done; to do: 1 if what regions makes changes"
     assert lines[5].startswith("regions: 3 of 3 units to do")
-    assert main(["--status", str(out)]) == 0
+    assert main(["status", str(out)]) == 0
     text = capsys.readouterr().out
     assert text.count("units done") == 4
     assert "to do" not in text
@@ -171,6 +171,6 @@ def test_a_run_says_what_it_will_do_again_and_why_before_it_starts(tmp_path, pho
 
 
 def test_the_status_of_nothing_is_an_error(tmp_path, capsys):
-    for option in ("--status", "--verify"):
+    for option in ("status", "verify"):
         assert main([option, str(tmp_path)]) == 1
         assert "no build was started there" in capsys.readouterr().out

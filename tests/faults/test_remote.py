@@ -80,7 +80,7 @@ def test_machines_that_share_nothing_but_the_store_do_their_parts(tmp_path, phot
     assert build(photographs, tmp_path / "store", tmp_path / "third") == 0
     assert result(tmp_path / "store") == result(undisturbed)
     assert "regions: nothing to do, all 3 units are done" in capsys.readouterr().out
-    assert main(["--status", f"shelf://{tmp_path / 'store'}"]) == 0
+    assert main(["status", f"shelf://{tmp_path / 'store'}"]) == 0
     assert "3 of 3 units done" in capsys.readouterr().out
 
 
@@ -96,14 +96,14 @@ def test_damaged_objects_are_found_and_made_again(tmp_path, photographs, undistu
         "gone": broken.unlink,
         "bit": lambda: broken.write_bytes(content),
     }[damage]()
-    assert main(["--verify", f"shelf://{store}"]) == 1
+    assert main(["verify", f"shelf://{store}"]) == 1
     assert "00001.parquet" in capsys.readouterr().out
     again = ["--label-threshold", "0.1"]  # so that regions are read
     if damage == "bit":  # of the right size: found when it is read where there is no good copy
         assert build(photographs, store, tmp_path / "elsewhere", *again) == 1
         assert "run the same command again" in capsys.readouterr().out
     assert build(photographs, store, tmp_path / "elsewhere") == 0
-    assert main(["--verify", f"shelf://{store}"]) == 0
+    assert main(["verify", f"shelf://{store}"]) == 0
     assert result(store) == result(undisturbed)
 
 

@@ -70,5 +70,5 @@ def _open_annotated(
 
 def _of_validation(labels: dict[str, MultiLabels]) -> dict[int, MultiLabels]:
     """Return the annotations of validation images by their number."""
-    matches = ((validation_number(name), item) for name, item in labels.items())
-    return {match[0]: item for match, item in matches if match}
+    numbered = ((validation_number(name), item) for name, item in labels.items())
+    return {number: item for number, item in numbered if number is not None}

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from mlimagenet_data.classes import class_of_folder, imagenet_classes
+from mlimagenet_data.classes import class_of_folder
 from mlimagenet_data.errors import EvaluationError
 from mlimagenet_data.evaluate.sets.class_lists import IMAGES, read_validation_classes
-from mlimagenet_data.names import validation_number
+from mlimagenet_data.names import class_of_path, validation_number
 
 __all__ = ["validation_files"]
 
@@ -23,16 +23,14 @@ def validation_files(
     listed = read_validation_classes(class_list) if class_list else {}
     found: dict[int, tuple[str, int | None]] = {}
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
-        label = class_of_folder(entry.name)
-        inside = entry.is_dir() and label is not None
-        for name in sorted(os.listdir(entry.path)) if inside else [entry.name]:
-            if match := validation_number(name):
-                file, number = f"{entry.name}/{name}" if inside else name, match[0]
+        inside = class_of_folder(entry.name) is not None and entry.is_dir()
+        for file in [f"{entry.name}/{name}" for name in sorted(os.listdir(entry.path))] if inside else [entry.name]:
+            if (number := validation_number(file)) is not None:
                 if number in found:
                     raise EvaluationError(f"{root / file}: {root / found[number][0]} is validation image {number}, too")
                 if not 1 <= number <= IMAGES:
                     raise EvaluationError(f"{root / file}: validation images have numbers from 1 to {IMAGES}")
-                known = label if inside else imagenet_classes().wnid_to_index.get(match[1] or "")
+                known = class_of_path(file)
                 if known is not None and listed.get(number, known) != known:
                     raise EvaluationError(
                         f"{class_list}: image {number} has the class {listed[number]}, {root / file} says {known}"

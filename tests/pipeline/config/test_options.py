@@ -7,9 +7,9 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 import yaml
 
-from build.config.command_line import _parser
+from build.config.command_line import _parser, parse
 from build.config.options import STAGES, BuildConfig, ConfigError, digest, from_mapping
-from build.run import main, parse
+from build.run import main
 
 
 @pytest.mark.parametrize(

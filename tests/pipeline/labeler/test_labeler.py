@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from build.rows import SCHEMA
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -17,7 +18,6 @@ from build.images.listing import ImageInput, Images, Listing
 from build.labeler.head import Labeler
 from build.labeler.training import Regions, Training, _class_weights, _draw, calibration_error, fit_temperature, train
 from build.networks.embedded import EmbeddedBackbone
-from build.rows import SCHEMA
 from build.run import main
 from build.stages.labeler import LabelerStage, aligned_regions, is_held_out, whole_images
 from build.state.ledger import UnitOutput

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from build.config.command_line import parse
 from build.config.options import BuildConfig
 from build.config.presets import PRESETS
 from build.ops.calibrate import choose_tau, stability
-from build.run import main, parse
+from build.run import main
 from tests.pipeline.ops.test_maskcut import scenes
 
 

@@ -1,0 +1,118 @@
+"""From what was found in a batch of images to one record per image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from build.images.clicks import Click
+from build.images.listing import ImageInput
+from build.networks.forward import Decoded
+from build.records import RegionsRow
+from mlimagenet_data.annotations.masks import encode_mask
+
+__all__ = ["RegionBatch", "clicked_regions", "make_rows"]
+
+
+class RegionBatch(NamedTuple):
+    """The regions of B images, on the CPU: R each, of which some are empty.
+
+    Attributes:
+        masks: (B, R, h, w) bool.
+        kept: (B, R) bool.
+        alignment: (B, R) float32; meaningless without an original label, NaN without a label map.
+        likely: (B, R, C) int64, the classes that the label map gives most in the region.
+        elsewhere: (B, R, C) bool, which of these have their evidence elsewhere.
+        features: (B, R + 1, D) float16, the whole image last.
+        variants: (B, R, V, D) float16, with patches dropped.
+        passes: (B,) int64, products that the eigen solver took.
+        exact: (B,) int64, cuts for which it fell back to the dense solver.
+        class_scores: (B, R + 1, C) float32, the best classes' probabilities where places are classified first.
+        classes: (B, R + 1, C) int64, these classes.
+    """
+
+    masks: NDArray[np.bool_]
+    kept: NDArray[np.bool_]
+    alignment: NDArray[np.float32]
+    likely: NDArray[np.int64]
+    elsewhere: NDArray[np.bool_]
+    features: NDArray[np.float16]
+    variants: NDArray[np.float16]
+    passes: NDArray[np.int64]
+    exact: NDArray[np.int64]
+    class_scores: NDArray[np.float32] | None = None
+    classes: NDArray[np.int64] | None = None
+
+
+def make_rows(images: Sequence[ImageInput], decoded: Sequence[Decoded], found: RegionBatch | None) -> list[RegionsRow]:
+    """Return the records of a batch.
+
+    Args:
+        images: The images.
+        decoded: The result of reading each.
+        found: The regions of those that could be read, in their order; None if none could.
+    """
+    rows, k = [], 0
+    for image, one in zip(images, decoded, strict=True):
+        height, width = one.size or (None, None)
+        row = RegionsRow(
+            image_id=image.image_id, file_name=image.file_name, label=image.label, height=height, width=width,
+            status=one.status, reason=one.reason,
+        )  # fmt: skip
+        if one.tensors and found is not None:
+            _add_regions(row, found, k, one)
+            k += 1
+        rows.append(row)
+    return rows
+
+
+def _add_regions(row: RegionsRow, found: RegionBatch, k: int, decoded: Decoded) -> None:
+    kept = np.flatnonzero(found.kept[k])
+    masks, alignment = found.masks[k, kept], found.alignment[k, kept]
+    row.status = "ok" if len(masks) else "no_regions"
+    row.grid = list(masks.shape[1:])
+    row.counts = [encode_mask(mask) for mask in masks]
+    row.bbox = [_bbox(mask) for mask in masks]
+    row.area = [float(mask.mean()) for mask in masks]
+    row.alignment = [None if row.label is None or np.isnan(value) else float(value) for value in alignment]
+    row.clicked = _clicked(masks, alignment, decoded)
+    pairs = zip(found.likely[k, kept], found.elsewhere[k, kept], strict=True)
+    row.elsewhere = [classes[other].tolist() for classes, other in pairs]
+    row.features = found.features[k, [*kept, -1]].astype("<f2").tobytes()
+    row.variants = found.variants[k, kept].astype("<f2").tobytes()
+    row.classes = None if found.classes is None else found.classes[k, [*kept, -1]].tolist()
+    row.class_scores = None if found.class_scores is None else found.class_scores[k, [*kept, -1]].tolist()
+
+
+def _clicked(masks: NDArray[np.bool_], alignment: NDArray[np.float32], decoded: Decoded) -> list[bool | None]:
+    if decoded.byproduct_status is None:
+        return [None] * len(masks)
+    return list(clicked_regions(masks, alignment, decoded.clicks).tolist())
+
+
+def clicked_regions(
+    masks: NDArray[np.bool_], alignment: NDArray[np.float32], clicks: Sequence[Click]
+) -> NDArray[np.bool_]:
+    """Return which of (R, h, w) masks were clicked: for each click, the best aligned of the regions under it.
+
+    Without a label map (alignment NaN) the smallest one is taken.
+    """
+    out = np.zeros(len(masks), bool)
+    height, width = masks.shape[1:]
+    for x, y in clicks:
+        under = np.flatnonzero(masks[:, min(int(y * height), height - 1), min(int(x * width), width - 1)])
+        if len(under):
+            order = np.lexsort((masks[under].mean(axis=(1, 2)), -np.nan_to_num(alignment[under], nan=0.0)))
+            out[under[order[0]]] = True
+    return out
+
+
+def _bbox(mask: NDArray[np.bool_]) -> list[float]:
+    """Return [x, y, width, height] of a mask, as shares of the image's width and height."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    height, width = mask.shape
+    top, left = rows[0] / height, columns[0] / width
+    return [float(left), float(top), float((columns[-1] + 1) / width - left), float((rows[-1] + 1) / height - top)]
