@@ -13,9 +13,9 @@ help:
 	@echo "make lint   ruff, mypy, import contracts"
 	@echo "make docs   the documentation as a site, in site/"
 
-# The stamp is newer than pyproject.toml when the environment has what it asks for.
+# The stamp is newer than pyproject.toml once the environment meets its requirements.
 $(VENV)/.installed: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version)'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is required; this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[build,audit,ray,test,browser,docs,dev]'
 	touch $@
@@ -28,7 +28,7 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n 2
 
-# The loader only; the stand-in for the Hub speaks to recent releases of huggingface-hub.
+# Loader tests only; the stand-in for the Hub needs a recent huggingface-hub.
 test-oldest:
 	$(PYTHON) -m venv $(VENV)-oldest
 	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c tests/oldest.txt -e '.[build,audit,test]'
@@ -40,7 +40,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	test -n "$$(git ls-files build)" # common .gitignore templates list build/
+	test -n "$$(git ls-files build)" # common .gitignore templates exclude build/
 
 docs: install
 	$(BIN)/mkdocs build --strict

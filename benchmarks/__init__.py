@@ -1,1 +1,1 @@
-"""Measurements beside named peers in the same run. Not part of the package."""
+"""Benchmarks against named peers, measured in the same run. Not part of the package."""

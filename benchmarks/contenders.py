@@ -1,7 +1,7 @@
-"""The ways to feed crops with labels that benchmarks/loader.py compares, as datasets of one interface.
+"""Datasets with one interface for the label-feeding approaches that benchmarks/loader.py compares.
 
-All but ours are subclasses of torchvision's ImageFolder, and apply the same random crop, flip and conversion with the same
-draws. Rivals are written from their descriptions, favourably to them where those leave a choice.
+All but ours subclass torchvision's ImageFolder and apply the same crop, flip and conversion with the same random draws.
+Rivals follow their published descriptions; open choices are made in their favour.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Crop = tuple[int, int, int, int]  # top, left, height, width in pixels, as Rando
 
 
 class LoaderInputs(NamedTuple):
-    """Where everything lies that the approaches read.
+    """Paths that the approaches read.
 
     Attributes:
         images: The ImageNet folder, or the split folder itself.
-        annotations: The dataset built for it.
+        annotations: The dataset built for these images.
         table: The same labels in the paper's text format.
         label_maps: The folder of ReLabel's files.
     """
@@ -46,20 +46,20 @@ class LoaderInputs(NamedTuple):
 
     @property
     def split_folder(self) -> Path:
-        """The folder with the class folders."""
+        """The folder that holds the class folders."""
         return self.images / "train" if (self.images / "train").is_dir() else self.images
 
 
 def transform() -> v2.Compose:
-    """Return the transform that all approaches apply."""
+    """Return the transform shared by all approaches."""
     return v2.Compose([v2.RandomResizedCrop(SIZE), v2.RandomHorizontalFlip(), v2.PILToTensor()])
 
 
 class DenseVectors:
-    """The labels of the published loader: a dict from file name to a dense vector of 1000 scores.
+    """The published loader's labels: a dict from file name to a dense vector of 1000 scores.
 
     Args:
-        table: Text file of `write_table`'s format.
+        table: Text file in the format of `write_table`.
     """
 
     def __init__(self, table: Path) -> None:
@@ -73,15 +73,15 @@ class DenseVectors:
                 self.vectors[name] = vector
 
     def of(self, name: str) -> torch.Tensor:
-        """Return (1000,) scores of the whole image, whatever the crop."""
+        """Return the (1000,) scores of the whole image, whatever the crop."""
         return self.vectors[name]
 
 
 class LabelMaps:
-    """ReLabel's labels (Yun et al., arXiv 2101.05022, section 3): a file per image, pooled over the crop by RoIAlign.
+    """ReLabel's labels (Yun et al., arXiv 2101.05022, section 3): one file per image, pooled over the crop by RoIAlign.
 
-    A file is [2, 5, 15, 15]: the top-5 logits and classes at 15 x 15 places. It is spread out to (1000, 15, 15) with zeros for
-    all other classes, pooled to one place, and goes through a softmax.
+    A file is [2, 5, 15, 15]: the top-5 logits and classes at 15 x 15 places. It is expanded to (1000, 15, 15) with
+    zeros for all other classes, pooled to one place, and passed through a softmax.
 
     Args:
         folder: Holds `<wnid>/<stem>.pt`.
@@ -91,7 +91,7 @@ class LabelMaps:
         self.folder = os.fspath(folder)
 
     def of(self, image_id: str, crop: Crop, height: int, width: int) -> torch.Tensor:
-        """Return (1000,), a distribution."""
+        """Return a (1000,) distribution."""
         logits, classes = torch.load(f"{self.folder}/{image_id}.pt", weights_only=True)
         dense = torch.zeros(1, NUM_CLASSES, 15, 15)
         dense[0].scatter_(0, classes.long(), logits)
@@ -102,13 +102,13 @@ class LabelMaps:
 
 
 class FullMasks:
-    """Labels by torchvision's own means: a mask of the image's size for each region goes through the transform.
+    """Labels by torchvision's own means: the transform is applied to one image-sized mask per region.
 
     Args:
-        annotations: A built dataset's folder; its run-length codes are kept in memory.
+        annotations: Folder of a built dataset; its run-length codes stay in memory.
     """
 
-    least = 0.05  # a class is present if one of its masks covers this share of the output
+    least = 0.05  # a class is present if one of its masks covers at least this share of the output
 
     def __init__(self, annotations: Path) -> None:
         self.regions: dict[str, list[tuple[dict[str, Any], int]]] = {}
@@ -117,7 +117,7 @@ class FullMasks:
                 self.regions[row["image_id"]] = [(region["mask"], region["label"]) for region in row["regions"]]
 
     def of(self, image_id: str, height: int, width: int) -> tv_tensors.Mask | None:
-        """Return (R, height, width) uint8 masks, stretched by nearest neighbour; None without regions."""
+        """Return (R, height, width) uint8 masks, resized by nearest neighbour; None without regions."""
         decoded = [torch.from_numpy(coco_mask.decode(mask))[None] for mask, _ in self.regions[image_id]]
         if not decoded:
             return None
@@ -125,7 +125,7 @@ class FullMasks:
         return tv_tensors.Mask(torch.cat(full))
 
     def target(self, image_id: str, shown: torch.Tensor | None) -> torch.Tensor:
-        """Return the (1000,) multi-hot target from what is left of the masks."""
+        """Return the (1000,) multi-hot target of the transformed masks."""
         target = torch.zeros(NUM_CLASSES)
         if shown is not None:
             covered = shown.flatten(1).float().mean(1) >= self.least
@@ -147,7 +147,7 @@ class DenseVectorImages(ImageFolder):
 
 
 class LabelMapImages(ImageFolder):
-    """Images with `LabelMaps`: crop and flip are drawn here, since the labels need the crop."""
+    """Images with `LabelMaps`; draws crop and flip itself, because the labels need the crop."""
 
     def __init__(self, inputs: LoaderInputs) -> None:
         super().__init__(os.fspath(inputs.split_folder))
@@ -181,19 +181,19 @@ class FullMaskImages(ImageFolder):
 
 
 def image_id_of(path: str) -> str:
-    """Return the last folder and the stem of a path."""
+    """Return `<last folder>/<stem>` of a path."""
     folder, name = path.split(os.sep)[-2:]
     return f"{folder}/{os.path.splitext(name)[0]}"
 
 
 BASE, CONTROL, OURS = "ImageFolder", "ImageFolder again", "ours"
 APPROACHES = {
-    BASE: "torchvision, single label: what all others are measured against",
+    BASE: "torchvision, single label; the baseline",
     "dense vectors": "published loader: dict of dense vectors, labels of the whole image",
     "label maps": "ReLabel: a label map file per sample, RoIAlign on the crop",
     "full masks": "torchvision v2 with full-size masks",
     OURS: "MultiLabelImageNet(target='multi_hot')",
-    CONTROL: "a second instance: how far apart the same thing measures",
+    CONTROL: "a second instance of the baseline; its ratio is noise",
 }
 
 

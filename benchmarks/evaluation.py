@@ -1,13 +1,13 @@
-"""Measures labels and regions against human annotation of multi-object photographs, with paired bootstrap intervals.
+"""Measure labels and regions against human annotation of multi-object photographs, with paired bootstrap intervals.
 
     python -m benchmarks.evaluation path/to/coco mlimagenet [--against other]
 
-The first folder holds `ground_truth.json`, {"images": [{image_id, height, width, regions: [{coco_class, area, mask, iscrowd}]}]}
-with masks as COCO RLE, and `coco_to_imagenet.json`, {"classes": {name: [ImageNet classes]}}. The others are datasets as the build
-writes them.
+The first folder holds `ground_truth.json`, {"images": [{image_id, height, width, regions: [{coco_class, area, mask,
+iscrowd}]}]} with masks as COCO RLE, and `coco_to_imagenet.json`, {"classes": {name: [ImageNet classes]}}. The other
+folders are datasets written by the build.
 
-Of an image the 10 best-scored regions and the 12 best labels with a score of at least 0.02 are read. An ImageNet class that
-corresponds to no annotated kind of object is not counted, nor is an object that corresponds to none of ImageNet's classes.
+Each image counts its 10 best-scored regions and its 12 best labels that score at least 0.02. Figures that use class
+names ignore ImageNet classes that match no annotated kind of object, and objects that match no ImageNet class.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from mlimagenet_data.annotations.masks import stretch_mask
 
 THRESHOLDS = (0.1, 0.25, 0.5, 0.75)
 MOST_LABELS, LEAST_SCORE, MOST_REGIONS = 12, 0.02, 10
-LEAST_POSITIVES = 3  # images that show a kind of object, for it to have an average precision
+LEAST_POSITIVES = 3  # a kind of object has an average precision if at least this many images show it
 NAMES = {
     "iou5": "mean best IoU of objects >= 5% of the image",
     "recall": "recall at IoU 0.5 of objects >= 1%",
-    "grounded": "rightly named regions that lie on such an object",
+    "grounded": "correctly named regions on such an object",
     "map": "mAP",
     "best_f1": "best F1",
     "two@0.1": "two or more objects found @0.1",
     "precision@0.5": "precision@0.5",
-    "labels": "labels an image",
-    "regions": "regions an image",
+    "labels": "labels per image",
+    "regions": "regions per image",
 }
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Human annotation: images by id, ImageNet classes of each kind of object, kinds of each ImageNet class."""
+    """Human annotation: images by id, the kinds of objects, and the kinds that each ImageNet class matches."""
 
     images: dict[str, dict[str, Any]]
     kinds: list[str]
@@ -50,7 +50,7 @@ class Truth:
 
     @classmethod
     def load(cls, folder: Path) -> Truth:
-        """Return the annotation in a folder."""
+        """Read the annotation in a folder."""
         images = json.loads((folder / "ground_truth.json").read_text())["images"]
         classes = json.loads((folder / "coco_to_imagenet.json").read_text())["classes"]
         of_class: dict[int, set[str]] = {}
@@ -62,17 +62,17 @@ class Truth:
 
 @dataclass(frozen=True)
 class Scores:
-    """What each of N images came to, from which all figures are sums, so that images can be drawn again.
+    """Scores of N images, kept per image so that the bootstrap can resample images.
 
     Attributes:
-        best: For each image the best IoU of each object, with the object's area: (n, 2).
-        grounded: For each image, of each region that is rightly named, whether it lies on such an object.
-        pairs: (N, T, 3) annotated, predicted and right kinds at each threshold.
-        two: (N, T) whether two kinds or more were found; NaN where fewer are annotated.
-        scores: (N, K) each kind's score.
-        truth: (N, K) bool, the kinds that are there.
-        labels: (N,) labels.
-        regions: (N,) regions.
+        best: Per image, (n, 2): the best IoU and the area of each object.
+        grounded: Per image, whether each correctly named region is on an object of that kind.
+        pairs: (N, T, 3) numbers of annotated, predicted and correct kinds at each threshold.
+        two: (N, T) whether at least two kinds were found; NaN if fewer than two are annotated.
+        scores: (N, K) score of each kind.
+        truth: (N, K) bool, whether each kind is annotated.
+        labels: (N,) number of labels.
+        regions: (N,) number of regions.
     """
 
     best: list[np.ndarray]
@@ -86,14 +86,14 @@ class Scores:
 
 
 def load_rows(dataset: Path) -> dict[str, dict[str, Any]]:
-    """Return a dataset's rows by the last part of their image_id."""
+    """Return a dataset's rows, keyed by the last part of their image_id."""
     files = sorted((dataset / "data").glob("*.parquet"))
     rows = [row for file in files for row in pq.read_table(file).to_pylist()]
     return {row["image_id"].rsplit("/", 1)[-1]: row for row in rows}
 
 
 def score(truth: Truth, rows: dict[str, dict[str, Any]]) -> Scores:
-    """Return the scores of a dataset's rows; an image without a row has no labels and no regions."""
+    """Return the scores of a dataset's rows; an image without a row counts as one without labels or regions."""
     nothing: dict[str, Any] = {"labels": [], "scores": [], "regions": []}
     images = [truth.images[key] for key in sorted(truth.images)]
     found = [rows.get(image["image_id"], nothing) for image in images]
@@ -141,8 +141,8 @@ def _regions(truth: Truth, image: dict[str, Any], row: dict[str, Any]) -> tuple[
         kinds = truth.of_class.get(region["label"], set()) & here
         if kinds and mask.any():
             middle = tuple(int(places.mean()) for places in np.nonzero(mask))
-            such = [k for k, other in enumerate(objects) if other["coco_class"] in kinds]
-            grounded.append(any(iou[k, number] >= 0.5 or of_objects[k][middle] for k in such))
+            candidates = [k for k, other in enumerate(objects) if other["coco_class"] in kinds]
+            grounded.append(any(iou[k, number] >= 0.5 or of_objects[k][middle] for k in candidates))
     return best, np.array(grounded, bool)
 
 
@@ -155,7 +155,7 @@ def _iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def figures(scores: Scores, picks: np.ndarray | None = None) -> dict[str, float]:
-    """Return the figures over images, or over a draw of them."""
+    """Return the figures over all images, or over the images in `picks`."""
     picks = np.arange(len(scores.pairs)) if picks is None else picks
     best = np.concatenate([scores.best[k] for k in picks])
     grounded = np.concatenate([scores.grounded[k] for k in picks])
@@ -179,20 +179,20 @@ def figures(scores: Scores, picks: np.ndarray | None = None) -> dict[str, float]
 
 
 def _mean(values: np.ndarray) -> float:
-    """Return the mean, leaving out NaN; 0 of nothing."""
+    """Return the mean without NaN, or 0 if nothing remains."""
     values = values[~np.isnan(values)] if values.dtype.kind == "f" else values
     return float(values.mean()) if len(values) else 0.0
 
 
 def _average_precision(scores: np.ndarray, positives: np.ndarray) -> float:
-    """Return the mean precision at the positives, equal scores in the images' order."""
+    """Return the mean precision at the positives; equal scores keep the order of the images."""
     hits = positives[np.argsort(-scores, kind="stable")]
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
     return float((precision * hits).sum() / hits.sum())
 
 
 def differences(one: Scores, other: Scores, draws: int = 1000, seed: int = 0) -> dict[str, tuple[float, float]]:
-    """Return 95% intervals of one's figures minus the other's, over draws of the same images for both."""
+    """Return 95% intervals of `one`'s figures minus `other`'s; both use the same resampled images."""
     generator = np.random.default_rng(seed)
     count = len(one.pairs)
     found = []
@@ -206,9 +206,9 @@ def differences(one: Scores, other: Scores, draws: int = 1000, seed: int = 0) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("truth", type=Path, help="The folder of human annotations.")
-    parser.add_argument("dataset", type=Path, help="The dataset to measure.")
-    parser.add_argument("--against", type=Path, help="Print the differences to this dataset, too.")
+    parser.add_argument("truth", type=Path, help="Folder of human annotations.")
+    parser.add_argument("dataset", type=Path, help="Dataset to measure.")
+    parser.add_argument("--against", type=Path, help="Also print the differences to this dataset.")
     args = parser.parse_args()
     truth = Truth.load(args.truth)
     one = score(truth, load_rows(args.dataset))

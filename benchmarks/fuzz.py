@@ -1,11 +1,11 @@
-"""Feeds readers of other people's files with damaged ones, for as long as asked.
+"""Fuzz the readers of third-party files with damaged input.
 
     python -m benchmarks.fuzz --inputs 1000000 --readers clicks label_maps store
 
-Each input is a valid file with some bytes changed, cut out, doubled or taken from elsewhere in it; for the store, COCO and
-ImageNet-S every other one is a well-formed file with odd values. A reader may answer or raise its own error; anything else, or
-more than a second of the processor, is a finding: it is written to a folder, and the run ends with 1. LoaderInputs are told by (seed,
-number), so that any can be made again.
+Each input is a valid file with some bytes changed, deleted, inserted or copied from elsewhere in it. For the store,
+COCO and ImageNet-S, every other input is a well-formed file with odd values. A reader may return, or raise its own
+error. Any other outcome, or more than a second of CPU time, is a finding: the input is saved to a folder, and the run
+exits with 1. An input is reproducible from its (seed, number).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from build.images.clicks import ByproductError, read_clicks
 from mlimagenet_data.annotations.schema import arrow_schema
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.annotations.validate import check_batch, checked_batches
-from mlimagenet_data.annotations.writer import completed, tables_of
+from mlimagenet_data.annotations.writer import complete_columns, tables_of
 from mlimagenet_data.errors import AnnotationError
 from mlimagenet_data.formats.coco import read_coco, write_coco
 from mlimagenet_data.formats.faults import Faults
@@ -51,11 +51,11 @@ class Reader(NamedTuple):
     """A reader under test.
 
     Attributes:
-        valid: A file that it reads.
+        valid: A file that the reader accepts.
         read: Reads a file's bytes.
-        refusal: The error that it may raise.
-        joint: How many inputs are read as one file, one behind the other; if that goes wrong, each is read by itself.
-        changed: Makes well-formed files of odd content, where damaged bytes would hardly get past the format's own checks.
+        refusal: The error that the reader may raise.
+        joint: Number of inputs concatenated into one file; if it fails, each input is read alone.
+        changed: Makes well-formed files with odd content, for formats whose own checks stop most damaged bytes.
     """
 
     valid: bytes
@@ -66,7 +66,7 @@ class Reader(NamedTuple):
 
 
 def clicks(folder: Path) -> Reader:
-    """ImageNet-AB's XML files."""
+    """Return the reader of ImageNet-AB's XML files."""
     seed = f"<annotation><filename>a.JPEG</filename>{_CLICK * 3}</annotation>".encode()
 
     def read(content: bytes) -> object:
@@ -77,7 +77,7 @@ def clicks(folder: Path) -> Reader:
 
 
 def label_maps(folder: Path) -> Reader:
-    """ReLabel's label maps."""
+    """Return the reader of ReLabel's label maps."""
     generator = torch.Generator().manual_seed(0)
     classes = torch.randint(0, 1000, (1, 5, 15, 15), generator=generator)
     file = io.BytesIO()
@@ -91,14 +91,14 @@ def label_maps(folder: Path) -> Reader:
 
 
 def store(folder: Path) -> Reader:
-    """Parquet shards of annotations."""
+    """Return the reader of annotation shards in Parquet."""
     (shard,) = (write_annotations(folder / "set", 6, 2, 0) / "data").iterdir()
 
     def read(content: bytes) -> object:
         (folder / "a.parquet").write_bytes(content)
         return list(checked_batches(folder / "a.parquet"))
 
-    valid = pq.read_table(shard).replace_schema_metadata()  # of 6 rows' bytes it would be nine tenths
+    valid = pq.read_table(shard).replace_schema_metadata()  # the metadata would be nine tenths of 6 rows' bytes
     rows = valid.slice(0, 2).to_pylist()
 
     def changed(generator: np.random.Generator) -> bytes:
@@ -114,12 +114,12 @@ def store(folder: Path) -> Reader:
 
 def _parquet(table: pa.Table) -> bytes:
     file = io.BytesIO()
-    pq.write_table(table, file, compression="none")  # changes would hardly get past a decompressor
+    pq.write_table(table, file, compression="none")  # a decompressor would stop most damaged bytes
     return file.getvalue()
 
 
 def tsv(folder: Path) -> Reader:
-    """The paper's text files, imported without their faulty lines, and then with them."""
+    """Return the reader of the paper's text files, which first skips faulty lines, then refuses them."""
     lines = [f"n01440764_{k}.JPEG\t0\t0,{k + 1},{k + 5}\t0.9{k},0.25,0.0{k}01\n" for k in range(9)]
 
     def read(content: bytes) -> object:
@@ -131,9 +131,9 @@ def tsv(folder: Path) -> Reader:
 
 
 def coco(folder: Path) -> Reader:
-    """COCO instance JSON, imported without its faulty entries, and then with them."""
+    """Return the reader of COCO instance JSON, which first skips faulty entries, then refuses them."""
     (shard,) = (write_annotations(folder / "set", 3, 2, 0) / "data").iterdir()
-    # small images: masks at their size cost little
+    # small images keep image-sized masks cheap
     rows = [{**row, "height": 48, "width": 64} for row in pq.read_table(shard).to_pylist()]
     pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema()), shard)
     write_coco(AnnotationStore(folder / "set", "train"), folder / "a.json")
@@ -154,7 +154,7 @@ def coco(folder: Path) -> Reader:
 
 
 def imagenet_s(folder: Path) -> Reader:
-    """ImageNet-S's masks, imported; faulty files are errors."""
+    """Return the reader of ImageNet-S's masks, which refuses faulty files."""
     ids = np.random.default_rng(0).choice([0, 1, 2, 300, 1000], (5, 7))
     (folder / "masks/n01440764").mkdir(parents=True)
 
@@ -174,7 +174,7 @@ def imagenet_s(folder: Path) -> Reader:
 
 
 def _png(ids: np.ndarray, mode: str) -> bytes:
-    """Return a picture whose red and green are the ids' low and high bytes, in another mode if it is not RGB."""
+    """Return a PNG of ids, low byte in red and high byte in green, converted to `mode`; "I;16" holds plain ids."""
     picture = Image.fromarray(np.stack([ids % 256, ids // 256, ids * 0], axis=-1).astype(np.uint8))
     if mode == "I;16":
         picture = Image.fromarray(ids.astype(np.uint16))
@@ -184,14 +184,14 @@ def _png(ids: np.ndarray, mode: str) -> bytes:
 
 
 def imported(tables: Iterator[pa.Table]) -> int:
-    """Check what an importer took as the loader does, and return the number of rows: what was taken must not be refused there."""
+    """Return the number of imported rows, after checking that the loader accepts them all."""
     rows = 0
     for table in tables:
-        for batch in completed(table, arrow_schema()).to_batches():
+        for batch in complete_columns(table, arrow_schema()).to_batches():
             try:
                 rows += len(check_batch(batch, Path("imported"), rows).header)
             except AnnotationError as error:
-                raise AssertionError(f"imported, but refused: {error}") from error
+                raise AssertionError(f"imported, but refused by the loader: {error}") from error
     return rows
 
 
@@ -201,26 +201,26 @@ READERS = {
 
 
 def made(reader: Reader, seed: int, number: int) -> bytes:
-    """Return an input: damaged bytes, and where the reader has such, every other one a well-formed file of odd content."""
+    """Return an input: damaged bytes or, at odd numbers if the reader makes them, a well-formed odd file."""
     generator = np.random.default_rng((seed, number))
     return reader.changed(generator) if reader.changed and number % 2 else mutated(reader.valid, generator)
 
 
 def outcome_of(reader: Reader, content: bytes) -> str:
-    """Read an input, and return what came of it: one of GOOD, or what must not be."""
+    """Read an input and return the outcome: one of GOOD, or a finding."""
     start = time.process_time()
     try:
         reader.read(content)
         outcome = "read"
     except reader.refusal:
         outcome = "refused"
-    except Exception as error:  # noqa: BLE001 - that is what is looked for
+    except Exception as error:  # noqa: BLE001 - any other error is a finding
         outcome = f"raised {type(error).__name__}"
     return "slow" if time.process_time() - start > _SLOW else outcome
 
 
 def fuzz(name: str, inputs: int, seed: int, findings: Path) -> Counter[str]:
-    """Run a reader on many inputs; return how many were read, refused and found."""
+    """Run a reader on many inputs; return the count of each outcome."""
     counts: Counter[str] = Counter()
     with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as work:
         reader = READERS[name](Path(work))
@@ -243,16 +243,16 @@ def fuzz(name: str, inputs: int, seed: int, findings: Path) -> Counter[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--readers", nargs="+", choices=sorted(READERS), default=sorted(READERS), help="Default: all.")
-    parser.add_argument("--inputs", type=int, default=10_000, help="LoaderInputs for each reader (default: 10000).")
+    parser.add_argument("--inputs", type=int, default=10_000, help="Inputs per reader (default: 10000).")
     parser.add_argument("--seed", type=int, default=0, help="Default: 0.")
     parser.add_argument(
         "--findings",
         type=Path,
         default=Path("reports/fuzz"),
-        help="Where to put what went wrong (default: reports/fuzz).",
+        help="Folder for the inputs of findings (default: reports/fuzz).",
     )
     args = parser.parse_args()
-    pa.set_cpu_count(1)  # of such small files threads would only wait for each other
+    pa.set_cpu_count(1)  # files this small only make threads wait for each other
     found = 0
     for name in args.readers:
         counts = fuzz(name, args.inputs, args.seed, args.findings)

@@ -2,7 +2,8 @@
 
     python -m benchmarks.importing --lines 1281167
 
-The lines are made up: up to five classes each, names as ImageNet's. The import runs in a process of its own, whose peak is told.
+The lines are synthetic: up to five classes each, file names as in ImageNet. The import runs in a separate process,
+whose peak memory is reported.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from mlimagenet_data.classes import NUM_CLASSES
 
 
 def write_lines(path: Path, count: int, seed: int) -> None:
-    """Write a file in the paper's form: the original class first, then others, scores falling."""
+    """Write a file in the paper's format: the original class first, scores in descending order."""
     generator = np.random.default_rng(seed)
     ids, labels = image_ids(count)
     with open(path, "w", encoding="utf-8") as file:
@@ -36,7 +37,7 @@ def write_lines(path: Path, count: int, seed: int) -> None:
 
 
 def measure(lines: int, seed: int = 0) -> dict[str, float]:
-    """Return the seconds and the peak memory (MB) of an import, and the megabytes read and written."""
+    """Return the rows, seconds and peak memory (MB) of an import, and the megabytes read and written."""
     with TemporaryDirectory() as work:
         source, out = Path(work) / "a.tsv", Path(work) / "set"
         write_lines(source, lines, seed)
@@ -74,7 +75,7 @@ def measure(lines: int, seed: int = 0) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lines", type=int, default=1_281_167, help="Default: 1281167.")
+    parser.add_argument("--lines", type=int, default=1_281_167, help="Number of lines (default: 1281167).")
     print(json.dumps(measure(parser.parse_args().lines)))
 
 

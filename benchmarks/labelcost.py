@@ -1,4 +1,4 @@
-"""What the labels of one given crop cost, without its image."""
+"""Time to compute the labels of one given crop, without its image."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["SMOOTH", "label_costs"]
 
 REGIONS = 4
 SMOOTH = "ours, smooth masks"
-_SECONDS = 0.15  # that one measurement should take at least
+_SECONDS = 0.15  # minimum duration of one measurement
 
 
 def label_costs(scratch: Path, images: int, repeats: int, seed: int, console: Console) -> dict:
-    """Return microseconds a sample of each approach, at 4 regions of 64 x 64: medians with 95% intervals over repeats."""
+    """Return microseconds per sample by approach, at 4 regions of 64 x 64: medians and 95% intervals over repeats."""
     ids, _ = image_ids(images)
     crops = _crops(images, seed)
     ways = _ways(scratch, ids, crops, seed)
@@ -50,7 +50,7 @@ def _crops(count: int, seed: int) -> list[tuple[int, int, int, int]]:
 
 
 def _ways(scratch: Path, ids: list[str], crops: list, seed: int) -> dict[str, Callable[[int], Any]]:
-    """Return for each approach a function from an image's number to the labels of its crop."""
+    """Return, for each approach, a function from an image's number to the labels of its crop."""
     ragged = write_annotations(scratch / "ragged", len(ids), REGIONS, seed)
     smooth = write_annotations(scratch / "smooth", len(ids), REGIONS, seed, ragged=0.0)
     write_table(scratch / "table.tsv", ragged)
@@ -73,7 +73,7 @@ def _ways(scratch: Path, ids: list[str], crops: list, seed: int) -> dict[str, Ca
 
 
 def _enough(way: Callable[[int], Any], images: int) -> int:
-    """Return how many samples take about `_SECONDS`."""
+    """Return the number of samples that take about `_SECONDS`."""
     first = [k % images for k in range(20)]
     _seconds(way, first)  # warm up
     return max(20, int(_SECONDS / _seconds(way, first) * len(first)))

@@ -1,10 +1,10 @@
-"""What labels that follow the crop cost, side by side with other ways, in one run.
+"""Compare the cost of labels that follow the crop with other approaches, in one run.
 
     python -m benchmarks.loader --images path/to/imagenet --annotations mlimagenet --json loader.json
 
-Prints samples/s as ratios to torchvision's ImageFolder with the same transform, measured in interleaved repeats beside a
-same-against-same control; the time of the labels alone; start-up time and private memory; and time and memory at 1,281,167
-synthetic rows. Without --images and --annotations, 300 textured images and annotations for them are made up.
+It prints samples/s relative to torchvision's ImageFolder with the same transform, in interleaved repeats with a second
+ImageFolder as control; the time of labels alone; start-up time and private memory; and time and memory at 1,281,167
+synthetic rows. Without --images and --annotations, it generates 300 textured images and their annotations.
 """
 
 from __future__ import annotations
@@ -39,34 +39,34 @@ console = Console()
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, help="ImageNet-like folder; without it images are made up")
-    parser.add_argument("--annotations", type=Path, help="the dataset built for --images")
-    parser.add_argument("--count", type=int, default=300, help="number of made-up images (default: 300)")
+    parser.add_argument("--images", type=Path, help="ImageNet-like folder (default: generated images)")
+    parser.add_argument("--annotations", type=Path, help="dataset built for --images")
+    parser.add_argument("--count", type=int, default=300, help="number of generated images (default: 300)")
     parser.add_argument(
         "--workers",
         type=int,
         nargs="+",
         default=[0, 2],
-        help="workers of the DataLoader, each number measured (default: 0 2)",
+        help="numbers of DataLoader workers to measure (default: 0 2)",
     )
-    parser.add_argument("--repeats", type=int, default=60, help="most interleaved repeats (default: 60)")
-    parser.add_argument("--passes", type=int, default=2, help="times that a repeat reads all images (default: 2)")
+    parser.add_argument("--repeats", type=int, default=60, help="maximum number of interleaved repeats (default: 60)")
+    parser.add_argument("--passes", type=int, default=2, help="passes over all images per repeat (default: 2)")
     parser.add_argument(
-        "--precision", type=float, default=0.01, help="stop when the control is within 1 +- this (default: 0.01)"
+        "--precision", type=float, default=0.01, help="stop once the control is within 1 +- this (default: 0.01)"
     )
     parser.add_argument("--rows", type=int, default=1_281_167, help="synthetic rows for the store (default: 1281167)")
     parser.add_argument(
         "--dense-rows", type=int, default=20_000,
-        help="rows from which the memory of dense vectors is extrapolated (default: 20000)",
+        help="rows from which to extrapolate the memory of dense vectors (default: 20000)",
     )  # fmt: skip
     parser.add_argument(
         "--touch", type=int, default=100_000, help="samples read at random for the memory figures (default: 100000)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
     args = parser.parse_args(arguments)
     if (args.images is None) != (args.annotations is None):
-        parser.error("--images and --annotations belong together")
+        parser.error("--images and --annotations: give both or neither")
     if min(args.repeats, args.passes, args.rows, args.dense_rows, args.count) < 1:
         parser.error("--repeats, --passes, --rows, --dense-rows and --count must be at least 1")
     return args
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> dict:
 
 
 def _about(given: list[str], args: argparse.Namespace) -> dict:
-    """Return what was run, where and when."""
+    """Return the machine, date, command and options of the run."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
     machine = {
@@ -129,7 +129,7 @@ def _measure(args: argparse.Namespace, scratch: Path) -> dict:
 
 
 def _inputs(args: argparse.Namespace, scratch: Path) -> LoaderInputs:
-    """Return where the images and all approaches' labels of them are, after making those that are not there."""
+    """Return the paths of the images and of each approach's labels, after generating the missing ones."""
     images, annotations = args.images, args.annotations
     if images is None:
         images, annotations = scratch / "images", scratch / "annotations"
@@ -161,12 +161,12 @@ def _common_files(datasets: dict[str, Dataset]) -> list[str]:
     """Return the files that all approaches have."""
     common = set.intersection(*(set(files_of(dataset)) for dataset in datasets.values()))
     if not common:
-        raise SystemExit("the annotations name none of the images")
+        raise SystemExit("--annotations: no row names a file in --images")
     return sorted(common)
 
 
 def _start(inputs: LoaderInputs, count: int, cache: Path, args: argparse.Namespace) -> dict:
-    """Return start-up and memory of each approach: the median of up to three processes each."""
+    """Return the start-up time and memory of each approach: medians over up to three processes."""
     names = [name for name in APPROACHES if name != CONTROL]
     found: dict[str, list[dict]] = {name: [] for name in names}
     for _ in track(range(min(3, args.repeats)), "start-up", console=console, transient=True):
@@ -179,7 +179,7 @@ def _start(inputs: LoaderInputs, count: int, cache: Path, args: argparse.Namespa
 
 
 def _store(args: argparse.Namespace, scratch: Path) -> dict:
-    """Return the figures at many rows."""
+    """Return the times and memory at `args.rows` rows."""
     with console.status(f"{args.rows} rows"):
         many, cache = write_annotations(scratch / "many", args.rows, 3, args.seed), scratch / "many-cache"
         built = in_own_process(build_index, many, cache)

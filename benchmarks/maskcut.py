@@ -1,11 +1,15 @@
-"""MaskCut: the eigen step and the whole of it, against the plain procedure, on real or made-up features, in one run.
+"""Compare MaskCut, and its eigen step alone, with the plain procedure on real or synthetic features, in one run.
 
     python -m benchmarks.maskcut --images path/to/photographs --grids 28 32 48 64 --json maskcut.json
 
-For each patch grid: the eigen step of one round against `scipy.linalg.eigh(D - W, D, subset_by_index=[1, 2])`, the step that the
-published code takes; three rounds against the straightforward procedure (`build.ops.reference`); how often both find the same
-masks (IoU >= 0.95); memory; what relabelling 1,281,167 images at that speed takes; and how time grows with regions and batch.
-Without --images, features are made up: blobs of a few directions with noise.
+For each patch grid, it measures
+
+- the eigen step of one round against `scipy.linalg.eigh(D - W, D, subset_by_index=[1, 2])`, as in the published code;
+- three rounds against the plain procedure (`build.ops.reference`), and the share of masks that match (IoU >= 0.95);
+- memory, and the time to relabel 1,281,167 images at that speed.
+
+It also measures how time grows with regions and batch size. Without --images, features are synthetic: noisy blobs of a
+few directions.
 """
 
 from __future__ import annotations
@@ -45,23 +49,25 @@ OPTIONS = {"num_regions": 3, "min_area": 0.01, "max_iou": 0.5}
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, help="folder of photographs for the embedded network's features")
     parser.add_argument(
-        "--grids", type=int, nargs="+", default=[28, 32, 48, 64], help="patches a side (default: 28 32 48 64)"
-    )
-    parser.add_argument("--count", type=int, default=24, help="images (default: 24)")
-    parser.add_argument(
-        "--agreement", type=int, default=0, help="images for the agreement at the first grid (default: --count)"
+        "--images", type=Path, help="photographs for the embedded network's features (default: synthetic features)"
     )
     parser.add_argument(
-        "--plain", type=int, default=6, help="images that the plain procedure cuts at other grids (default: 6)"
+        "--grids", type=int, nargs="+", default=[28, 32, 48, 64], help="patches per side (default: 28 32 48 64)"
     )
-    parser.add_argument("--batch", type=int, default=8, help="images in one cut (default: 8)")
-    parser.add_argument("--tau", type=float, default=0.3, help="as of build.run (default: 0.3)")
-    parser.add_argument("--repeats", type=int, default=3, help="of each measurement (default: 3)")
+    parser.add_argument("--count", type=int, default=24, help="number of images (default: 24)")
+    parser.add_argument(
+        "--agreement", type=int, default=0, help="images to compare at the first grid (default: --count)"
+    )
+    parser.add_argument(
+        "--plain", type=int, default=6, help="images for the plain procedure at the other grids (default: 6)"
+    )
+    parser.add_argument("--batch", type=int, default=8, help="images per cut (default: 8)")
+    parser.add_argument("--tau", type=float, default=0.3, help="as in build.run (default: 0.3)")
+    parser.add_argument("--repeats", type=int, default=3, help="repeats of each measurement (default: 3)")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", default=device, help="default: cuda if there is one, else cpu")
-    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--device", default=device, help="default: cuda if available, else cpu")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
     return parser.parse_args(arguments)
 
 
@@ -94,7 +100,7 @@ def _about(given: list[str], args: argparse.Namespace) -> dict:
 
 
 def _features(args: argparse.Namespace, grid: int, count: int) -> tuple[torch.Tensor, float]:
-    """Return (N, C, grid, grid) features on the CPU, and the seconds an image that their forward took."""
+    """Return (N, C, grid, grid) features on the CPU, and the seconds per image of their forward pass."""
     if args.images is None:
         return _blobs(count, grid), 0.0
     backbone = EmbeddedBackbone(16 * grid, torch.device(args.device))
@@ -104,7 +110,7 @@ def _features(args: argparse.Namespace, grid: int, count: int) -> tuple[torch.Te
         try:
             batch = backbone.prepare(load_image(file))[None]
         except ImageError as error:
-            console.print(f"{error}; left out")
+            console.print(f"skipped: {error}")
             continue
         start = time.perf_counter()
         out.append(backbone(batch).patches.cpu())
@@ -147,7 +153,7 @@ def _eigen(prepared: tuple[Graph, torch.Tensor], tau: float) -> None:
 
 
 def _timed(args: argparse.Namespace, call: Callable, features: torch.Tensor, *, prepare: bool = False) -> float:
-    """Return the median over repeats of the seconds an image."""
+    """Return the median seconds per image over repeats."""
     device = torch.device(args.device)
     batches: list[Any] = [batch.to(device) for batch in features.split(args.batch)]
     if prepare:
@@ -176,7 +182,7 @@ def _lapack_seconds(image: torch.Tensor, tau: float) -> float:
 
 
 def _agreement(args: argparse.Namespace, features: torch.Tensor, expected: list[list[np.ndarray]]) -> tuple[int, int]:
-    """Return how many masks are the same (IoU >= 0.95, in the order found), of how many."""
+    """Return the number of matching masks (IoU >= 0.95, in the order found), and the number of masks."""
     found: list[Regions] = [maskcut(b.to(args.device), tau=args.tau, **OPTIONS) for b in features.split(args.batch)]
     masks = torch.cat([f.masks for f in found]).cpu().numpy()
     kept = torch.cat([f.kept for f in found]).cpu().numpy()
@@ -188,7 +194,7 @@ def _agreement(args: argparse.Namespace, features: torch.Tensor, expected: list[
 
 
 def _peak_mb(args: argparse.Namespace, features: torch.Tensor) -> float | None:
-    """Return the device memory an image; None on the CPU, where the affinity's size tells."""
+    """Return the peak device memory per image in MB, or None on the CPU."""
     if args.device != "cuda":
         return None
     torch.cuda.reset_peak_memory_stats()
@@ -198,7 +204,7 @@ def _peak_mb(args: argparse.Namespace, features: torch.Tensor) -> float | None:
 
 
 def _growth(args: argparse.Namespace, features: torch.Tensor) -> dict:
-    """Return milliseconds an image by number of regions and by batch."""
+    """Return the milliseconds per image by number of regions and by batch size."""
     regions = {
         str(count): _timed(args, lambda b, n=count: maskcut(b, tau=args.tau, **{**OPTIONS, "num_regions": n}), features)
         for count in (1, 2, 4, 8)
@@ -212,16 +218,17 @@ def _growth(args: argparse.Namespace, features: torch.Tensor) -> dict:
 
 def _print_grid(grid: int, row: dict) -> None:
     console.print(
-        f"{grid} x {grid}: eigen step {row['eigen_ms']:.1f} ms against {row['lapack_ms']:.0f} ({row['eigen_ratio']:.0f} times); "
-        f"three rounds {row['maskcut_ms']:.1f} ms against {row['plain_ms']:.0f} ms ({row['maskcut_ratio']:.0f} times); "
-        f"{row['masks_the_same']} of {row['masks']} masks the same"
+        f"{grid} x {grid}: eigen step {row['eigen_ms']:.1f} ms, LAPACK {row['lapack_ms']:.0f} ms "
+        f"({row['eigen_ratio']:.0f} times); "
+        f"three rounds {row['maskcut_ms']:.1f} ms, plain {row['plain_ms']:.0f} ms ({row['maskcut_ratio']:.0f} times); "
+        f"{row['masks_the_same']} of {row['masks']} masks match"
     )
 
 
 def _print_all(figures: dict) -> None:
-    table = Table(title=f"{figures['about']['device']}: an image, and 1,281,167 of them")
-    columns = ("grid", "eigen step", "against LAPACK", "MaskCut, 3 rounds", "against plain", "same masks", "affinity",
-               "forward", "images/s, cut", "hours, 1 device", "hours, 8")  # fmt: skip
+    table = Table(title=f"{figures['about']['device']}: per image, and for 1,281,167 images")
+    columns = ("grid", "eigen step", "against LAPACK", "MaskCut, 3 rounds", "against plain", "matching masks", "affinity",
+               "forward pass", "cut, images/s", "hours, 1 device", "hours, 8 devices")  # fmt: skip
     for column in columns:
         table.add_column(column)
     for grid, row in figures["grids"].items():
@@ -234,8 +241,8 @@ def _print_all(figures: dict) -> None:
         )  # fmt: skip
     console.print(table)
     growth = figures["growth"]
-    for name, row in (("rounds", growth["regions_ms"]), ("images in a cut", growth["batch_ms"])):
-        console.print(f"ms an image by {name}: " + ", ".join(f"{key}: {value:.1f}" for key, value in row.items()))
+    for name, row in (("rounds", growth["regions_ms"]), ("images per cut", growth["batch_ms"])):
+        console.print(f"ms per image by {name}: " + ", ".join(f"{key}: {value:.1f}" for key, value in row.items()))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Exact average precision of 50,000 images and 1000 classes beside scikit-learn's, and all metrics of a report.
+"""Time and memory of exact average precision and of a whole report, beside scikit-learn; 50,000 images, 1000 classes.
 
     python -m benchmarks.metrics [--images 50000] [--json metrics.json]
 
-Scores are random, in three kinds: float32 that hardly tie, rounded to 1/100 (each class has hundreds of ties), and softmax
-probabilities of random logits. Of each image, 1.23 classes are positive on average, as with ReaL labels. Each measurement runs in
-a process of its own; its memory is the peak over that of the arrays themselves.
+Scores are random, of three kinds: float32 with hardly any ties, rounded to 1/100 (hundreds of ties per class), and
+softmax probabilities of random logits. An image has 1.23 positive classes on average, as in ReaL labels. Each
+measurement runs in a separate process; its memory is the peak above that of the arrays.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mlimagenet_data.evaluate.report import evaluate
 from mlimagenet_data.evaluate.sets.examples import EvaluationSet, Example
 
 CLASSES = 1000
-POSITIVES = 1.23  # classes an image
+POSITIVES = 1.23  # classes per image
 KINDS = ("random", "ties", "softmax")
 
 
@@ -80,10 +80,10 @@ APPROACHES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def measure(approach: str, kind: str, images: int) -> dict[str, object]:
-    """Run one approach in this process, and return seconds, memory and values."""
+    """Run one approach in this process; return seconds, memory and values."""
     scores, targets = make(kind, images)
-    APPROACHES[approach](scores[:50], targets[:50])  # imports
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
+    APPROACHES[approach](scores[:50], targets[:50])  # triggers the imports
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: reset the peak
     before, start = peak_megabytes(), time.perf_counter()
     values = APPROACHES[approach](scores, targets)
     seconds = time.perf_counter() - start
@@ -91,7 +91,7 @@ def measure(approach: str, kind: str, images: int) -> dict[str, object]:
 
 
 def apart(approach: str, kind: str, images: int) -> dict[str, object]:
-    """Measure in a process of its own."""
+    """Measure one approach in a separate process."""
     command = [sys.executable, "-m", "benchmarks.metrics", "--call", approach, kind, "--images", str(images)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
@@ -99,8 +99,8 @@ def apart(approach: str, kind: str, images: int) -> dict[str, object]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=50_000, help="Images (default: 50000).")
-    parser.add_argument("--json", type=Path, help="Write all figures.")
+    parser.add_argument("--images", type=int, default=50_000, help="Number of images (default: 50000).")
+    parser.add_argument("--json", type=Path, help="Write all figures to this file.")
     parser.add_argument("--call", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.call:
@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
     table = Table(
         title=f"{given.images} images, {CLASSES} classes, {CLASSES * given.images * 5 / 1e6:.0f} MB of arrays"
     )
-    for name in ("scores", "average precision of", "seconds", "peak memory over the arrays", "largest difference"):
+    for name in ("scores", "average precision of", "seconds", "peak memory above the arrays", "largest difference"):
         table.add_column(name)
     results = []
     for kind in KINDS:

@@ -1,4 +1,4 @@
-"""Damages files and values, for fuzzing: bytes as a bad disk or a cut-off download would, values as a faulty program would."""
+"""Damage for fuzzing: to bytes, as by a bad disk or an interrupted download; to values, as by a faulty program."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TEXTS = (
 
 
 def mutated(seed: bytes, generator: np.random.Generator) -> bytes:
-    """Return a file with up to eight changes: bits flipped, bytes replaced, cut out, doubled or taken from elsewhere in it."""
+    """Return a file with up to eight changes: bits flipped; bytes replaced, deleted, inserted or copied within it."""
     data = bytearray(seed)
     for _ in range(int(generator.integers(1, 9))):
         if not data:
@@ -52,12 +52,12 @@ def mutated(seed: bytes, generator: np.random.Generator) -> bytes:
 
 
 def altered(value: Any, generator: np.random.Generator, *, any_type: bool) -> Any:
-    """Return a copy of nested lists, dictionaries, texts and numbers with one to three changes, anywhere in it.
+    """Return a copy of nested lists, dictionaries, strings and numbers with one to three changes.
 
     Args:
-        value: What JSON can hold.
-        generator: Of the changes.
-        any_type: Whether a value may become one of another type.
+        value: A JSON value.
+        generator: Draws the changes.
+        any_type: Whether a value may change its type.
     """
     for _ in range(int(generator.integers(1, 4))):
         value = _altered_once(value, generator, any_type=any_type)
@@ -65,7 +65,7 @@ def altered(value: Any, generator: np.random.Generator, *, any_type: bool) -> An
 
 
 def _altered_once(value: Any, generator: np.random.Generator, *, any_type: bool) -> Any:
-    """Walk down, a level is the last one with probability 0.2, and copy what lies on the way."""
+    """Descend, stop at each level with probability 0.2, and change the value there; copy the containers above it."""
     if isinstance(value, (list, dict)) and value and generator.random() < 0.8:
         keys = list(value) if isinstance(value, dict) else range(len(value))
         key = keys[int(generator.integers(len(keys)))]

@@ -1,8 +1,8 @@
-"""Start-up time and private memory, each measured in a process of its own.
+"""Start-up time and private memory, each measured in a separate process.
 
-A server process imports everything once and forks a clean child for each measurement, so that imports are in no figure and
-what one approach left behind is not in the next one's. Private memory is USS: what would be freed if the process ended. Pages
-of mapped files count as private while no other process maps them.
+A server process imports everything once and forks a clean child for each measurement. Figures therefore exclude imports
+and leftovers of earlier approaches. Private memory is USS: the memory freed if the process ended. Pages of mapped files
+count as private unless another process maps them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _QUARTERS = 4
 
 
 def in_own_process(function: Callable[..., dict], *arguments: Any) -> dict:
-    """Return what a function of this module returns in a fresh process."""
+    """Call a function of this module in a fresh process and return its result."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -48,7 +48,7 @@ def _worker_mb() -> list[float]:
 
 
 def measure_start(name: str, inputs: LoaderInputs, cache: Path) -> dict:
-    """Return how long an approach takes to be there and to give a first batch from a worker, and the memory it takes."""
+    """Return an approach's time to create its dataset and to load a worker's first batch, and its memory."""
     os.environ["MLIMAGENET_CACHE"] = os.fspath(cache)
     before, start = private_mb(), time.perf_counter()
     dataset = make(name, inputs)
@@ -68,7 +68,7 @@ def measure_start(name: str, inputs: LoaderInputs, cache: Path) -> dict:
 
 
 def build_index(annotations: Path, cache: Path) -> dict:
-    """Return what building the index takes."""
+    """Return the time, memory and disk space of building the index."""
     os.environ["MLIMAGENET_CACHE"] = os.fspath(cache)
     start = time.perf_counter()
     rows = len(AnnotationStore(annotations, "train"))
@@ -82,13 +82,13 @@ def build_index(annotations: Path, cache: Path) -> dict:
 
 
 def touch_store(annotations: Path, cache: Path, touch: int, seed: int) -> dict:
-    """Return the time to open an index that is there, and the memory before, after, and while labels are computed."""
+    """Return the time to open an existing index, and the memory before, after, and while computing labels."""
     os.environ["MLIMAGENET_CACHE"] = os.fspath(cache)
     before, start = private_mb(), time.perf_counter()
     store = AnnotationStore(annotations, "train")
     store_s = time.perf_counter() - start
     rows, store_mb = len(store), private_mb()
-    del store  # a page that one process maps twice would count as shared
+    del store  # a page that one process maps twice counts as shared
     start = time.perf_counter()
     dataset = MultiLabelImageNet(annotations, annotations=annotations)
     dataset_s = time.perf_counter() - start
@@ -105,7 +105,7 @@ def touch_store(annotations: Path, cache: Path, touch: int, seed: int) -> dict:
 
 
 class _Labels(Dataset):
-    """The labels of a crop of each image, without the image."""
+    """The labels of one crop per image, without the image."""
 
     def __init__(self, dataset: MultiLabelImageNet) -> None:
         self.dataset = dataset
@@ -118,7 +118,7 @@ class _Labels(Dataset):
 
 
 def touch_in_workers(annotations: Path, cache: Path, touch: int, seed: int) -> dict:
-    """Return the private memory of two DataLoader workers, at first and while they compute labels of random rows."""
+    """Return the private memory of two DataLoader workers, at the start and while they label random rows."""
     os.environ["MLIMAGENET_CACHE"] = os.fspath(cache)
     labels = _Labels(MultiLabelImageNet(annotations, annotations=annotations))
     rows = np.concatenate(_random_rows(len(labels), touch, seed)).tolist()
@@ -137,7 +137,7 @@ def touch_in_workers(annotations: Path, cache: Path, touch: int, seed: int) -> d
 
 
 def load_dense(table: Path) -> dict:
-    """Return what the published loader's dict takes for a table."""
+    """Return the time and memory of loading a table into the published loader's dict."""
     before, start = private_mb(), time.perf_counter()
     rows = len(DenseVectors(table).vectors)
     return {"rows": rows, "seconds": time.perf_counter() - start, "mb": private_mb() - before}
@@ -149,5 +149,5 @@ def _random_rows(rows: int, touch: int, seed: int) -> list[list[int]]:
 
 
 def _crop(row: int) -> tuple[int, int, int, int]:
-    """Return a box that differs between rows."""
+    """Return a crop that depends on the row."""
     return row % 97, row % 131, 120 + row % 150, 150 + row % 200

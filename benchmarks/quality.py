@@ -201,8 +201,8 @@ def _named(variant: dict[str, Any]) -> str:
 
 
 def _flags(options: dict[str, Any]) -> str:
-    return " ".join(f"--{name.replace('_', '-')} {value:g}" if not isinstance(value, str) else f"--{name} {value}"
-                    for name, value in options.items())  # fmt: skip
+    shown = {name: value if isinstance(value, str) else f"{value:g}" for name, value in options.items()}
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in shown.items())
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from build.images.sources import list_images
 from build.networks.backbone import Maps
 from build.networks.embedded import EmbeddedBackbone
 from build.networks.forward import Forward
-from build.records import RegionsRow, schema_of
+from build.records import RegionsRow, table_of
 from build.stages.labeler import LabelerStage
 from build.stages.labels import LabelsStage
 from build.stages.publish import PublishStage
@@ -63,8 +63,8 @@ class MadeUpRegions(RegionsStage):
         self.made = self.made or _made_up(np.random.default_rng(0))
         listed = self.plan.images(unit)
         names = [{"image_id": i.image_id, "file_name": i.file_name, "label": i.label} for i in listed]
-        rows = [{**self.made[k % DISTINCT], **name} for k, name in enumerate(names, unit.start)]
-        table = pa.Table.from_pylist(rows, schema=schema_of(RegionsRow))
+        rows = [RegionsRow(**self.made[k % DISTINCT], **name) for k, name in enumerate(names, unit.start)]
+        table = table_of(rows, RegionsRow)
         facts = {
             "seconds": {}, "statuses": {"ok": len(rows)}, "regions": REGIONS * len(rows), "networks": [], "label_maps": {},
             "byproducts": {}, "dimension": DIMENSION, "solver": {},

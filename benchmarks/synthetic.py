@@ -1,4 +1,4 @@
-"""LoaderInputs made up from a seed: textured photographs, annotation rows in any number, ReLabel's label maps, a table of labels."""
+"""Inputs generated from a seed: textured photographs, annotation rows, ReLabel label maps, a table of labels."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from mlimagenet_data.classes import NUM_CLASSES, imagenet_classes
 __all__ = ["HEIGHT", "WIDTH", "image_ids", "write_annotations", "write_label_maps", "write_photographs", "write_table"]
 
 HEIGHT, WIDTH = 375, 500
-DISTINCT = 1000  # rows with masks of their own; more rows repeat them under other names
+DISTINCT = 1000  # rows with their own masks; further rows repeat them under other names
 _SHARD_ROWS = 200_000
 _OCTAVES = (4, 8, 16, 32, 64, 128, 256, 500)
 
 
 def image_ids(count: int, classes: int = NUM_CLASSES) -> tuple[list[str], list[int]]:
-    """Return `count` image_ids spread evenly over classes, sorted, and each one's class."""
+    """Return `count` sorted image_ids spread evenly over classes, and the class of each."""
     wnids = imagenet_classes().wnids
     labels = [k * classes // count for k in range(count)]
     return [f"{wnids[label]}/{wnids[label]}_{k:07d}" for k, label in enumerate(labels)], labels
 
 
 def write_photographs(split_folder: Path, ids: Sequence[str], seed: int) -> None:
-    """Write a JPEG file for each image_id: noise of all scales with a photograph's falling spectrum, about 110 kB."""
+    """Write a JPEG file per image_id, about 110 kB: noise at all scales with the falling spectrum of a photograph."""
     generator = np.random.default_rng(seed)
     for image_id in ids:
         path = split_folder / f"{image_id}.JPEG"
@@ -43,7 +43,7 @@ def write_photographs(split_folder: Path, ids: Sequence[str], seed: int) -> None
 
 
 def _texture(generator: np.random.Generator, octaves: Sequence[int] = _OCTAVES) -> np.ndarray:
-    """Return (HEIGHT, WIDTH) of mean 0 and deviation 1: octaves of noise, each weaker the finer it is."""
+    """Return (HEIGHT, WIDTH) of mean 0 and deviation 1: octaves of noise, weaker the finer they are."""
     total = np.zeros((HEIGHT, WIDTH), np.float32)
     for octave in octaves:
         noise = generator.standard_normal((octave * 3 // 4, octave), dtype=np.float32)
@@ -58,12 +58,12 @@ def write_annotations(
     """Write a dataset folder of `rows` rows in Parquet shards; return the folder.
 
     Args:
-        folder: Where to.
-        rows: Number of rows. At most DISTINCT have masks of their own.
-        regions: Regions an image, 64 x 64 each.
-        seed: Of the masks and classes.
+        folder: Output folder.
+        rows: Number of rows; at most DISTINCT have their own masks.
+        regions: Regions per image, 64 x 64 each.
+        seed: Seed of the masks and classes.
         classes: Number of class folders that the names are spread over.
-        ragged: How uneven the masks' outlines are. 0: ellipses, about 70 runs a mask; 1: about 155, as many as the outlines of
+        ragged: Unevenness of the masks' outlines. 0: ellipses, about 70 runs per mask; 1: about 155, the number that
             MaskCut's masks of photographs would have at this size (they have 57 at 24 x 24).
     """
     schema = arrow_schema()
@@ -107,7 +107,7 @@ def _region(mask: np.ndarray, classes: list[int]) -> dict:
 
 
 def _blobs(generator: np.random.Generator, count: int, ragged: float) -> np.ndarray:
-    """Return (count, 64, 64) bool: ellipses whose outlines noise makes uneven; none is empty."""
+    """Return (count, 64, 64) bool: ellipses with noisy outlines; none is empty."""
     ys, xs = np.mgrid[0:64, 0:64] + 0.5
     out = np.zeros((count, 64, 64), np.bool_)
     for mask in out:
@@ -119,7 +119,7 @@ def _blobs(generator: np.random.Generator, count: int, ragged: float) -> np.ndar
 
 
 def write_label_maps(folder: Path, ids: Sequence[str], seed: int) -> None:
-    """Write `<image_id>.pt` for each image: [2, 5, 15, 15], the logits and the classes of the top 5 at each place."""
+    """Write `<image_id>.pt` for each image: [2, 5, 15, 15], the top-5 logits and classes at each place."""
     generator = torch.Generator().manual_seed(seed)
     for image_id in ids:
         logits, classes = torch.randn(NUM_CLASSES, 15, 15, generator=generator).topk(5, dim=0)

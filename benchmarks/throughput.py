@@ -1,4 +1,4 @@
-"""Samples/s of several datasets against the first, in interleaved repeats, with intervals."""
+"""Samples/s of several datasets relative to the first, in interleaved repeats, with intervals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["compare", "differing_views", "files_of", "median_interval", "ratio_i
 
 BATCH = 25
 LEAST_REPEATS = 10
-_DRAWS = 4000  # of the bootstrap
+_DRAWS = 4000  # bootstrap draws
 
 
 class Interval(NamedTuple):
@@ -32,7 +32,7 @@ class Interval(NamedTuple):
 
 
 class _Order(Sampler[int]):
-    """Gives the indices it was last told, so that all datasets read the same files in the same order."""
+    """A sampler with settable indices, so that all datasets read the same files in the same order."""
 
     def __init__(self) -> None:
         self.indices: Sequence[int] = ()
@@ -55,7 +55,7 @@ class _Feed:
         )
 
     def epoch(self, files: Sequence[str], seed: int) -> tuple[float, float]:
-        """Read files in order; return wall-clock seconds and the seconds of CPU that this process used."""
+        """Read files in order; return the wall-clock seconds and the CPU seconds of this process."""
         self.order.indices = [self.place[file] for file in files]
         torch.manual_seed(seed)
         gc.collect()
@@ -71,7 +71,7 @@ def files_of(dataset: Dataset) -> list[str]:
 
 
 def differing_views(datasets: dict[str, Dataset], files: Sequence[str]) -> dict[str, list[str]]:
-    """Return for each dataset the files whose transformed image is not the first dataset's, with the same random seed."""
+    """Return, for each dataset, the files whose transformed image differs from the first dataset's at the same seed."""
     seen: dict[str, list[torch.Tensor]] = {}
     for name, dataset in datasets.items():
         place = {file: index for index, file in enumerate(files_of(dataset))}
@@ -89,10 +89,10 @@ def compare(
     datasets: dict[str, Dataset], files: Sequence[str], *, workers: int, repeats: int, precision: float, seed: int,
     console: Console,
 ) -> dict:  # fmt: skip
-    """Return the figures of all datasets: samples/s, and its ratio to the first's with a 95% bootstrap interval.
+    """Return each dataset's samples/s, and the ratio to the first's with a 95% bootstrap interval.
 
-    A repeat is one epoch of each dataset, in an order drawn anew; all read the same files with the same crops. Repeats end when
-    the control's interval lies within 1 +- `precision`, or after `repeats`.
+    A repeat is one epoch of each dataset, in a newly drawn order; all read the same files with the same crops. Repeats
+    end once the control's interval is within 1 +- `precision`, or after `repeats`.
     """
     generator = np.random.default_rng((seed, workers))
     feeds = {name: _Feed(dataset, workers) for name, dataset in datasets.items()}
@@ -120,7 +120,7 @@ def _ratios(taken: dict[str, list[tuple[float, float]]], clock: int) -> dict[str
 def _figures(
     taken: dict[str, list[tuple[float, float]]], count: int, settled: bool, precision: float, *, cpu: bool
 ) -> dict:
-    """Return the figures; of CPU time only where all of it is this process's."""
+    """Return the figures, including CPU time only if this process does all the work."""
     wall, used = _ratios(taken, 0), _ratios(taken, 1)
     approaches = {}
     for name, pairs in taken.items():
@@ -143,13 +143,13 @@ def _figures(
 
 
 def ratio_interval(base: np.ndarray, other: np.ndarray) -> Interval:
-    """Return median(base) / median(other), and the bootstrap's 95% interval; repeats are drawn as pairs."""
+    """Return median(base) / median(other) and its 95% bootstrap interval; repeats are resampled in pairs."""
     picks = np.random.default_rng(0).integers(0, len(base), (_DRAWS, len(base)))
     ratios = np.median(base[picks], axis=1) / np.median(other[picks], axis=1)
     return Interval(float(np.median(base) / np.median(other)), *np.quantile(ratios, (0.025, 0.975)).tolist())
 
 
 def median_interval(values: np.ndarray) -> Interval:
-    """Return the median and the bootstrap's 95% interval."""
+    """Return the median and its 95% bootstrap interval."""
     picks = np.random.default_rng(0).integers(0, len(values), (_DRAWS, len(values)))
     return Interval(float(np.median(values)), *np.quantile(np.median(values[picks], axis=1), (0.025, 0.975)).tolist())

@@ -1,7 +1,7 @@
 """Relabel images without human labels: `python -m build.run`, or `from build import BuildConfig, relabel`.
 
-Names are imported on first use, so that `python -m build.run --help` is quick. Imports `mlimagenet_data`, never the reverse.
-This file must exist: without it, Python would import PyPI's `build` tool instead, where that is installed.
+Names are imported on first use, so that `python -m build.run --help` is fast. Imports `mlimagenet_data`, never the
+reverse. This file must exist: without it, Python would import PyPI's `build` tool instead, where that is installed.
 """
 
 from __future__ import annotations

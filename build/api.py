@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from rich.markup import escape
 
 from build.config.options import STAGES, BuildConfig, ConfigError
 from build.distributed import is_first_process, number_of_processes
@@ -21,7 +23,7 @@ from build.state.ledger import changed_settings, read_json, remove_leftovers, wr
 from build.state.lock import sole_run
 from build.state.manifest import read_manifest, refuse_imports
 from build.state.plan import Plan, make_plan, remote_of
-from build.state.status import StageProgress, count_statuses, find_faults, stage_progress
+from build.status import StageProgress, count_statuses, find_faults, stage_progress
 from build.tau import with_tau
 
 __all__ = ["BuildReport", "SplitStatus", "relabel", "status", "verify"]
@@ -138,11 +140,11 @@ def verify(out: str) -> tuple[int, list[str]]:
     Raises:
         ConfigError: If no build was started there.
     """
-    units, faults = 0, []
+    units, faults = 0, dict[str, None]()  # each split's faults include those of all published files
     for stages in _last_runs(out):
-        faults += find_faults(stages)
+        faults |= dict.fromkeys(find_faults(stages))
         units += sum(len(stage.plan.ledger(stage.name).entries()) for stage in stages)
-    return units, faults
+    return units, list(faults)
 
 
 def _last_runs(out: str) -> list[list[Stage]]:
@@ -153,9 +155,10 @@ def _last_runs(out: str) -> list[list[Stage]]:
         for split in remote.names(here.folder / ".build"):
             remote.pull(here.folder / ".build" / split / "run.json")
         remote.pull(here.folder / "build_manifest.json")
+    known = {option.name for option in fields(BuildConfig)}  # an earlier version's run may have had others
     for path in sorted((here.folder / ".build").glob("*/run.json")):
-        saved = {**(read_json(path) or {}), "out": out, "work": None, "demo": False}
-        plan = make_plan(BuildConfig(**saved), None)
+        saved = {name: value for name, value in (read_json(path) or {}).items() if name in known}
+        plan = make_plan(BuildConfig(**{**saved, "out": out, "work": None, "demo": False}), None)
         found.append([_STAGES[name](plan) for name in STAGES])
     if not found:
         raise ConfigError(f"{out}: no build was started there")
@@ -180,7 +183,7 @@ def _check_earlier_stages(plan: Plan, first: str) -> None:
                     f"there now ({changes or 'same settings'}); run `--stage {name}` first, or `--stage all`"
                 )
         if changes:
-            console.print(f"[bold]{name}[/] does not run again and keeps its settings ({changes})")
+            console.print(f"[bold]{name}[/] does not run again and keeps its settings ({escape(changes)})")
 
 
 def _greet(plan: Plan) -> None:

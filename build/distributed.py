@@ -1,4 +1,4 @@
-"""Several processes that train one labeler, as torchrun starts them."""
+"""Processes that torchrun starts to train one labeler together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["is_first_process", "number_of_processes", "process_group"]
 
 
 def number_of_processes() -> int:
-    """Return how many processes torchrun started; 1 without it."""
+    """Return the number of processes that torchrun started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -24,7 +24,7 @@ def is_first_process() -> bool:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[torch.device]:
-    """Join the process group while the block runs, if there is one; yield the device to train on."""
+    """Join the process group, if there is one, while the block runs; yield the device to train on."""
     if number_of_processes() == 1:
         yield device
         return

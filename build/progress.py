@@ -1,4 +1,4 @@
-"""Tells the person at the terminal how far a stage is: a bar with ETA there, a line now and then in a log file."""
+"""Progress of a stage: a bar with ETA in a terminal, an occasional line in a log file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LINE_SECONDS = 15.0
 
 
 class Meter:
-    """Counts finished images of one stage; outside a terminal it prints a line every 15 seconds."""
+    """Counts the finished images of a stage; outside a terminal it prints a line every 15 seconds."""
 
     def __init__(self, name: str, total: int, bar: Progress | None) -> None:
         self._name, self._total, self._bar = name, total, bar
@@ -25,7 +25,7 @@ class Meter:
         self._task = bar.add_task(name, total=total) if bar else None
 
     def advance(self, count: int) -> None:
-        """Count `count` more."""
+        """Count `count` more images."""
         self._done += count
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task, count)

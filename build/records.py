@@ -1,5 +1,6 @@
 """What stages hand on to each other: one typed record per image, whose fields are the columns of a Parquet file."""
 
+# ruff: noqa: RUF009 - `_column` is dataclasses.field
 from __future__ import annotations
 
 import dataclasses

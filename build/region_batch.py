@@ -1,4 +1,4 @@
-"""From what was found in a batch of images to one record per image."""
+"""Conversion of a batch's regions into one record per image."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["RegionBatch", "clicked_regions", "make_rows"]
 
 
 class RegionBatch(NamedTuple):
-    """The regions of B images, on the CPU: R each, of which some are empty.
+    """The regions of B images, on the CPU: R per image, some of them empty.
 
     Attributes:
         masks: (B, R, h, w) bool.
         kept: (B, R) bool.
         alignment: (B, R) float32; meaningless without an original label, NaN without a label map.
-        likely: (B, R, C) int64, the classes that the label map gives most in the region.
-        elsewhere: (B, R, C) bool, which of these have their evidence elsewhere.
+        likely: (B, R, C) int64, the region's likeliest classes in the label map.
+        elsewhere: (B, R, C) bool, which of these have their evidence elsewhere in the image.
         features: (B, R + 1, D) float16, the whole image last.
-        variants: (B, R, V, D) float16, with patches dropped.
-        passes: (B,) int64, products that the eigen solver took.
+        variants: (B, R, V, D) float16, features with patches dropped.
+        passes: (B,) int64, products that the eigensolver needed.
         exact: (B,) int64, cuts for which it fell back to the dense solver.
-        class_scores: (B, R + 1, C) float32, the best classes' probabilities where places are classified first.
+        class_scores: (B, R + 1, C) float32, the best classes' probabilities, if locations are classified first.
         classes: (B, R + 1, C) int64, these classes.
     """
 
@@ -52,8 +52,8 @@ def make_rows(images: Sequence[ImageInput], decoded: Sequence[Decoded], found: R
 
     Args:
         images: The images.
-        decoded: The result of reading each.
-        found: The regions of those that could be read, in their order; None if none could.
+        decoded: The result of reading each image.
+        found: The regions of the readable images, in their order; None if there are none.
     """
     rows, k = [], 0
     for image, one in zip(images, decoded, strict=True):
@@ -96,9 +96,9 @@ def _clicked(masks: NDArray[np.bool_], alignment: NDArray[np.float32], decoded: 
 def clicked_regions(
     masks: NDArray[np.bool_], alignment: NDArray[np.float32], clicks: Sequence[Click]
 ) -> NDArray[np.bool_]:
-    """Return which of (R, h, w) masks were clicked: for each click, the best aligned of the regions under it.
+    """Return which of (R, h, w) masks were clicked: for each click, the best-aligned region under it.
 
-    Without a label map (alignment NaN) the smallest one is taken.
+    Without a label map (alignment NaN), it is the smallest region.
     """
     out = np.zeros(len(masks), bool)
     height, width = masks.shape[1:]

@@ -47,7 +47,7 @@ def _print_status(out: str) -> int:
     from build.api import status
 
     for split in status(out):
-        console.print(f"[bold]{out}[/], split {split.split}: {split.images} images, by the last run's settings")
+        console.print(f"[bold]{escape(out)}[/], split {split.split}: {split.images} images, by the last run's settings")
         for state in split.stages:
             console.print(f"  {state}", markup=False)
         console.print("images: " + ", ".join(f"{name} {count}" for name, count in split.statuses.items()), markup=False)
@@ -84,7 +84,7 @@ def _print_summary(report: BuildReport) -> None:
     from mlimagenet_data.annotations.schema import USABLE_STATUSES
 
     config, split = report.plan.config, report.split
-    table = Table(title=f"{config.out}, split {config.split}", title_justify="left", show_header=False)
+    table = Table(title=escape(f"{config.out}, split {config.split}"), title_justify="left", show_header=False)
     readable = sum(split["statuses"].get(status, 0) for status in USABLE_STATUSES)
     table.add_row("rows", f"{split['rows']} for {len(report.plan.listing.images)} images")
     table.add_row("statuses", ", ".join(f"{name} {count}" for name, count in split["statuses"].items()))

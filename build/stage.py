@@ -1,4 +1,4 @@
-"""A step of the method: what its units are, what they depend on, and how to compute one. An engine runs it."""
+"""The interface of a stage. Engines run stages through it."""
 
 from __future__ import annotations
 
@@ -14,35 +14,33 @@ __all__ = ["Stage"]
 
 
 class Stage(ABC):
-    """A step of the method. It knows what its units are, what they depend on and how to compute one; an engine runs it."""
+    """A step of the method. It defines its units, what they depend on, and how to compute one; an engine runs it."""
 
     name: ClassVar[str]
-    method: ClassVar[int] = (
-        1  # raised when the code computes something else from the same settings, so that old results are stale
-    )
-    in_workers: ClassVar[bool] = False  # whether its units are worth processes, and machines, of their own
+    method: ClassVar[int] = 1  # increase it when the same settings give other results, so that old ones become stale
+    in_workers: ClassVar[bool] = False  # whether its units are worth spreading over processes and machines
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
 
     def units(self) -> list[Unit]:
-        """Return the units; by default one a shard of images."""
+        """Return the units; by default one per shard of images."""
         return self.plan.shards
 
     def settings(self) -> dict[str, Any]:
-        """Return what, besides its inputs, the stage's output depends on."""
+        """Return everything but the inputs that the stage's output depends on."""
         return {"schema": SCHEMA_VERSION, "method": self.method, **self.plan.config.stage_settings(self.name)}
 
     @abstractmethod
     def fingerprint(self, unit: Unit, settings: dict[str, Any]) -> str:
-        """Return the hash of everything that the unit's output depends on, made with `settings`."""
+        """Return the hash of everything that the unit's output depends on, including `settings`."""
 
     @abstractmethod
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
-        """Compute a unit, calling `advance` with the number of images finished as they are."""
+        """Compute a unit; call `advance` with the number of images as they are finished."""
 
     def finish(self) -> None:
-        """Do what remains when all units are committed; it must be harmless to repeat."""
+        """Do what remains once all units are committed; repeating it must be harmless."""
 
     def close(self) -> None:
-        """Release what computing took (threads, models)."""
+        """Release the resources of computing (threads, models)."""

@@ -1,4 +1,4 @@
-"""Chooses tau from a sample of the images, before the regions stage runs."""
+"""Calibration of tau on a sample of the images, before the regions stage runs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["with_tau"]
 
 
 def with_tau(plan: Plan) -> Plan:
-    """Return the plan with tau chosen from a sample, if its configuration says so; a choice made before is taken again.
+    """Return the plan with a calibrated tau, if its configuration asks for it; reuse an earlier choice.
 
     Raises:
-        ConfigError: If no image of the sample can be read.
+        ConfigError: If no image of the sample is readable.
     """
     config = plan.config
     if not config.calibrate_tau:
@@ -36,25 +36,25 @@ def with_tau(plan: Plan) -> Plan:
         known = {"key": key, **_calibrate(plan, sample)}
         write_json(path, known)
     console.print(
-        f"tau {known['tau']:g}, chosen from {len(sample)} images: {known['regions_that_stay']} regions an image stay there"
+        f"tau {known['tau']:g}, chosen from {len(sample)} images: {known['regions_that_stay']} stable regions per image"
     )
     return dataclasses.replace(plan, config=dataclasses.replace(config, tau=known["tau"]))
 
 
 def _calibrate(plan: Plan, sample: list[ImageInput]) -> dict[str, Any]:
-    forward, counts = Forward(plan.config), []
+    config = plan.config
+    limits = {"num_regions": config.num_regions, "min_area": config.min_area, "max_iou": config.max_iou}
+    forward, counts = Forward(config), []
     try:
         with meter("tau", len(sample)) as progress:
             for seen in forward.batches(sample, ImageReader(plan.listing.root), Clock()):
                 if seen.maps is not None:
-                    counts.append(stability(seen.maps.patches, plan.config))
+                    counts.append(stability(seen.maps.patches, **limits))
                 progress.advance(len(seen.images))
     finally:
         forward.close()
     if not counts:
-        raise ConfigError(
-            f"calibrate_tau: none of the {len(sample)} images of the sample in {plan.listing.root} can be read"
-        )
+        raise ConfigError(f"calibrate_tau: none of the {len(sample)} sampled images in {plan.listing.root} is readable")
     all_counts = np.concatenate(counts)
     tau = choose_tau(all_counts)
     return {"tau": tau, "images": len(all_counts), "regions_that_stay": round(float(all_counts.mean(axis=0).max()), 3)}

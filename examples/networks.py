@@ -1,4 +1,4 @@
-"""The networks of train.py: timm's and torchvision's by name, with the outputs that a loss wants, and weights to start from."""
+"""The networks of train.py: timm and torchvision models by name, the outputs that a loss needs, and initial weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TORCHVISION = "torchvision:"
 
 
 def make_model(name: str, classes: int, *, size: int = 224, drop_path: float = 0.0, loss: str = "bce") -> nn.Module:
-    """Make a network with random weights, for images of `size` pixels; it returns what the loss wants besides logits."""
+    """Make a network with random weights for images of `size` pixels; it returns logits and the loss's other inputs."""
     if name.startswith(TORCHVISION):
         from torchvision import models
 
@@ -25,28 +25,29 @@ def make_model(name: str, classes: int, *, size: int = 224, drop_path: float = 0
 
     more = {"drop_path_rate": drop_path} if drop_path else {}
     network = timm.create_model(name, num_classes=classes, **more)
-    if hasattr(network, "set_input_size"):  # ViTs' position embedding
+    if hasattr(network, "set_input_size"):  # resizes a ViT's position embedding
         network.set_input_size(img_size=(size, size))
     return {"spatial": WithMaps, "byproducts": WithPoints}.get(loss, lambda plain: plain)(network)
 
 
 def normalisation(name: str) -> tuple[Sequence[float], Sequence[float]]:
-    """Return the mean and deviation of a network's input: those that timm has for it; ImageNet's for torchvision's."""
+    """Return the mean and deviation of a network's input: timm's values, or ImageNet's for a torchvision model."""
     if name.startswith(TORCHVISION):
         return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     from timm.models import get_pretrained_cfg
 
     found = get_pretrained_cfg(name)
     if found is None:
-        raise SystemExit(f"--model {name}: timm knows no such model")
+        raise SystemExit(f"--model {name}: not a timm model; timm.list_models() returns the valid names")
     return found.mean, found.std
 
 
 class WithMaps(nn.Module):
-    """Returns logits (B, K) and class maps (B, K, h, w), also logits, whose mean the former are.
+    """Returns logits (B, K) and class maps (B, K, h, w), whose mean over places equals the logits.
 
-    The last layer is applied at each place before the average instead of after it, which for networks that end in a global
-    average and a linear layer changes nothing. ViTs are averaged over their patches, without the class token.
+    The last layer is applied at each place, before the average instead of after it. For networks that end in a global
+    average and a linear layer, this leaves the logits unchanged. ViTs are averaged over their patches, without the
+    class token.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -54,7 +55,7 @@ class WithMaps(nn.Module):
         self.network = network
         if not isinstance(network.get_classifier(), nn.Linear):
             raise SystemExit(
-                f"class maps need a network that ends in a linear layer, {type(network).__name__} does not"
+                f"class maps need a network that ends in a linear layer; {type(network).__name__} does not"
             )
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,7 +72,7 @@ class WithMaps(nn.Module):
 
 
 class WithPoints(nn.Module):
-    """Returns logits (B, K) and points (B, 2), (x, y) as shares of the crop, from a second linear layer."""
+    """Returns logits (B, K) and, from a second linear layer, points (B, 2): (x, y) as fractions of the crop."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -85,10 +86,12 @@ class WithPoints(nn.Module):
 
 
 def load_weights(model: nn.Module, path: Path) -> list[str]:
-    """Load weights by name; return those left out: of another number of classes, and a head that only one of both has.
+    """Load weights by name; return the skipped names.
+
+    Layers for another number of classes are skipped, and a point head that only the model or the file has.
 
     Raises:
-        ValueError: If anything else is missing, or has another shape.
+        ValueError: If any other name is missing or has another shape.
     """
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
@@ -106,7 +109,7 @@ def load_weights(model: nn.Module, path: Path) -> list[str]:
     ]
     if bad:
         raise ValueError(
-            f"{path}: not the weights of this model; {len(bad)} names or shapes differ, such as {sorted(bad)[0]}"
+            f"{path}: not the weights of this model; {len(bad)} names or shapes differ, for example {sorted(bad)[0]}"
         )
     kept = {name: found[short] for name, short in wanted.items() if short in found and short not in other}
     model.load_state_dict(kept, strict=False)
@@ -114,7 +117,7 @@ def load_weights(model: nn.Module, path: Path) -> list[str]:
 
 
 def resize_position(network: nn.Module, found: dict[str, torch.Tensor]) -> None:
-    """Resample a ViT's position embedding to the size of the network's images."""
+    """Resample a ViT's position embedding to the network's image size."""
     position = getattr(network, "pos_embed", None)
     if position is None or "pos_embed" not in found or found["pos_embed"].shape == position.shape:
         return

@@ -1,4 +1,4 @@
-"""The losses of train.py by name, with the memory that consistency needs."""
+"""The losses of train.py by name, and the memory that the consistency losses need."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Batch = dict[str, torch.Tensor]
 
 
 class Objective:
-    """A loss of a network's output and a batch's targets.
+    """A loss between a network's output and a batch's targets.
 
     Args:
         args: The script's options.
-        rows: Number of training images, for consistency's memory.
+        rows: Number of training images, which sizes the memory.
     """
 
     def __init__(self, args: argparse.Namespace, rows: int) -> None:
@@ -41,7 +41,7 @@ class Objective:
         }.get(args.loss, assume_negative)
 
     def __call__(self, output: Any, batch: Batch) -> torch.Tensor:
-        """Return the loss; consistency also updates its memory."""
+        """Return the loss; the consistency losses also update their memory."""
         logits = output[0] if isinstance(output, tuple) else output
         loss = self.base(logits, batch["target"])
         if self.args.loss == "byproducts":
@@ -55,14 +55,15 @@ class Objective:
         return loss + self.args.extra_weight * self.agree(maps, batch, batch.get("edges", whole))
 
     def agree(self, maps: torch.Tensor, batch: Batch, edges: torch.Tensor) -> torch.Tensor:
-        """Return the distance to what is remembered of these images, then remember what the network says now."""
+        """Return the distance to the remembered maps of these images, then store the current ones."""
         classes, heat = (tensor.to(maps.device) for tensor in self.memory.read(batch["row"]))
-        loss = classes.shape[1] * spatial_consistency(maps, classes, heat, edges)  # summed over classes, like the rest
+        # a sum over classes, as in the other losses
+        loss = classes.shape[1] * spatial_consistency(maps, classes, heat, edges)
         self.memory.write(batch["row"], *update_memory(maps, batch["target"], classes, heat, edges))
         return loss
 
     def open_memory(self, epoch: int, *, first: bool) -> None:
-        """Open the memory as it was before an epoch; of several processes, the `first` one calls this before the others."""
+        """Open the memory as it was before an epoch; the `first` of several processes must call this first."""
         if self.args.loss not in ("consistency", "spatial"):
             return
         path = self.args.out / "heatmaps.npy"
@@ -74,12 +75,12 @@ class Objective:
         self.memory = Heatmaps(path, self.rows, size=(8, 8) if self.args.loss == "spatial" else (1, 1))
 
     def save(self, folder: Path, epoch: int) -> None:
-        """Copy the memory for a checkpoint that is about to be written."""
+        """Copy the memory, for the checkpoint that is written next."""
         if self.memory is not None:
             self.memory.copy_to(folder / f"heatmaps-{epoch}.npy")
 
     def tidy(self, folder: Path, epoch: int) -> None:
-        """Delete the copies of earlier checkpoints."""
+        """Delete the memory copies of earlier checkpoints."""
         if self.memory is not None:
             for path in folder.glob("heatmaps-*.npy"):
                 if path.name != f"heatmaps-{epoch}.npy":

@@ -1,4 +1,4 @@
-"""What train.py learns from: ImageNet with the targets of each loss, and COCO and VOC for transfer."""
+"""The datasets of train.py: ImageNet with the targets of each loss, and COCO and VOC for transfer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ VOC_CLASSES = (
 def make_transforms(
     size: int, augment: str, mean: Sequence[float], std: Sequence[float], *, whole: bool = False
 ) -> tuple[v2.Compose, v2.Compose]:
-    """Return the transforms for training and for evaluation, which shows the middle of an image, or, squeezed, the `whole`."""
+    """Return the training and evaluation transforms; evaluation crops the centre or squeezes the `whole` image."""
     three = [v2.RandomGrayscale(1.0), v2.RandomSolarize(128, 1.0), v2.GaussianBlur(5, (0.1, 2.0))]
     more = {
         "none": [],
@@ -48,7 +48,7 @@ def make_transforms(
 
 
 def make_dataset(args: argparse.Namespace, transform: Callable[..., Any], split: str, *, train: bool) -> Dataset:
-    """Return a dataset of (image, {"target": ..., and what else the loss wants}); `classes` are its classes' names."""
+    """Return a dataset of (image, {"target": ..., further inputs of the loss}) with class names in `classes`."""
     if args.dataset == "coco":
         return coco(args.root, split, transform)
     if args.dataset != "imagenet":
@@ -61,11 +61,11 @@ def make_dataset(args: argparse.Namespace, transform: Callable[..., Any], split:
 
 
 class Viewed(Dataset):
-    """ImageNet with targets made of what a view shows.
+    """ImageNet with targets computed from views.
 
     Args:
         images: A dataset with target="view".
-        target_of: Makes an image's targets of what its view shows and its position.
+        target_of: Computes an image's targets from its view and its index.
     """
 
     def __init__(self, images: MultiLabelImageNet, target_of: TargetOf) -> None:
@@ -79,22 +79,22 @@ class Viewed(Dataset):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, dict[str, Any]]]:
-        """Return several, as DataLoader asks for them."""
+        """Return several items in one call, as DataLoader requests them."""
         found = self.images.__getitems__(indices)
         return [(image, self.target_of(seen, index)) for index, (image, seen) in zip(indices, found, strict=True)]
 
 
 @dataclass(frozen=True)
 class TargetOf:
-    """Makes the targets that a loss wants; see `recipe.LOSSES`.
+    """Computes the targets that a loss needs; see `recipe.LOSSES`.
 
     Attributes:
         loss: Name of the loss.
         labels: `crop`, `image` or `single`.
-        policy: Which classes count as present.
+        policy: Decides which classes are present.
         targets: `ignore`, `hard` or `soft`.
         always: Whether the original label is 1 in every view.
-        byproducts: ImageNet-AB's folder, for the loss of that name.
+        byproducts: Folder of ImageNet-AB, for the loss `byproducts`.
     """
 
     loss: str
@@ -105,7 +105,7 @@ class TargetOf:
     byproducts: Path | None = None
 
     def __call__(self, seen: AnnotatedView, row: int) -> dict[str, Any]:
-        """Return `target`, (K,) float or the label; for some losses `row`, `edges` of the crop and the `point` clicked."""
+        """Return `target`, (K,) float or the label; for some losses `row`, the crop's `edges`, the clicked `point`."""
         label = -1 if seen.record.label is None else seen.record.label
         out: dict[str, Any] = {"target": label if self.loss in LABEL_LOSSES else self.vector(seen, label)}
         if self.loss in ("consistency", "spatial"):
@@ -117,7 +117,7 @@ class TargetOf:
         return out
 
     def vector(self, seen: AnnotatedView, label: int) -> torch.Tensor:
-        """Return (K,): -1 for undecided classes, but a distribution for the softmax."""
+        """Return the (K,) target: -1 for undecided classes; a distribution for the softmax."""
         if self.labels == "single":
             vector = torch.zeros(NUM_CLASSES)
         else:
@@ -130,7 +130,7 @@ class TargetOf:
 
 
 def first_click(folder: Path, image_id: str) -> tuple[float, float]:
-    """Return (x, y) of the first click on an image, NaN without one; read by the pipeline, from the checkout."""
+    """Return (x, y) of the first click on an image, NaN without one; the checkout's pipeline reads the file."""
     checkout = str(Path(__file__).parent.parent)
     if checkout not in sys.path:
         sys.path.insert(0, checkout)
@@ -146,13 +146,13 @@ def first_click(folder: Path, image_id: str) -> tuple[float, float]:
 
 
 class Classified(Dataset):
-    """A detection dataset as a multi-label one: labels of whole images.
+    """A detection dataset as a multi-label dataset with labels of whole images.
 
     Args:
         images: Dataset of (image, annotation).
         classes: Names of the classes.
-        vector: Makes (K,) of an annotation: 1 present, 0 absent, -1 undecided.
-        transform: Of the images.
+        vector: Converts an annotation to (K,): 1 present, 0 absent, -1 undecided.
+        transform: Transform of the images.
     """
 
     def __init__(
@@ -174,7 +174,10 @@ class Classified(Dataset):
 
 
 def coco(root: str, split: str, transform: Callable[..., Any]) -> Classified:
-    """Return COCO 2017's `train` or `val`: root/{split}2017 and root/annotations; a class is present if anything has its name."""
+    """Return COCO 2017's `train` or `val`, from root/{split}2017 and root/annotations.
+
+    A class is present if any object has it, a crowd included.
+    """
     file = Path(root) / "annotations" / f"instances_{split}2017.json"
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress
         images = CocoDetection(str(Path(root) / f"{split}2017"), str(file))
@@ -190,9 +193,9 @@ def coco(root: str, split: str, transform: Callable[..., Any]) -> Classified:
 
 
 def voc(root: str, year: str, split: str, transform: Callable[..., Any]) -> Classified:
-    """Return VOC, root/VOCdevkit/VOC{year}, any of its image sets: trainval and test in 2007, train and val in 2012.
+    """Return an image set of VOC in root/VOCdevkit/VOC{year}: trainval or test in 2007, train or val in 2012.
 
-    A class of which there are only objects marked as difficult is undecided, as in VOC's own evaluation.
+    A class whose objects are all marked as difficult is undecided, as in VOC's own evaluation.
     """
 
     def vector(annotation: dict[str, Any]) -> torch.Tensor:
@@ -206,5 +209,5 @@ def voc(root: str, year: str, split: str, transform: Callable[..., Any]) -> Clas
         return out
 
     if not (folder := Path(root) / "VOCdevkit" / f"VOC{year}").is_dir():
-        raise SystemExit(f"{folder}: no such folder; it holds JPEGImages, Annotations and ImageSets of VOC {year}")
+        raise SystemExit(f"{folder}: no such folder; it must hold JPEGImages, Annotations and ImageSets of VOC {year}")
     return Classified(VOCDetection(root, year, split), VOC_CLASSES, vector, transform)

@@ -1,17 +1,18 @@
-"""Train a network on multi-label ImageNet with labels that follow every crop. Small, to be read and changed.
+"""Train a network on multi-label ImageNet with labels that follow every crop. Short, to be read and adapted.
 
     python examples/train.py path/to/imagenet --annotations mlimagenet --config examples/configs/resnet50.yaml
     torchrun --nproc-per-node 8 examples/train.py path/to/imagenet --annotations mlimagenet --batch-size 128
-    python examples/train.py path/to/imagenet ... --resume run/checkpoint.pt      goes on where that run stopped
+    python examples/train.py path/to/imagenet ... --resume run/checkpoint.pt      continues that run
 
     --labels single --loss softmax      the single-label baseline
-    --labels image --targets soft --original always     as arXiv 2603.05729 ("the paper"): the whole image, whatever the crop
-    --init run/checkpoint.pt --config examples/configs/finetune.yaml      multi-label fine-tuning of any of them
+    --labels image --targets soft --original always     arXiv 2603.05729 ("the paper"): whole image, whatever the crop
+    --init run/checkpoint.pt --config examples/configs/finetune.yaml      multi-label fine-tuning of any of these runs
     python examples/train.py path/to/coco --dataset coco --init run/checkpoint.pt --config examples/configs/transfer.yaml
 
-The model is timm's or torchvision's, by name; `mlimagenet eval --model NAME --weights run/checkpoint.pt` measures it. Losses are
-summed over classes and averaged over images. On CUDA the forward runs in bfloat16 (--precision); on a CPU everything is float32.
-Beside this file: recipe.py (options), targets.py (datasets), networks.py, objectives.py (losses).
+The model is any timm or torchvision model, by name; `mlimagenet eval --model NAME --weights run/checkpoint.pt`
+evaluates it. Losses are summed over classes and averaged over images. The forward pass runs in bfloat16 on CUDA
+(--precision) and in float32 on a CPU. Modules beside this file: recipe.py (options), targets.py (datasets),
+networks.py, objectives.py (losses).
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ from mlimagenet_data.mixing import Mixed
 
 
 def learning_rate(step: int, steps: int, warmup: float) -> float:
-    """Return the factor of the peak learning rate: a linear rise, then a cosine to zero."""
+    """Return the learning rate as a fraction of its peak: a linear rise, then a cosine decay to zero."""
     rise = max(1, round(warmup * steps))
     return (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
 def make_optimizer(args: argparse.Namespace, model: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimizer; biases and the parameters of norms are not decayed."""
+    """Return the optimizer, without weight decay for biases and norms."""
     groups = [
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": args.weight_decay},
         {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
@@ -58,14 +59,14 @@ def make_optimizer(args: argparse.Namespace, model: nn.Module) -> torch.optim.Op
     if args.optimizer == "lamb":
         from timm.optim import Lamb
 
-        return Lamb(groups, lr=args.lr, max_grad_norm=None)  # --clip-grad is what clips
+        return Lamb(groups, lr=args.lr, max_grad_norm=None)  # --clip-grad clips instead
     if args.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=args.lr, momentum=0.9, nesterov=True)
     return torch.optim.AdamW(groups, lr=args.lr)
 
 
 def make_mixer(args: argparse.Namespace) -> Callable | None:
-    """Return what mixes the images of a batch and their targets: MixUp, CutMix, or one of them at random."""
+    """Return a mixer of a batch's images and targets: MixUp, CutMix, or either at random; None if both are off."""
     kinds = ((v2.MixUp, args.mixup), (v2.CutMix, args.cutmix))
     mixers = [kind(alpha=alpha, num_classes=args.batch_size) for kind, alpha in kinds if alpha]
     return Mixed(v2.RandomChoice(mixers)) if mixers else None
@@ -73,7 +74,7 @@ def make_mixer(args: argparse.Namespace) -> Callable | None:
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, loader: DataLoader, device: torch.device, *, softmax: bool = False) -> float:
-    """Return the mAP on a split (on the main process, over all its images), of the classes that have positives."""
+    """Return the mAP over all images of a split, for the classes that have positives; runs on the main process."""
     model.eval()
     scores, targets = [], []
     for images, batch in loader:
@@ -85,14 +86,14 @@ def evaluate(model: nn.Module, loader: DataLoader, device: torch.device, *, soft
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch; DataLoader workers are seeded from torch."""
+    """Seed Python, NumPy and torch; torch seeds the DataLoader workers."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def save(path: Path, **state) -> None:
-    """Write a checkpoint under a temporary name, then rename it: a killed run leaves the last whole one."""
+    """Write a checkpoint under a temporary name, then rename it: a killed run leaves the last complete one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)
@@ -100,12 +101,12 @@ def save(path: Path, **state) -> None:
 
 
 class Trainer:
-    """One process of a run: its model, data and where it stands.
+    """One process of a run: its model, data and progress.
 
     Args:
         args: The script's options.
-        rank: Number of the process.
-        device: Where it computes.
+        rank: Rank of the process.
+        device: Device to compute on.
     """
 
     def __init__(self, args: argparse.Namespace, rank: int, device: torch.device) -> None:
@@ -128,7 +129,7 @@ class Trainer:
             args.model, len(dataset.classes), size=args.image_size, drop_path=args.drop_path, loss=args.loss
         )
         if args.init and (left_out := load_weights(self.model, args.init)) and rank == 0:
-            print(f"not taken from {args.init}: {', '.join(left_out)}", flush=True)
+            print(f"not loaded from {args.init}: {', '.join(left_out)}", flush=True)
         self.model.to(device)
         self.trained = DistributedDataParallel(self.model) if self.distributed else self.model
         self.optimizer = make_optimizer(args, self.model)
@@ -150,7 +151,7 @@ class Trainer:
             self.objective.open_memory(self.first, first=False)
 
     def parts(self) -> dict[str, object]:
-        """Return what a checkpoint holds the state of; `model` is the plain network, as others load it."""
+        """Return the parts whose state a checkpoint holds; `model` is the plain network, as other tools load it."""
         points = {"point": self.model.point} if isinstance(self.model, WithPoints) else {}
         return {"model": getattr(self.model, "network", self.model), **points, "optimizer": self.optimizer,
                 "scheduler": self.scheduler, "scaler": self.scaler}  # fmt: skip
@@ -168,21 +169,21 @@ class Trainer:
             dist.barrier()
 
     def run(self) -> None:
-        """Train all epochs that are left."""
+        """Train the remaining epochs."""
         for epoch in range(self.first, self.args.epochs):
-            # every epoch is seeded by its number, so that a resumed run draws what an uninterrupted one draws
+            # seed each epoch by its number, so that a resumed run draws the same as an uninterrupted one
             seed_everything(self.args.seed + 1000 * epoch + self.rank)
             self.generator.manual_seed(self.args.seed + 1000 * epoch + self.rank)
             if self.sampler is not None:
                 self.sampler.set_epoch(epoch)
             loss, speed = self.train_epoch()
-            self.wait()  # for what the others remember of this epoch
+            self.wait()  # until every process has written its memory of this epoch
             if self.rank == 0:
                 self.report(epoch, loss, speed)
-            self.wait()  # until it is saved
+            self.wait()  # until the checkpoint is saved
 
     def train_epoch(self) -> tuple[float, float]:
-        """Train an epoch; return the mean loss, and images a second."""
+        """Train one epoch; return the mean loss and the images per second."""
         self.trained.train()
         on_gpu = self.device.type == "cuda"
         precision = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[self.args.precision]
@@ -211,9 +212,8 @@ class Trainer:
         found = ""
         if self.val is not None:
             found = f", mAP {evaluate(self.model, self.val, self.device, softmax=self.args.loss == 'softmax'):.4f}"
-        print(
-            f"epoch {epoch + 1}/{self.args.epochs}: loss {loss:.4f}{found}, {speed:.0f} images/s a process", flush=True
-        )
+        line = f"epoch {epoch + 1}/{self.args.epochs}: loss {loss:.4f}{found}, {speed:.0f} images/s per process"
+        print(line, flush=True)
         self.objective.save(self.args.out, epoch)
         save(
             self.args.out / "checkpoint.pt",
@@ -231,7 +231,7 @@ def main() -> None:
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     try:
         Trainer(args, rank, torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")).run()
-    except (MLImageNetError, OSError) as error:  # their messages say it all
+    except (MLImageNetError, OSError) as error:  # the message needs no traceback
         raise SystemExit(str(error)) from error
     if dist.is_initialized():
         dist.destroy_process_group()

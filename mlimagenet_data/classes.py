@@ -1,7 +1,7 @@
 """The 1000 classes of ImageNet-1k (ILSVRC 2012): wnid, index and a unique English name.
 
-Indices follow the sorted wnids, as torchvision, timm and the Hugging Face Hub number them. Names are the first lemma of each
-WordNet 3.0 synset, with an addition in parentheses where two classes share it (crane, maillot).
+Indices follow the sorted wnids, as torchvision, timm and the Hugging Face Hub number them. Names are the first lemma of
+each WordNet 3.0 synset, with a qualifier in parentheses where two classes share one (crane, maillot).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ClassTable:
     """Classes in index order.
 
     Attributes:
-        wnids: WordNet ids, `n` and 8 digits; unique.
+        wnids: WordNet ids: `n` followed by 8 digits; unique.
         names: English names; unique.
     """
 
@@ -48,7 +48,7 @@ def imagenet_classes() -> ClassTable:
 
 
 def class_of_folder(name: str) -> int | None:
-    """Return the class that a folder's name says, as a wnid or as an index without leading zeros; None if it says none."""
+    """Return the class that a folder's name states: a wnid or an index without leading zeros; None for other names."""
     table = imagenet_classes()
     if name in table.wnid_to_index:
         return table.wnid_to_index[name]
@@ -58,12 +58,12 @@ def class_of_folder(name: str) -> int | None:
 
 
 def find_class(text: str) -> int:
-    """Return the class that a user means: by its name, its WordNet id or its index.
+    """Return the class with a given name, WordNet id or index.
 
-    Capitals do not matter, but between `Cardigan` (a dog) and `cardigan` they do.
+    Case matters only between `Cardigan` (a dog) and `cardigan`.
 
     Raises:
-        MLImageNetError: If there is no such class; the message names those that look alike.
+        MLImageNetError: If there is no such class; the message suggests similar names.
     """
     index, text = class_of_folder(text), text.strip()
     exact = {name: number for number, name in enumerate(imagenet_classes().names)}
@@ -73,6 +73,6 @@ def find_class(text: str) -> int:
     if index is None:
         alike = difflib.get_close_matches(text.lower(), names, n=3, cutoff=0.5)
         alike += [name for name in names if text.lower() in name and name not in alike][:3]
-        hint = f"; do you mean {', '.join(alike)}?" if alike else ""
-        raise MLImageNetError(f"{text!r} is no class of ImageNet by name, WordNet id or index{hint}")
+        hint = f"; did you mean {', '.join(alike)}?" if alike else ""
+        raise MLImageNetError(f"{text!r} is not an ImageNet class; it must be a name, WordNet id or index{hint}")
     return index

@@ -1,4 +1,4 @@
-"""`mlimagenet`: looks at annotations from the command line."""
+"""The command line: `mlimagenet SUBCOMMAND`."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ from mlimagenet_data.errors import MLImageNetError
 __all__ = ["main"]
 
 _COMMANDS = (
-    info,
-    show,
+    info,  # get to know a dataset
+    verify,
+    join,
+    show,  # look at it
     view,
     labels,
     stats,
     audit,
-    verify,
-    join,
+    materialize,  # use it
     evaluation,
-    import_,
+    import_,  # convert and publish it
     export,
-    materialize,
     push,
     completion,
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, 1 after an error that was printed, or what the command found wrong."""
+    """Run a subcommand. Return its exit code, or 1 after printing an error."""
     given = _parser().parse_args(arguments)
     try:
         run: Callable[[argparse.Namespace], int | None] = given.run
         return run(given) or 0
-    except BrokenPipeError:  # `mlimagenet labels ... | head`: nobody reads on
+    except BrokenPipeError:  # `mlimagenet labels ... | head`: the reader is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (MLImageNetError, OSError, ImportError) as error:
@@ -63,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mlimagenet",
-        description="Looks at multi-label, region-grounded annotations, checks, converts and publishes them, and measures "
-        "classifiers against them.",
+        description="Inspect, check, convert and publish multi-label, region-grounded annotations, prepare them for "
+        "training, and evaluate classifiers. `mlimagenet COMMAND --help` explains a command and gives an example.",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for module in _COMMANDS:
         module.add(commands)
     parser.set_defaults(parser=parser)

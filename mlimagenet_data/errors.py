@@ -1,4 +1,4 @@
-"""Errors that this package raises on purpose; each message names the place, the value and the way out."""
+"""Errors that this package raises deliberately; each message names the place, the value and the way out."""
 
 __all__ = [
     "AnnotationError",
@@ -12,23 +12,23 @@ __all__ = [
 
 
 class MLImageNetError(Exception):
-    """Base of all errors of this package."""
+    """Base class of all errors of this package."""
 
 
 class AnnotationError(MLImageNetError, ValueError):
-    """An annotation file breaks the schema, or does not belong to the images at hand."""
+    """An annotation file that breaks the schema or does not belong to the given images."""
 
 
 class AnnotationsNotFoundError(MLImageNetError, FileNotFoundError):
-    """No annotations where they were looked for."""
+    """Annotations that do not exist at the given place."""
 
 
 class EvaluationError(MLImageNetError, ValueError):
-    """Scores, targets, or files of an evaluation that cannot be what they should be."""
+    """Invalid scores, targets or evaluation files."""
 
 
 class HeatmapError(MLImageNetError, ValueError):
-    """A file of heatmaps that is damaged or belongs to another training run."""
+    """A heatmap file that is damaged or belongs to another training run."""
 
 
 class ImageError(MLImageNetError, OSError):
@@ -44,4 +44,4 @@ class ImageError(MLImageNetError, OSError):
 
 
 class UntrackableTransformError(MLImageNetError, TypeError):
-    """A transform whose geometry cannot be followed, so that the labels of its output are unknown."""
+    """A transform whose geometry cannot be tracked, so the labels of its output are unknown."""

@@ -1,4 +1,4 @@
-"""Files: written so that none is ever half there, hashed, and listed below a folder."""
+"""File utilities: atomic writes, hashes, manifests and recursive listings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ __all__ = [
     "write_json",
 ]
 
-# What torch.load(weights_only=True) raises of damaged files: its unpickler runs them as programs (found by `benchmarks.fuzz`).
+# Errors of torch.load(weights_only=True) on damaged files, whose bytes its unpickler executes as a program (found by
+# `benchmarks.fuzz`).
 TORCH_LOAD_ERRORS = (
     OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, AssertionError, struct.error,
     pickle.UnpicklingError,
@@ -38,7 +39,7 @@ _MOST_MANIFEST_BYTES = 1 << 28
 def atomic_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
     """Yield a temporary path beside each path; sync and rename them all when the block ends without an error.
 
-    Nothing half-written is ever seen under the final names, and no temporary file stays behind.
+    The final names never show a partly written file, and no temporary file is left behind.
     """
     for folder in {path.parent for path in paths}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,16 +58,16 @@ def atomic_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, sync it, and rename it to `path`."""
+    """Let `write` fill a temporary file beside `path`, then sync it and rename it to `path`."""
     with atomic_files([path]) as (temporary,):
         write(temporary)
 
 
 def replace_folder(folder: Path, fill: Callable[[Path], object]) -> None:
-    """Let `fill` make a folder under a temporary name, and put it in the place of `folder`, which stays if `fill` fails."""
+    """Let `fill` populate a temporary folder, then replace `folder` with it. If `fill` fails, `folder` is kept."""
     temporary, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary.mkdir()
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had this number
+    temporary.mkdir(parents=True)
     try:
         fill(temporary)
         if folder.exists():
@@ -80,7 +81,7 @@ def replace_folder(folder: Path, fill: Callable[[Path], object]) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
+    """Flush a file or folder to disk."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -101,30 +102,30 @@ def file_hash(path: Path) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return a dataset folder's `build_manifest.json`, which may be a stranger's; `{}` if there is none.
+    """Return a dataset folder's `build_manifest.json`, which may come from a stranger; `{}` if it does not exist.
 
     Raises:
-        AnnotationError: If it is no JSON object whose `splits` are objects.
+        AnnotationError: If it is not a JSON object whose `splits` are objects.
     """
     path = folder / "build_manifest.json"
     if not path.exists():
         return {}
     try:
         if path.stat().st_size > _MOST_MANIFEST_BYTES:
-            raise ValueError(f"it has more than {_MOST_MANIFEST_BYTES} bytes")
+            raise ValueError(f"it must have at most {_MOST_MANIFEST_BYTES} bytes")
         found = json.loads(path.read_bytes())
         splits = found["splits"]
         if not isinstance(found, dict) or not all(isinstance(split, dict) for split in splits.values()):
-            raise ValueError("its splits are no objects")
+            raise ValueError("each split must be an object")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AnnotationError(f"{path}: not a build manifest: {error!r}") from error
     return found
 
 
 def walk_files(root: str | os.PathLike[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield the path below `root`, `/`-separated, and the entry of each file, in no order.
+    """Yield the path below `root`, `/`-separated, and the entry of each file, in arbitrary order.
 
-    Links are followed; a folder that contains itself is entered once. Folders whose name begins with a dot are left out.
+    Links are followed; a folder that contains itself is entered once. Folders whose name begins with a dot are skipped.
     """
     pending = [(os.fspath(root), "", frozenset[tuple[int, int]]())]
     while pending:

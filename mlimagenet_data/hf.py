@@ -1,7 +1,8 @@
 """Labels for images that come from the Hugging Face Hub: `with_labels` joins an image dataset with annotations.
 
 A row's key is its image's file name, as the `path` of the undecoded image column gives it, or a column of your own.
-`mlimagenet_data.names` turns it into an image_id: the Hub's `ILSVRC/imagenet-1k` and WebDataset copies work as they are.
+`mlimagenet_data.names` turns it into an image_id: the Hub's `ILSVRC/imagenet-1k` and WebDataset copies work as they are. Where a
+name tells no class, a row's integer `label` does, if there is one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mlimagenet_data.errors import AnnotationError, MLImageNetError
 from mlimagenet_data.images import load_image
 from mlimagenet_data.labelling.policy import LabelPolicy
 from mlimagenet_data.labelling.sample import SampleBuilder, Target, Untrackable
-from mlimagenet_data.names import image_id_of
+from mlimagenet_data.names import image_id_of, without_root
 
 __all__ = ["LabelledImages", "LabelledIterable", "with_labels"]
 
@@ -106,7 +107,7 @@ class _Joiner:
             raise AnnotationError("a row's image has no file name; pass key= to say how rows are known")
         label = row.get("label")
         known = type(label) is int and 0 <= label < NUM_CLASSES
-        return image_id_of(str(name), label if known else None)
+        return image_id_of(without_root(str(name)), label if known else None)
 
 
 class LabelledImages(torch.utils.data.Dataset[tuple[Any, Any]]):

@@ -1,4 +1,4 @@
-"""From a file to an RGB image, the same way in the pipeline and in the loader."""
+"""Loading of files as RGB images, shared by the pipeline and the loader."""
 
 from __future__ import annotations
 
@@ -17,42 +17,46 @@ __all__ = ["IMAGE_EXTENSIONS", "image_size", "load_image"]
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's list
 
-# What Pillow's decoders raise on damaged files, found by fuzzing and in its issue tracker. Listed rather than
-# `Exception`, so that our own mistakes do not pass for damaged images.
+# Errors of Pillow's decoders on damaged files, found by fuzzing and in its issue tracker. Listed instead of catching
+# `Exception`, so that our own bugs do not pass for damaged images.
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError,
                   ZeroDivisionError, struct.error)  # fmt: skip
-# where Pillow finds an orientation, but for TIFF's own tags
+# keys of Image.info that may hold an orientation; TIFF has its own tags
 _ORIENTED = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
 def load_image(path: str | os.PathLike[str] | BinaryIO, *, upright: bool = True) -> Image.Image:
-    """Return the RGB image in a file (or in an open binary one), turned as its EXIF orientation says, unless not `upright`.
+    """Return a file's image as RGB.
 
-    PNG files named .JPEG, CMYK, grayscale, palette and 16-bit images work. 16-bit gray is scaled to 8 bits (Pillow's own
-    conversion clips it to white); alpha is dropped.
+    PNG files named .JPEG and CMYK, grayscale, palette and 16-bit images are supported. 16-bit gray is scaled to 8 bits
+    (Pillow's own conversion clips it to white); alpha is dropped.
+
+    Args:
+        path: A path or an open binary file.
+        upright: Apply the EXIF orientation.
 
     Raises:
-        ImageError: With status `missing` (no file, or a broken link), `too_large` (Pillow's decompression-bomb limit) or
-            `unreadable` (not an image, damaged or cut off); the message says why.
+        ImageError: With status `missing` (no file, or a broken link), `too_large` (Pillow's decompression-bomb limit)
+            or `unreadable` (not an image, damaged or truncated); the message states the reason.
     """
     with _named_errors(path), Image.open(path) as image:
         image.load()
         if upright and (not _ORIENTED.isdisjoint(image.info) or image.format == "TIFF"):
-            ImageOps.exif_transpose(image, in_place=True)  # in place: without an orientation nothing is copied
+            ImageOps.exif_transpose(image, in_place=True)  # in place: an image without an orientation is not copied
         return _to_rgb(image)
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Return the (height, width) of what `load_image` gives, from the file's head; PNG and TIFF files are read whole.
+    """Return the (height, width) of `load_image`'s result from the file header; PNG and TIFF files are read whole.
 
-    Damage further on in the file is not found.
+    Damage after the header is not detected.
 
     Raises:
-        ImageError: As `load_image`.
+        ImageError: As for `load_image`.
     """
     with _named_errors(path), Image.open(path) as image:
-        if image.format == "TIFF":  # whether its size is that of before or after the turn depends on Pillow's release
+        if image.format == "TIFF":  # Pillow's release decides whether its size is that before or after rotation
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
         width, height = image.size
@@ -61,7 +65,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _named_errors(path: str | os.PathLike[str] | BinaryIO) -> Iterator[None]:
-    """Turn what Pillow raises into an ImageError that says why."""
+    """Turn Pillow's errors into an ImageError that states the reason."""
     try:
         yield
     except FileNotFoundError as error:
@@ -81,11 +85,11 @@ def _name(path: str | os.PathLike[str] | BinaryIO) -> str:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit gray, read as I;16 or, by older releases of Pillow, as I
+    if image.mode.startswith("I"):  # 16-bit gray: I;16, or I in older releases of Pillow
         pixels = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
         image = Image.fromarray(((pixels + 128) // 257).astype(np.uint8))
     elif image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # a palette with transparent entries converts with a warning otherwise
+        image = image.convert("RGBA")  # avoids Pillow's warning about palettes with transparency
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

@@ -1,6 +1,6 @@
-"""Write whole-image targets beside a user's own images, as a local Hugging Face dataset that other training scripts read.
+"""Write whole-image targets of a user's own images as a local Hugging Face dataset for other training scripts.
 
-A target is that of the whole image, whatever the script crops. `MultiLabelImageNet` gives each crop its own.
+A target describes the whole image, whatever the script crops. `MultiLabelImageNet` computes a target per crop.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = ["WholeTarget", "materialize", "splits_in"]
 
 WholeTarget = Literal["multi_hot", "soft"]
 _VECTORS = {"multi_hot": multi_hot, "soft": soft}
-_TYPES = {"multi_hot": "bool", "soft": "float32"}  # of a value: 125 and 4000 bytes a row in the readers' Arrow cache
+_TYPES = {"multi_hot": "bool", "soft": "float32"}  # value types: 125 and 4000 bytes per row in the readers' Arrow cache
 _SHARD = re.compile(r"(?P<split>.+)-\d{5,}-of-\d{5,}\.parquet")
 _GROUP_ROWS = 500
-_FILE_ROWS = {False: 50_000, True: 5_000}  # without and with the images' bytes
+_FILE_ROWS = {False: 50_000, True: 5_000}  # without and with the images' bytes, by `embed`
 
 
 def materialize(
@@ -49,33 +49,35 @@ def materialize(
 
     Args:
         root: As for `MultiLabelImageNet`.
-        out: The folder to write; `data/{split}-*.parquet` in it. Shards of the split that an earlier call wrote are replaced,
-            other splits stay.
+        out: Output folder for `data/{split}-*.parquet`. Shards of the split from an earlier call are replaced; other
+            splits are kept.
         annotations: As for `MultiLabelImageNet`.
         split: Name of the split.
-        target: What `target` holds: whether the image shows the class, or the class's score (float32, else 0).
-        policy: As for `MultiLabelImageNet`; for a whole image only its rules for unlocated and original labels matter.
+        target: Values of the `target` column: `multi_hot` (whether the image shows the class) or `soft` (the class's
+            score as float32, 0 if the image does not show it).
+        policy: As for `MultiLabelImageNet`; only its rules for unlocated and original labels affect a whole image.
         missing: As for `MultiLabelImageNet`.
-        embed: Copy the image files' bytes into the dataset instead of their absolute paths.
-        progress: Show a progress bar, where standard error is a terminal.
+        embed: Store the image files' bytes in the dataset instead of their absolute paths.
+        progress: Show a progress bar if standard error is a terminal.
 
     Raises:
-        ImageError: If an image file is not there, is empty or cannot be opened. It names the file, its position in the dataset
-            and the image_id; nothing is written.
+        ImageError: If an image file is missing, empty or cannot be opened. The message names the file, its row and the
+            image_id; nothing is written.
         AnnotationsNotFoundError: If there are no annotations.
         ImportError: If the package `datasets` is not installed.
-        ValueError: If `target` is neither, if there are no images, if a shard in `out` was not written by this function (the
-            annotations' own, say), or if another split there has the other kind of target.
+        ValueError: If `target` is unknown, there are no images, a shard in `out` was not written by this function (such
+            as the annotations themselves), or another split in `out` has the other kind of target.
     """
     if target not in get_args(WholeTarget):
-        raise ValueError(f"target must be {' or '.join(get_args(WholeTarget))}, got {target!r}")
+        raise ValueError(f"target: {target!r} is unknown; it must be {' or '.join(get_args(WholeTarget))}")
     schema = _features(target).arrow_schema
     folder = Path(out) / "data"
     _check_shards(folder, split, schema)
     dataset = MultiLabelImageNet(root, split=split, annotations=annotations, policy=policy, missing=missing)
     if not len(dataset):
         raise ValueError(
-            f"{dataset.image_folder}: none of the {len(dataset.store)} annotated images of split {split} is there"
+            f"{dataset.image_folder}: holds none of the {len(dataset.store)} annotated images of split {split}; "
+            "it must be the folder of a copy of these images"
         )
     folder.mkdir(parents=True, exist_ok=True)
     size = _FILE_ROWS[embed]
@@ -96,7 +98,7 @@ def _features(target: WholeTarget) -> Any:
         from datasets import ClassLabel, Features, Image, List, Value
     except ImportError as error:
         raise ImportError(
-            f"materialize needs the package datasets, from 4.0 on (pip install datasets): {error}"
+            f"materialize requires datasets 4.0 or later; run pip install 'datasets>=4.0': {error}"
         ) from error
 
     label = ClassLabel(names=list(imagenet_classes().names))
@@ -106,34 +108,34 @@ def _features(target: WholeTarget) -> Any:
 
 
 def _shards(folder: Path, split: str | None = None) -> list[Path]:
-    """Return the shards of a split, or of all."""
+    """Return the shards of a split; without a split, all Parquet files."""
     found = [(file, _SHARD.fullmatch(file.name)) for file in sorted(folder.glob("*.parquet"))]
     return [file for file, match in found if split is None or (match and match["split"] == split)]
 
 
 def splits_in(out: str | os.PathLike[str]) -> list[str]:
-    """Return the names of the splits in a folder that `materialize` wrote."""
+    """Return the names of the splits that `materialize` wrote to a folder."""
     matches = (_SHARD.fullmatch(file.name) for file in _shards(Path(out) / "data"))
     return sorted({match["split"] for match in matches if match})
 
 
 def _check_shards(folder: Path, split: str, schema: pa.Schema) -> None:
-    """Refuse a folder with other people's files, or whose splits would differ in their columns."""
+    """Refuse a folder with foreign files, or whose splits would have different columns."""
     own = _shards(folder, split)
     for file in _shards(folder):
         try:
-            there = pq.read_schema(file)
+            existing = pq.read_schema(file)
         except pa.ArrowInvalid as error:
             raise ValueError(f"{file}: {error}") from error
-        if there.names != schema.names:
+        if existing.names != schema.names:
             raise ValueError(
-                f"{file}: its columns ({', '.join(there.names)}) are not those that materialize writes; name another folder "
-                "as out"
+                f"{file}: its columns ({', '.join(existing.names)}) differ from those that materialize writes; "
+                "choose another folder as out"
             )
-        if file not in own and there.types != schema.types:
+        if file not in own and existing.types != schema.types:
             raise ValueError(
-                f"{file}: the targets of this split are of the other kind ({there.field('target').type}), but all splits of a "
-                "dataset have the same columns; choose the same target, or another folder as out"
+                f"{file}: its targets are of the other kind ({existing.field('target').type}), but all splits of a "
+                "dataset must have the same columns; choose the same target, or another folder as out"
             )
 
 
@@ -156,7 +158,7 @@ def _row(dataset: MultiLabelImageNet, index: int, target: WholeTarget, embed: bo
         content = _content(path, embed)
     except OSError as error:
         gone = isinstance(error, FileNotFoundError)
-        hint = "; missing='skip' leaves out images without a file" if gone else ""
+        hint = "; pass missing='skip' to skip images without a file" if gone else ""
         raise ImageError(
             f"{path}: {error.strerror or error} (row {index} of split {dataset.split}, image {record.image_id}){hint}",
             status="missing" if gone else "unreadable",
@@ -177,6 +179,6 @@ def _content(path: str, wanted: bool) -> bytes | None:
 
 
 def _bar(total: int, shown: bool) -> Any:
-    from tqdm.auto import tqdm  # comes with huggingface-hub
+    from tqdm.auto import tqdm  # installed with huggingface-hub
 
     return tqdm(total=total, unit="image", disable=None if shown else True)

@@ -36,6 +36,7 @@ __all__ = [
     "join_key",
     "path_candidates",
     "validation_number",
+    "without_root",
 ]
 
 _MOST_CHARACTERS = 10_000
@@ -44,6 +45,7 @@ _PREFIX = re.compile(r"(n\d{8})_.", re.ASCII)
 _SUFFIX = re.compile(r"(.+)_(n\d{8})", re.ASCII | re.DOTALL)
 # ImageNet's own file stems
 _IMAGENET = re.compile(r"(?:n\d{8}_\d+|ILSVRC20\d\d_(?:train|val|test)_\d{8})", re.ASCII)
+_ROOT = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?/")  # of an absolute path, a drive or an address
 _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?", re.ASCII)
 
 
@@ -109,6 +111,23 @@ def path_candidates(file_name: str, image_id: str, label: int | None) -> list[st
     folder = f"{wnid}/{below}"
     flat = [path if is_imagenet or _parse(path) == (label, below) else folder for path in (stem, f"{stem}_{wnid}")]
     return [own, folder, f"{label}/{below}", *flat]
+
+
+def without_root(name: str) -> str:
+    """Return an absolute path or an address from its class folder on, its file name if there is none; others as they are.
+
+    Args:
+        name: A path as image datasets hold them: `/data/train/n01440764/a.JPEG`, `zip://n01440764/a.JPEG::/data/train.zip`.
+    """
+    path = name.replace("\\", "/").partition("::")[0]
+    if not (root := _ROOT.match(path)):
+        return name
+    *folders, last = path[root.end() :].split("/")
+    known = imagenet_classes().wnid_to_index
+    first = next((place for place, folder in enumerate(folders) if folder in known), len(folders))
+    if folders and first == len(folders) and class_of_folder(folders[-1]) is not None:
+        first -= 1
+    return "/".join([*folders[first:], last])
 
 
 def validation_number(name: str) -> int | None:

@@ -1,4 +1,4 @@
-"""What all tests share: caches of their own, and the real photographs where they are at hand."""
+"""Fixtures for all tests: private caches, the demo build, and real photographs if available."""
 
 import os
 import shutil
@@ -11,8 +11,8 @@ from filelock import FileLock
 
 ROOT = Path(__file__).parent.parent
 
-# Tests, and the builds that they start, share the cores: threads of libraries, which spin while they wait, cost more than they
-# save. Set before any test imports such a library.
+# Tests and the builds that they start share the cores, and library threads that spin while they wait cost more than they
+# save. Set this before any test imports a library that reads it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -31,7 +31,7 @@ def own_caches(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory):
-    """`once(name, make)`: the folder that `make(folder)` fills, made once for all workers of pytest-xdist. Never write to it."""
+    """`once(name, make)`: a folder that `make(folder)` fills once for all pytest-xdist workers; never write to it."""
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
     shared.mkdir(exist_ok=True)
@@ -51,7 +51,7 @@ def once(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def demo(once):
-    """The demo, built once by the command that the README names: its dataset folder."""
+    """The dataset folder of the demo, built once by the command of `make demo`."""
 
     def build(folder):
         known = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -67,5 +67,5 @@ def real_data() -> Path:
     """The folder of real test photographs."""
     named = os.environ.get("MLIMAGENET_TEST_DATA")
     if not named or not Path(named).is_dir():
-        pytest.skip("MLIMAGENET_TEST_DATA does not name the folder of real test photographs")
+        pytest.skip("MLIMAGENET_TEST_DATA must name the folder of real test photographs")
     return Path(named)

@@ -7,7 +7,7 @@ from mlimagenet_data.classes import class_of_folder, find_class, imagenet_classe
 from mlimagenet_data.errors import MLImageNetError
 
 
-def test_the_table_is_that_of_ilsvrc():
+def test_the_table_matches_ilsvrc():
     table, info = imagenet_classes(), ImageNetInfo("imagenet-1k")
     assert list(table.wnids) == list(info.label_names())
     assert list(table.wnids) == sorted(set(table.wnids))
@@ -25,7 +25,7 @@ def test_users_name_classes_by_name_wnid_or_index():
     table = imagenet_classes()
     assert [find_class(text) for text in ("Tench", "n01440764", "0", " tench ")] == [0] * 4
     assert all(find_class(table.names[k]) == k for k in range(1000))
-    with pytest.raises(MLImageNetError, match=r"'tenc' is no class of ImageNet.*do you mean.* tench"):
+    with pytest.raises(MLImageNetError, match=r"'tenc' is not an ImageNet class.*did you mean.* tench"):
         find_class("tenc")
     with pytest.raises(MLImageNetError, match=r"index$"):
         find_class("1000")

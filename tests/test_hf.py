@@ -11,7 +11,7 @@ from mlimagenet_data import with_labels
 from mlimagenet_data.dataset import MultiLabelImageNet
 from mlimagenet_data.errors import AnnotationError
 from mlimagenet_data.names import image_id_of
-from tests.support.annotated import random_rows, write_images, write_rows
+from tests.support.annotated import random_rows, row, write_images, write_rows
 
 TRANSFORM = v2.Compose([v2.CenterCrop(16), v2.ToImage()])
 
@@ -25,15 +25,46 @@ TRANSFORM = v2.Compose([v2.CenterCrop(16), v2.ToImage()])
         ("train/n01440764/n01440764_10026.JPEG", "n01440764/n01440764_10026"),
         ("ILSVRC2012_val_00000293_n01440764.JPEG", "n01440764/ILSVRC2012_val_00000293"),
         ("n01440764/anything.png", "n01440764/anything"),
+        ("photo.jpg", "photo"),
     ],
 )
 def test_names_of_known_copies_become_image_ids(name, image_id):
     assert image_id_of(name) == image_id
 
 
-def test_a_name_without_a_class_is_refused():
+def encoded(path):
+    """Return one-row image datasets: without a label, and with each of several labels."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    rows = {"image": [{"bytes": buffer.getvalue(), "path": path}]}
+    return [
+        datasets.Dataset.from_dict(rows | more).cast_column("image", datasets.Image())
+        for more in ({}, {"label": [1]}, {"label": [-1]}, {"label": [1000]}, {"label": ["1"]})
+    ]
+
+
+def test_a_name_without_a_class_takes_it_from_the_label_column_or_is_the_id(tmp_path):
+    rows = [row("photo", (8, 8), [], label=1, labels=[(1, 0.9)]), row("photo", (8, 8), [], labels=[(2, 0.9)])]
+    rows[1] |= {"image_id": "photo", "file_name": "photo.png", "label": None}
+    write_rows(tmp_path, rows)
+    for name in ("photo.jpg", "/somewhere/photo.jpg", "zip://photo.jpg::/somewhere/a.zip"):
+        found = [with_labels(images, tmp_path)[0][1].nonzero().ravel().tolist() for images in encoded(name)]
+        assert found == [[2], [1], [2], [2], [2]]
+
+
+@pytest.mark.parametrize(
+    "name", ["/data/train/n01443537/photo.jpg", "zip://1/photo.png::a.zip", "photo_n01443537.JPEG"]
+)
+def test_a_class_in_the_name_overrides_the_label_column(tmp_path, name):
+    write_rows(tmp_path, [row("photo", (8, 8), [], label=1, labels=[(1, 0.9)])])
+    for images in encoded(name):
+        assert with_labels(images, tmp_path)[0][1].nonzero().ravel().tolist() == [1]
+
+
+def test_a_row_whose_image_has_no_file_name_needs_a_key(tmp_path):
+    write_rows(tmp_path, [row("photo", (8, 8), [])])
     with pytest.raises(AnnotationError, match="key="):
-        image_id_of("photo.jpg")
+        with_labels(encoded(None)[0], tmp_path)[0]
 
 
 @pytest.fixture
@@ -52,7 +83,7 @@ def parts(tmp_path):
     return images, tmp_path
 
 
-def test_map_style_gives_what_the_folder_gives(parts):
+def test_a_map_style_dataset_matches_the_image_folder(parts):
     images, root = parts
     labelled = with_labels(images, root / "mlimagenet", transform=TRANSFORM)
     expected = MultiLabelImageNet(root, TRANSFORM, annotations=root / "mlimagenet")
@@ -64,7 +95,7 @@ def test_map_style_gives_what_the_folder_gives(parts):
         assert torch.equal(target, target_too)
 
 
-def test_streaming_shares_rows_among_workers(parts):
+def test_streaming_splits_rows_between_workers(parts):
     images, root = parts
     labelled = with_labels(images.to_iterable_dataset(num_shards=2), root / "mlimagenet", transform=TRANSFORM)
     alone = [target.nonzero().ravel().tolist() for _, target in labelled]
@@ -80,7 +111,7 @@ def test_a_column_or_a_function_can_be_the_key(parts):
     assert torch.equal(by_column[2][1], by_function[2][1])
 
 
-def test_rows_without_annotations_are_errors_that_name_them(parts):
+def test_a_row_without_annotations_raises_an_error_that_names_it(parts):
     _, root = parts
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "PNG")
@@ -92,7 +123,7 @@ def test_rows_without_annotations_are_errors_that_name_them(parts):
         labelled[0]
 
 
-def test_another_image_of_the_name_is_an_error(parts):
+def test_another_image_of_the_same_name_is_an_error(parts):
     images, root = parts
     path = images.cast_column("image", datasets.Image(decode=False))[0]["image"]["path"]
     buffer = io.BytesIO()

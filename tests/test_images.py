@@ -14,7 +14,7 @@ IMAGE = Image.fromarray(PIXELS)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_a_jpeg_is_what_torchvision_makes_of_it(tmp_path, mode):
+def test_jpegs_load_as_in_torchvision(tmp_path, mode):
     IMAGE.convert(mode).save(tmp_path / "a.jpg")
     np.testing.assert_array_equal(
         np.asarray(load_image(tmp_path / "a.jpg")), np.asarray(pil_loader(str(tmp_path / "a.jpg")))
@@ -29,7 +29,7 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
     assert (loaded.mode, loaded.size) == ("RGB", (20, 12))
 
 
-def test_a_palette_with_transparency_gives_no_warning(tmp_path):
+def test_a_palette_with_transparency_loads_without_warning(tmp_path):
     IMAGE.convert("P").save(tmp_path / "a.png", transparency=bytes(range(256)))
     assert load_image(tmp_path / "a.png").mode == "RGB"
 
@@ -59,7 +59,7 @@ def _reads_xmp():
         return image.getexif().get(0x0112) == 3
 
 
-needs_xmp = pytest.mark.skipif(not _reads_xmp(), reason="this release of Pillow reads no orientation from XMP")
+needs_xmp = pytest.mark.skipif(not _reads_xmp(), reason="this release of Pillow does not read the orientation from XMP")
 
 
 @needs_xmp
@@ -71,7 +71,7 @@ def test_an_orientation_in_xmp_is_applied(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 10))
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
-def test_the_size_is_that_of_the_loaded_image(tmp_path, name, orientation):
+def test_the_size_matches_the_loaded_image(tmp_path, name, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     IMAGE.save(tmp_path / name, exif=exif)
@@ -82,13 +82,13 @@ def test_the_size_is_that_of_the_loaded_image(tmp_path, name, orientation):
 
 
 @needs_xmp
-def test_a_size_by_xmp_is_that_of_the_loaded_image(tmp_path):
+def test_the_size_with_an_xmp_orientation_matches_the_loaded_image(tmp_path):
     packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
     IMAGE.save(tmp_path / "a.webp", xmp=packet)
     assert image_size(tmp_path / "a.webp") == load_image(tmp_path / "a.webp").size[::-1] == (20, 12)
 
 
-def test_a_file_without_a_size_is_refused_like_an_image(tmp_path):
+def test_the_size_of_an_unreadable_file_is_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     for path, status in ((tmp_path / "a.png", "unreadable"), (tmp_path / "b.png", "missing")):
         with pytest.raises(ImageError) as caught:
@@ -96,7 +96,7 @@ def test_a_file_without_a_size_is_refused_like_an_image(tmp_path):
         assert caught.value.status == status
 
 
-def test_open_files_work():
+def test_open_files_can_be_loaded():
     buffer = io.BytesIO()
     IMAGE.save(buffer, "PNG")
     buffer.seek(0)
@@ -112,7 +112,7 @@ def refuse(path, status, words):
     assert str(path) in str(caught.value)
 
 
-def test_what_is_no_image_says_why(tmp_path, monkeypatch):
+def test_errors_state_why_a_file_is_not_an_image(tmp_path, monkeypatch):
     (tmp_path / "empty.jpg").write_bytes(b"")
     refuse(tmp_path / "empty.jpg", "unreadable", "empty")
     (tmp_path / "text.jpg").write_text("text")

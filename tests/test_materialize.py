@@ -29,7 +29,7 @@ def whole_targets(root, **options):
 
 @pytest.mark.parametrize("target", ["multi_hot", "soft"])
 @pytest.mark.parametrize("embed", [False, True])
-def test_rows_are_the_images_with_their_whole_targets(root, tmp_path, target, embed):
+def test_rows_hold_the_images_and_their_whole_image_targets(root, tmp_path, target, embed):
     assert materialize(root, tmp_path / "out", target=target, embed=embed) == 9
     loaded = datasets.load_dataset(str(tmp_path / "out"), split="train")
     dataset, expected = MultiLabelImageNet(root), whole_targets(root, target=target)
@@ -52,7 +52,7 @@ def test_the_policy_is_applied(tmp_path):
     mlimagenet(["materialize", str(tmp_path), out])
     assert datasets.load_dataset(out, split="train")[0]["labels"] == [7]
     mlimagenet(["materialize", str(tmp_path), out, "--original", "always", "--unlocated", "drop"])
-    assert datasets.load_dataset(out, split="train")[0]["labels"] == [3]  # and not the first one's from a cache
+    assert datasets.load_dataset(out, split="train")[0]["labels"] == [3]  # and not the first call's result from a cache
     materialize(tmp_path, out, policy=LabelPolicy(original="always"))
     assert datasets.load_dataset(out, split="train")[0]["labels"] == [3, 7]
 
@@ -63,7 +63,7 @@ def test_the_policy_is_applied(tmp_path):
 @pytest.mark.parametrize("target", ["multi_hot", "soft"])
 @pytest.mark.parametrize(("loss", "mixed"), [("bce", False), ("asl", True)])
 def test_timm_trains_on_it_with_its_own_classes(root, tmp_path, monkeypatch, capsys, target, loss, mixed):
-    """As timm's train.py puts them together, with the options of the command that ours prints."""
+    """Use timm's parts as its train.py does, with the options of the command that `mlimagenet materialize` prints."""
     data = pytest.importorskip("timm.data")
     tasks = pytest.importorskip("timm.task")
     if not hasattr(tasks, "MultiLabelClassificationTask"):
@@ -131,7 +131,7 @@ def test_an_unusable_image_is_named(root, tmp_path, embed):
     assert materialize(root, out, embed=embed) == 9
 
 
-def test_images_that_are_not_there_can_be_skipped(root, tmp_path):
+def test_missing_images_can_be_skipped(root, tmp_path):
     dataset = MultiLabelImageNet(root)
     Path(dataset.path(4)).unlink()
     assert materialize(root, tmp_path / "out", missing="skip") == 8
@@ -141,7 +141,7 @@ def test_images_that_are_not_there_can_be_skipped(root, tmp_path):
         materialize(root, tmp_path / "out", missing="skip")
 
 
-def test_a_failure_keeps_what_was_there(root, tmp_path):
+def test_a_failure_keeps_existing_shards(root, tmp_path):
     out = tmp_path / "out"
     materialize(root, out)
     (shard,) = (out / "data").iterdir()
@@ -153,14 +153,14 @@ def test_a_failure_keeps_what_was_there(root, tmp_path):
     assert shard.read_bytes() == before
 
 
-def test_splits_lie_side_by_side_and_are_written_anew_one_by_one(tmp_path, monkeypatch, capsys):
+def test_splits_share_a_folder_and_are_replaced_one_at_a_time(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("mlimagenet_data.materialize._FILE_ROWS", {False: 4, True: 2})
     out = tmp_path / "out"
     for split, count in (("train", 9), ("train_small", 3), ("val", 5)):
         rows = random_rows(count)
         write_rows(tmp_path / "annotations", rows, split=split)
         write_images(tmp_path, rows, split=split)
-        if split != "train":  # a split's name may begin with another's; the store tells them apart by list
+        if split != "train":  # a split's name may begin with another's, so the store gets a list of files
             source = [tmp_path / "annotations" / "data" / f"{split}-00000-of-00001.parquet"]
             assert materialize(tmp_path, out, annotations=source, split=split) == count
     source = [tmp_path / "annotations" / "data" / "train-00000-of-00001.parquet"]
@@ -168,9 +168,7 @@ def test_splits_lie_side_by_side_and_are_written_anew_one_by_one(tmp_path, monke
         assert materialize(tmp_path, out, annotations=source, embed=embed) == 9
         loaded = datasets.load_dataset(str(out))
         assert {name: len(part) for name, part in loaded.items()} == {"train": 9, "train_small": 3, "val": 5}
-    with pytest.raises(
-        ValueError, match=r"train-00000-of-00003.parquet: the targets of this split are of the other kind"
-    ):
+    with pytest.raises(ValueError, match=r"train-00000-of-00003.parquet: its targets are of the other kind"):
         materialize(tmp_path, out, annotations=tmp_path / "annotations", split="val", target="soft")
     mlimagenet(
         ["materialize", str(tmp_path), str(out), "--annotations", str(tmp_path / "annotations"), "--split", "val"]
@@ -184,17 +182,17 @@ def test_the_annotations_are_not_overwritten(root):
     assert len(AnnotationStore(root / "mlimagenet", "train")) == 9
 
 
-def test_other_targets_are_refused(root, tmp_path):
+def test_unknown_targets_are_refused(root, tmp_path):
     with pytest.raises(ValueError, match="multi_hot or soft"):
         materialize(root, tmp_path / "out", target="pooled")
 
 
-def test_the_command_says_what_is_wrong_without_a_traceback(root, tmp_path, capsys):
+def test_the_command_reports_errors_without_a_traceback(root, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         mlimagenet(["materialize", str(root), str(tmp_path / "out"), "--original", "never"])
     assert stopped.value.code == 2
     assert "choose from" in capsys.readouterr().err
     assert mlimagenet(["materialize", str(root), str(tmp_path / "out"), "--split", "test"]) == 1
-    assert "no annotations of split 'test'" in capsys.readouterr().err
+    assert "no annotations for split 'test'" in capsys.readouterr().err
     assert mlimagenet(["materialize", str(root), str(root / "mlimagenet")]) == 1
     assert "another folder" in capsys.readouterr().err

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "mlimagenet_data"
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The files of the wheel that a release would have."""
+    """The wheel of a release, opened."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "PYTHONWARNINGS": "ignore"})
@@ -60,12 +60,12 @@ def run(code, cwd=ROOT, **environment):
     )
 
 
-def test_the_import_is_quick_and_without_torch():
+def test_the_import_is_quick_and_leaves_out_torch():
     code = (
         "import sys, time; start = time.perf_counter(); import mlimagenet_data; print(time.perf_counter() - start); "
         + _HEAVY
     )
-    fastest = min(float(run(code).stdout) for _ in range(2))  # the first one may write bytecode
+    fastest = min(float(run(code).stdout) for _ in range(2))  # the first run may write bytecode
     assert fastest < 1
 
 
@@ -73,7 +73,7 @@ _HEAVY = "assert not {'torch', 'numpy', 'pyarrow', 'datasets', 'PIL'} & set(sys.
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["import", "--help"], ["labels", "--help"], ["verify", "--help"]])
-def test_help_takes_no_heavy_import(arguments):
+def test_help_imports_nothing_heavy(arguments):
     code = (
         "import sys, contextlib\nfrom mlimagenet_data.cli import main\n"
         f"with contextlib.suppress(SystemExit): main({arguments!r})\n{_HEAVY}"

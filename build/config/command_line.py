@@ -62,7 +62,12 @@ def parse(arguments: Sequence[str] | None = None) -> BuildConfig:
     """
     given = vars(_parser().parse_args(arguments))
     source, preset = given.pop("config", None), given.pop("preset", None)
-    return BuildConfig(**{**PRESETS.get(preset, {}), **(_read(source) if source else {}), **given})
+    loaded = _read(source) if source else {}
+    preset = preset or loaded.get("preset")
+    loaded = {name: value for name, value in loaded.items() if name != "preset"}
+    if preset not in (None, *PRESETS):
+        raise ConfigError(f"{source}: preset: {preset!r}; it must be one of {', '.join(PRESETS)}")
+    return BuildConfig(**{**PRESETS.get(preset, {}), **from_mapping(loaded, source or ""), **given})
 
 
 def _read(source: str) -> dict[str, Any]:
@@ -72,7 +77,7 @@ def _read(source: str) -> dict[str, Any]:
         raise ConfigError(f"config: {source}: {error}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"config: {source}: expected a mapping of options to values, found {type(loaded).__name__}")
-    return from_mapping(loaded, source)
+    return loaded
 
 
 class _HelpExpert(argparse.Action):
@@ -101,8 +106,8 @@ def _parser(*, expert: bool = False) -> argparse.ArgumentParser:
         help="Show the options for experts and exit.",
     )
     add("--config", metavar="FILE.yaml", help="Read options from a YAML file; the command line overrides it.")
-    add("--preset", choices=sorted(PRESETS), help="Start from settings that belong together; all need weights to be downloaded. "
-        "paper: DINOv3 ViT-L/16, 512 px. cutler: DINO ViT-B/8, tau 0.15. dinov2: DINOv2 ViT-L/14, Apache-2.0 weights.")  # fmt: skip
+    add("--preset", choices=sorted(PRESETS), help="Start from settings that belong together; all need weights to be "
+        "downloaded. paper: DINOv3 ViT-L/16, 512 px. cutler: DINO ViT-B/8, tau 0.15. dinov2: DINOv2 ViT-L/14, Apache-2.0 weights.")  # fmt: skip
     groups = {name: parser.add_argument_group(name) for name in _GROUPS}
     for declared in fields(BuildConfig):
         meta = declared.metadata

@@ -47,7 +47,8 @@ class BuildConfig:
 
     out: str = option(
         "mlimagenet", "The dataset folder to write; intermediate results go to its .build/. Or a URL that fsspec can write "
-        "(s3://bucket/name, gs://...), so that machines without a common disk can work on one build.", group="output", metavar="DIR|URL",
+        "(s3://bucket/name, gs://...), so that machines without a common disk can work on one build.",
+        group="output", metavar="DIR|URL",
     )  # fmt: skip
     embed_images: bool = option(
         False, "Copy the image files into the dataset. Without this, no output contains pixels.", group="output",
@@ -330,14 +331,13 @@ def from_mapping(values: dict[str, Any], source: str | Path) -> dict[str, Any]:
         ConfigError: If a name is unknown; the message suggests the closest one.
     """
     known = {declared.name for declared in fields(BuildConfig)}
-    expert = values.get("expert") or {}
-    if not isinstance(expert, dict):
+    common = {key: value for key, value in values.items() if key != "expert"}
+    expert = values.get("expert")
+    if not isinstance(expert, dict | None):
         raise ConfigError(f"{source}: expert: expected a mapping of options to values, found {type(expert).__name__}")
     out = {}
-    for key, value in [*values.items(), *expert.items()]:
+    for key, value in [*common.items(), *(expert or {}).items()]:
         name = str(key).replace("-", "_")
-        if name == "expert":
-            continue
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""

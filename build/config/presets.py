@@ -1,4 +1,4 @@
-"""Settings that go together, by name; options on the command line and in the --config file win over them."""
+"""Presets: named groups of settings. Options on the command line and in the --config file override them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 __all__ = ["PRESETS"]
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Chen et al., arXiv 2603.05729: backbone and size as its labeler's scripts have them; which tau and N its regions were made
-    # with is not confirmed, so tau is calibrated. DINOv3's weights have a licence of their own.
+    # Chen et al., arXiv 2603.05729: backbone and size as in its labeler's scripts. The tau and N of its regions are not
+    # confirmed, so tau is calibrated. DINOv3's weights have their own licence.
     "paper": {
         "backbone": "vit_large_patch16_dinov3.lvd1689m", "image_size": 512, "patch_features": "keys", "num_regions": 4,
         "calibrate_tau": 512, "region_features": "backbone", "head": "mlp", "feature_variants": 4,
@@ -19,7 +19,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "backbone": "vit_base_patch8_224.dino", "image_size": 480, "patch_features": "keys", "num_regions": 3, "tau": 0.15,
         "max_iou": 0.5, "min_area": 0.01, "region_features": "backbone", "precision": "bf16", "batch_size": 32,
     },
-    # the same with weights under Apache-2.0
+    # a backbone with weights under Apache-2.0
     "dinov2": {
         "backbone": "vit_large_patch14_reg4_dinov2.lvd142m", "image_size": 518, "patch_features": "tokens", "num_regions": 4,
         "calibrate_tau": 512, "region_features": "backbone", "precision": "bf16", "batch_size": 64,

@@ -1,1 +1,1 @@
-"""What runs a stage's units, and where. Engines know no model, and no stage but by its name."""
+"""Engines run a stage's units: in this process, in several, or on a Ray cluster. They are independent of the method."""

@@ -1,4 +1,4 @@
-"""Workers that are processes of this machine, each with a device of its own."""
+"""A pool of worker processes on this machine, each with its own device."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class _Worker(NamedTuple):
 
 
 class ProcessPool(Pool):
-    """As many processes as asked for; the k-th sees the k-th CUDA device, if there are any.
+    """A fixed number of processes; if there are CUDA devices, the k-th process sees the k-th one.
 
     Args:
-        stage: What they work on.
+        stage: The stage to run.
         count: Number of processes.
         devices: Number of CUDA devices.
     """
@@ -42,7 +42,7 @@ class ProcessPool(Pool):
         self._started = itertools.count()
 
     def size(self) -> int:
-        """Return the number asked for."""
+        """Return the requested number of processes."""
         return self._count
 
     def start(self) -> _Worker:
@@ -58,11 +58,11 @@ class ProcessPool(Pool):
         return self._workers[-1]
 
     def submit(self, worker: _Worker, unit: Unit) -> None:
-        """Send a unit."""
+        """Send a unit to a process."""
         worker.pipe.send(unit)
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """Wait for a message, or for the end of a process."""
+        """Wait for a message from a process, or for its end."""
         ready = wait([worker.pipe for worker in self._workers], timeout=seconds)
         found = []
         for worker in [w for w in self._workers if w.pipe in ready]:
@@ -71,7 +71,7 @@ class ProcessPool(Pool):
             except EOFError:
                 worker.process.join()
                 self._workers.remove(worker)
-                found.append(Outcome(worker, f"its process ended with code {worker.process.exitcode}", is_lost=True))
+                found.append(Outcome(worker, f"its process exited with code {worker.process.exitcode}", is_lost=True))
         return found
 
     def stop(self, worker: _Worker) -> None:
@@ -96,5 +96,5 @@ def _serve(pipe: Connection, stage_class: type[Stage], config: BuildConfig, thre
             worker = worker or StageWorker(stage_class, config, threads)
             worker.run(unit)
             pipe.send(None)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to this unit, and the build tells
+        except Exception as error:  # noqa: BLE001 - any error belongs to this unit; the build reports it
             pipe.send(f"{type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""Workers that are Ray actors, on all machines of a cluster, which must see images and output under the same paths."""
+"""A pool of Ray actors on all machines of a cluster, which must see images and output under the same paths."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def connected(address: str | None) -> Any:
     """Connect to a cluster, or start one on this machine if no address is given, and return the `ray` module.
 
     Raises:
-        ConfigError: If Ray is not installed, or the cluster is not there.
+        ConfigError: If Ray is not installed, or the address has no cluster.
     """
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise ConfigError("engine: --engine ray needs Ray: pip install 'mlimagenet-data[ray]'") from error
+        raise ConfigError("engine: Ray is not installed; run pip install 'mlimagenet-data[ray]'") from error
     if not ray.is_initialized():
         root = Path(__file__).parents[2]
         here = {"env_vars": {"PYTHONPATH": str(root)}}
@@ -38,12 +38,12 @@ def connected(address: str | None) -> Any:
 
 
 class RayPool(Pool):
-    """One actor for each GPU of the cluster, or for each CPU where it has none; more as the cluster grows.
+    """One actor per GPU of the cluster, or per CPU if it has no GPU; more as the cluster grows.
 
     Args:
-        stage: What they work on.
-        count: Number of actors; 0: as many as the cluster has room for.
-        address: The cluster's; None for one on this machine.
+        stage: The stage to run.
+        count: Maximum number of actors; 0: limited by the cluster's room only.
+        address: The cluster's address; None for a cluster on this machine.
     """
 
     def __init__(self, stage: Stage, count: int, address: str | None) -> None:
@@ -52,14 +52,14 @@ class RayPool(Pool):
         uses_gpus = stage.plan.config.device != "cpu" and self._ray.cluster_resources().get("GPU", 0) > 0
         self._unit_resource = "GPU" if uses_gpus else "CPU"
         options: dict[str, Any] = {"num_gpus": 1} if uses_gpus else {"num_cpus": 1}
-        # restarts are the scheduler's: it counts them against the unit
+        # the scheduler restarts actors, because it counts restarts against the unit
         self._actor = self._ray.remote(max_restarts=0, max_task_retries=0, **options)(StageWorker)
-        self._pending: dict[Any, Any] = {}  # the running call's reference: its actor
+        self._pending: dict[Any, Any] = {}  # reference of a running call -> its actor
         self._actors: set[Any] = set()
-        self._starting: dict[Any, Any] = {}  # a reference that is ready when the actor runs: the actor
+        self._starting: dict[Any, Any] = {}  # reference that is ready once an actor runs -> the actor
 
     def size(self) -> int:
-        """Return how many actors the cluster has room for now."""
+        """Return the number of actors that the cluster has room for now."""
         room = int(self._ray.cluster_resources().get(self._unit_resource, 0))
         return min(self._count, room) if self._count else room
 
@@ -72,11 +72,11 @@ class RayPool(Pool):
         return actor
 
     def submit(self, worker: Any, unit: Unit) -> None:
-        """Call the actor."""
+        """Call an actor with a unit."""
         self._pending[worker.run.remote(unit)] = worker
 
     def wait(self, seconds: float) -> list[Outcome]:
-        """Wait for a call to end. Actors that wait for room which the cluster has no more are lost, too."""
+        """Wait for a call to end. Actors waiting for room that the cluster no longer has count as lost."""
         from ray.exceptions import RayError, RayTaskError
 
         ready, _ = self._ray.wait(list(self._pending), timeout=seconds)
@@ -96,10 +96,10 @@ class RayPool(Pool):
         return found + self._without_room()
 
     def _without_room(self) -> list[Outcome]:
-        """Give up actors that have not started, if there are more than the cluster has room for.
+        """Give up actors that have not started, as far as there are more actors than the cluster has room for.
 
-        Ray counts the room of a lost machine for a moment after its actors are known to be dead. One that is started then would
-        wait, and its unit with it, until the cluster grows again.
+        After Ray reports the actors of a lost machine as dead, it still counts the machine's room for a moment. An
+        actor started then would wait, together with its unit, until the cluster grows again.
         """
         if not self._starting:
             return []

@@ -1,10 +1,12 @@
-"""Runs a stage's units: in this process, in several, or on a Ray cluster. Those that are done are skipped."""
+"""Run a stage's units in this process, in several, or on a Ray cluster; skip those that are done."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
+
+from rich.markup import escape
 
 from build.engines.scheduler import Pool, run_units
 from build.engines.worker import run_unit
@@ -17,11 +19,11 @@ __all__ = ["StageRun", "run_stage"]
 
 @dataclass(frozen=True)
 class StageRun:
-    """What running a stage came to.
+    """The outcome of running a stage.
 
     Attributes:
-        units: Units computed now.
-        skipped: Units that were done before.
+        units: Units computed in this run.
+        skipped: Units already done before.
         seconds: Wall time of this run.
     """
 
@@ -31,10 +33,10 @@ class StageRun:
 
 
 def run_stage(stage: Stage) -> StageRun:
-    """Compute and commit every unit of a stage that is not done, and say beforehand what will be done and why.
+    """Print what a stage has to do and why, then compute and commit every unit that is not done.
 
     Raises:
-        UnitsFailedError: If units failed too often in workers; all others are done.
+        UnitsFailedError: If units failed too often in workers; all other units are done.
     """
     start = time.perf_counter()
     config = stage.plan.config
@@ -59,7 +61,7 @@ def run_stage(stage: Stage) -> StageRun:
 
 
 def _todo(stage: Stage, own: list[Unit]) -> list[Unit]:
-    """Return the units that are not done, and say why."""
+    """Return the units that are not done, and print the reasons."""
     ledger, settings = stage.plan.ledger(stage.name), stage.settings()
     todo, reasons = [], Counter[str]()
     for unit in own:
@@ -69,16 +71,16 @@ def _todo(stage: Stage, own: list[Unit]) -> list[Unit]:
             reasons[reason] += 1
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
     what = f"{len(todo)} of {len(own)} units to do ({why})" if todo else f"nothing to do, all {len(own)} units are done"
-    console.print(f"[bold]{stage.name}[/]: {what}")
+    console.print(f"[bold]{stage.name}[/]: {escape(what)}")
     return todo
 
 
 def _pool(stage: Stage, units: int) -> Pool | None:
-    """Return the workers to use, None for this process alone."""
+    """Return the workers to use, or None to use this process alone."""
     config = stage.plan.config
     if not stage.in_workers:
         return None
-    if not config.is_remote:  # a working copy may lie elsewhere on another machine
+    if not config.is_remote:  # another machine may keep its working copy elsewhere
         stage.plan = replace(stage.plan, config=replace(config, out=str(config.folder.resolve())))
     if config.engine == "ray":
         from build.engines.ray_pool import RayPool

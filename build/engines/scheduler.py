@@ -1,4 +1,4 @@
-"""Hands units to workers that may fail, hang or vanish, and pulls what they finish. What a worker is, a pool knows."""
+"""Scheduling of units on workers that may fail, hang or vanish. A `Pool` implements one kind of worker."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from mlimagenet_data.errors import MLImageNetError
 
 __all__ = ["Outcome", "Pool", "UnitsFailedError", "run_units"]
 
-_WAIT = 1.0  # seconds between looks at workers that say nothing
+_WAIT = 1.0  # seconds between checks for hung workers
 
 
 class UnitsFailedError(MLImageNetError, RuntimeError):
-    """Units that failed as often as they may; all others are done."""
+    """Units failed in all their tries; all other units are done."""
 
 
 class Outcome(NamedTuple):
-    """What became of a worker's unit.
+    """The outcome of a worker's unit.
 
     Attributes:
         worker: The worker.
-        error: Why it failed; None if the unit is committed.
+        error: Why the unit failed; None if it is committed.
         is_lost: Whether the worker is gone.
     """
 
@@ -49,21 +49,21 @@ class Pool(ABC):
 
     @abstractmethod
     def submit(self, worker: Any, unit: Unit) -> None:
-        """Give a worker that has nothing to do a unit."""
+        """Give a unit to an idle worker."""
 
     @abstractmethod
     def wait(self, seconds: float) -> list[Outcome]:
-        """Wait for at most so long for a worker to finish or vanish, and return what happened."""
+        """Wait at most `seconds` for a worker to finish or vanish, and return the outcomes."""
 
     @abstractmethod
     def stop(self, worker: Any) -> None:
-        """End a worker, whatever it does."""
+        """End a worker, whatever it is doing."""
 
 
 @dataclass
 class _State:
     waiting: deque[Unit]
-    busy: dict[Any, tuple[Unit, float]] = field(default_factory=dict)  # by worker: its unit, and since when
+    busy: dict[Any, tuple[Unit, float]] = field(default_factory=dict)  # worker -> its unit and when it started
     idle: list[Any] = field(default_factory=list)
     attempts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     failed: dict[str, str] = field(default_factory=dict)
@@ -77,12 +77,13 @@ def run_units(
     Args:
         pool: The workers.
         units: The units, in the order in which to start them.
-        attempts: How often a unit is tried; a worker that vanishes or hangs counts half, since the unit may be the cause, or not.
-        timeout: Seconds after which a worker hangs; 0: never.
+        attempts: Maximum tries per unit. A worker that vanishes or hangs counts as half a try, since the unit may not
+            be the cause.
+        timeout: Seconds after which a worker counts as hung; 0: never.
         on_done: Called with each unit that is done.
 
     Raises:
-        UnitsFailedError: If units failed too often; the message names them and the last reason of each.
+        UnitsFailedError: If units failed too often; the message names each with its last error.
     """
     state = _State(deque(units))
     try:
@@ -98,11 +99,14 @@ def run_units(
             pool.stop(worker)
     if state.failed:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(state.failed.items()))
-        raise UnitsFailedError(f"{len(state.failed)} units failed too often ({reasons}); the others are done")
+        raise UnitsFailedError(
+            f"{len(state.failed)} of {len(units)} units failed ({reasons}); all others are done. "
+            "Run the same command to retry"
+        )
 
 
 def _staff(pool: Pool, state: _State) -> None:
-    """Start workers while there is work for more, and give those that are free a unit."""
+    """Give units to idle workers, and start workers while there is room and work for them."""
     while state.waiting:
         if not state.idle:
             if len(state.busy) >= max(1, pool.size()):
@@ -124,8 +128,8 @@ def _settle(state: _State, outcome: Outcome, attempts: int, on_done: Callable[[U
         return
     state.attempts[unit.file] += 0.5 if outcome.is_lost else 1.0
     if state.attempts[unit.file] < attempts:
-        console.print(f"  {unit.file} failed and is tried again: {outcome.error}", markup=False)
+        console.print(f"  {unit.file} failed, will retry: {outcome.error}", markup=False)
         state.waiting.append(unit)
     else:
-        console.print(f"  {unit.file} failed for the last time: {outcome.error}", markup=False)
+        console.print(f"  {unit.file} failed, giving up: {outcome.error}", markup=False)
         state.failed[unit.file] = outcome.error

@@ -1,4 +1,4 @@
-"""What a worker does, in whatever process, on whatever machine: compute a unit and commit it."""
+"""The work of a worker, in any process and on any machine: compute a unit and commit it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["StageWorker", "run_unit"]
 
 
 def run_unit(stage: Stage, unit: Unit, advance: Callable[[int], None] = lambda count: None) -> None:
-    """Compute a unit and, in the first of several processes (torchrun), commit it."""
+    """Compute a unit and commit it; under torchrun, only the first process commits."""
     settings = stage.settings()
     fingerprint = stage.fingerprint(unit, settings)
     output = stage.compute(unit, advance)
@@ -22,12 +22,12 @@ def run_unit(stage: Stage, unit: Unit, advance: Callable[[int], None] = lambda c
 
 
 class StageWorker:
-    """A stage with its model, in a process of its own.
+    """A stage and its models, in a process of their own.
 
     Args:
         stage_class: The stage.
-        config: The run's configuration, with an absolute `out`; the list of images is read from there.
-        threads: Of PyTorch on the CPU.
+        config: The run's configuration, with an absolute `out`, from which the list of images is read.
+        threads: Number of PyTorch's CPU threads.
     """
 
     def __init__(self, stage_class: type[Stage], config: BuildConfig, threads: int) -> None:

@@ -1,1 +1,1 @@
-"""Where images come from: one module per source, one listing for all. Imports `build.config` only."""
+"""Sources of images: one module per source, one listing for all. Imports `build.config` only."""

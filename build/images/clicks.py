@@ -1,8 +1,8 @@
-"""Reads ImageNet-AB: where the annotators of a second annotation of ImageNet clicked on the objects of a class.
+"""Reader of ImageNet-AB: the clicks on objects from a second annotation of ImageNet.
 
 Han et al., "Neglected Free Lunch - Learning Image Classifiers Using Annotation Byproducts", arXiv 2303.17595. A file
-`<wnid>/<stem>.xml` holds a `metadata` element for each time that the image was shown; where its `selected` is True, its
-`selectedRecord` has the click's x and y, as shares of the image's width and height.
+`<wnid>/<stem>.xml` holds one `metadata` element per time that the image was shown. If its `selected` is True, its
+`selectedRecord` holds the click's x and y, as shares of the image's width and height.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ __all__ = ["ByproductError", "Click", "read_clicks"]
 
 Click = tuple[float, float]  # (x, y), shares of width and height in [0, 1]
 
-_LARGEST = 4_000_000  # bytes of a file; mouse traces make up most of one
-_MOST = 1000  # clicks
+_LARGEST = 4_000_000  # bytes per file; mouse traces make up most of it
+_MOST = 1000  # clicks per file
 
 
 class ByproductError(ValueError):
-    """A file that cannot be used.
+    """A missing or unusable file of clicks.
 
     Attributes:
         status: `missing` or `damaged`.
@@ -35,16 +35,16 @@ class ByproductError(ValueError):
 
 
 def read_clicks(folder: Path, image_id: str) -> list[Click]:
-    """Return the clicks on an image, none if nobody selected it.
+    """Return the clicks on an image; empty if no annotator selected it.
 
     Raises:
-        ByproductError: If there is no such file, it is larger than 4 MB, no XML, declares entities, or has a click that is not
-            in the image.
+        ByproductError: If the file is missing, exceeds 4 MB, is not XML, declares entities, or holds a click outside
+            the image.
     """
     path = folder / f"{image_id}.xml"
     try:
         if path.stat().st_size > _LARGEST:
-            raise ByproductError(f"{path}: more than {_LARGEST} bytes", status="damaged")
+            raise ByproductError(f"{path}: exceeds {_LARGEST} bytes", status="damaged")
         root = ElementTree.fromstring(path.read_bytes(), forbid_dtd=True)
         return [_click(entry) for entry in root.findall("metadata")[:_MOST] if _text(entry, "selected") == "True"]
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -65,8 +65,8 @@ def _text(entry: Element, name: str) -> str:
 def _click(entry: Element) -> Click:
     record = entry.find("selectedRecord")
     if record is None:
-        raise ValueError("a selected entry without selectedRecord")
+        raise ValueError("a selected entry has no selectedRecord")
     x, y = (float(_text(record, name)) for name in ("x", "y"))
     if not (math.isfinite(x) and math.isfinite(y) and 0 <= x <= 1 and 0 <= y <= 1):
-        raise ValueError(f"selectedRecord: ({x}, {y}) is not in the image, whose coordinates are 0 to 1")
+        raise ValueError(f"selectedRecord: ({x}, {y}) is outside the image; coordinates must be between 0 and 1")
     return x, y

@@ -1,4 +1,4 @@
-"""The demo's photographs: they ship in PyPI packages, so nothing is downloaded."""
+"""The demo's photographs, which ship in PyPI packages: nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 __all__ = ["PHOTOGRAPHS", "lay_out_demo"]
 
-# (package, file in it, WordNet id of the class that a person would give, its name)
+# (package, file in it, WordNet id of the class that a person would choose, the class's name)
 PHOTOGRAPHS = (
     ("skimage", "data/astronaut.png", "n04266014", "space shuttle"),
     ("skimage", "data/chelsea.png", "n02123045", "tabby"),
@@ -26,15 +26,15 @@ def lay_out_demo(folder: Path) -> Path:
     """Copy the photographs into an ImageNet-like tree, `<folder>/train/<wnid>/<name>`, and return `folder`.
 
     Raises:
-        FileNotFoundError: If a package does not have its photograph.
+        FileNotFoundError: If a package lacks its photograph.
     """
     for package, inside, wnid, _ in PHOTOGRAPHS:
         source = resources.files(package).joinpath(inside)
         if not source.is_file():
-            raise FileNotFoundError(f"{source}: the installed {package} does not have it; `pip install -e '.[build]'`")
+            raise FileNotFoundError(f"{source}: missing from the installed {package}; run `pip install -e '.[build]'`")
         target = folder / "train" / wnid / Path(inside).name
         target.parent.mkdir(parents=True, exist_ok=True)
         with resources.as_file(source) as path:
             shutil.copyfile(path, target)
-            os.utime(target, (0, 0))  # the same input to every run, so that a second one finds its work done
+            os.utime(target, (0, 0))  # the same inputs in every run, so that a second run finds its work done
     return folder

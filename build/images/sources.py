@@ -21,7 +21,7 @@ from build.images.listing import ImageInput, Images, Listing, check_unique, even
 from mlimagenet_data.classes import NUM_CLASSES, class_of_folder
 from mlimagenet_data.errors import ImageError
 from mlimagenet_data.images import IMAGE_EXTENSIONS, load_image
-from mlimagenet_data.names import class_of_path, image_id_of
+from mlimagenet_data.names import class_of_path, image_id_of, without_root
 
 __all__ = ["ImageReader", "list_images"]
 
@@ -180,9 +180,7 @@ def _list_parquet(root: Path, file: Path) -> Iterator[ImageInput]:
     for row, (path, value) in enumerate(zip(paths, labels, strict=True)):
         label = _class(value, file, f"row {row}")
         name = path or f"{file.stem}-{row:07d}.jpg"
-        name = _plain(
-            PurePosixPath(name).name if name.startswith("/") else name, file
-        )  # some hold the maker's own paths
+        name = _plain(without_root(name), file)  # some hold the maker's own paths
         label = class_of_path(name) if label is None else label
         yield ImageInput(image_id_of(name, label), name, label, (size, info.st_mtime_ns), container, row)
 

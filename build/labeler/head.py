@@ -1,4 +1,4 @@
-"""The labeler: the head that names regions by their pooled features. A linear classifier, an MLP, or the sum of both."""
+"""The labeler: the head that names regions from their pooled features; a linear classifier, an MLP, or their sum."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class Labeler(nn.Module):
     """A classifier of pooled features.
 
     Args:
-        dimension: D, of the features.
-        classes: K.
-        linear: Whether there is a linear classifier, zeros at first.
-        hidden: Widths of the MLP's hidden layers, each followed by GELU and dropout; none for no MLP. Beside a linear classifier
-            its last layer starts from zeros, so that the sum starts from the linear one.
-        dropout: Share of the MLP's hidden units that are dropped in training.
+        dimension: D, the number of features.
+        classes: K, the number of classes.
+        linear: Whether to include a linear classifier, initialised with zeros.
+        hidden: Widths of the MLP's hidden layers, each followed by GELU and dropout; empty for no MLP. Beside a linear
+            classifier, the MLP's last layer starts at zero, so that the sum starts as the linear classifier.
+        dropout: Dropout rate of the MLP's hidden units.
 
     Attributes:
-        temperature: What the logits are divided by, so that probabilities are calibrated; 1 until it is fitted.
+        temperature: Divisor of the logits that calibrates the probabilities; 1 until it is fitted.
     """
 
     def __init__(
@@ -80,16 +80,16 @@ class Labeler(nn.Module):
 
     @property
     def dimension(self) -> int:
-        """D, of the features."""
+        """D, the number of features."""
         return int(self.config["dimension"])
 
     @property
     def classes(self) -> int:
-        """K."""
+        """K, the number of classes."""
         return int(self.config["classes"])
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return logits (n, K) of features (n, D), not divided by the temperature."""
+        """Return logits (n, K) of features (n, D), before the division by the temperature."""
         parts = [part(features) for part in (self.linear, self.mlp) if part is not None]
         return torch.stack(parts).sum(dim=0) if len(parts) > 1 else parts[0]
 
@@ -102,7 +102,7 @@ class Labeler(nn.Module):
         return np.asarray(values.cpu().numpy())
 
     def confusable(self, least: float) -> NDArray[np.bool_]:
-        """Return (K, K) bool: which classes' weights, less their mean, have a cosine of at least `least`."""
+        """Return (K, K) bool: the pairs of classes whose mean-free weights have a cosine of at least `least`."""
         last: Any = self.linear if self.linear is not None else self.mlp[-1] if self.mlp is not None else None
         weight = last.weight.detach().cpu().numpy()
         centred = weight - weight.mean(axis=0)
@@ -110,7 +110,7 @@ class Labeler(nn.Module):
         return np.asarray((unit @ unit.T >= least) | np.eye(len(unit), dtype=bool))
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file, with the configuration in its metadata."""
+        """Write a safetensors file with the configuration in its metadata."""
         tensors = {name: value.cpu().contiguous() for name, value in self.state_dict().items()}
         save_file(tensors, path, metadata={"labeler": json.dumps({**self.config, "temperature": self.temperature})})
 
@@ -119,7 +119,7 @@ class Labeler(nn.Module):
         """Read a safetensors file that `save` wrote.
 
         Raises:
-            ValueError: If it is none.
+            ValueError: If the file is not a labeler.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -129,7 +129,7 @@ class Labeler(nn.Module):
             out = cls(**config, hidden=hidden)
             out.load_state_dict(tensors)
         except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path}: not a labeler's file: {error}") from error
+            raise ValueError(f"{path}: not a labeler file: {error}") from error
         out.temperature = temperature
         return out
 

@@ -1,7 +1,7 @@
-"""Trains a labeler on regions whose class is known, in shards of which one is in memory at a time.
+"""Training of a labeler on regions of known class, with one shard in memory at a time.
 
-Under torch.distributed, each process takes its part of every batch and the gradients are averaged: the result is that of one
-process, but for rounding (and for dropout, which draws other units).
+Under torch.distributed, each process takes its part of every batch, and gradients are averaged. The result equals that
+of one process, except for rounding (and dropout, which drops other units).
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
 from build.labeler.head import Labeler
+from mlimagenet_data.evaluate.metrics.calibration import calibration
 
-__all__ = ["History", "Regions", "Training", "calibration_error", "fit_temperature", "train"]
+__all__ = ["History", "Regions", "Training", "fit_temperature", "train"]
 
-_LEAST_HELD_OUT = 20  # fewer held-out regions say nothing: no early stopping, no temperature
+_LEAST_HELD_OUT = 20  # with fewer held-out regions: no early stopping, no temperature
 _MOST_HELD_OUT = 20_000  # for the temperature
 _LARGEST_TEMPERATURE = 20.0
 
 
 class Regions(NamedTuple):
-    """A shard's regions with known classes.
+    """A shard's regions of known class.
 
     Attributes:
-        features: (n, V, D) float32, V versions of each region's features, from which one is drawn each time.
+        features: (n, V, D) float32, V versions of each region's features; every step draws one of them.
         classes: (n,) int64.
-        held_out: (n,) bool, not trained on.
+        held_out: (n,) bool, excluded from training.
     """
 
     features: NDArray[np.float32]
@@ -41,15 +42,16 @@ class Regions(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How to train.
+    """Settings of the training.
 
     Attributes:
-        epochs: Most passes over the regions.
-        learning_rate: AdamW's.
-        batch_size: Regions a step; the last step of a shard may have fewer.
-        balance: Regions are drawn with weights count(class) ** -balance: 0 takes each once an epoch, 1 all classes equally often.
-        patience: Epochs without a lower held-out loss after which training stops; the best epoch's weights are taken.
-        seed: Of all that is drawn. The same seed gives the same labeler on the same machine.
+        epochs: Maximum number of passes over the regions.
+        learning_rate: Learning rate of AdamW.
+        batch_size: Regions per step; the last step of a shard may have fewer.
+        balance: Regions are drawn with weights count(class) ** -balance: 0 draws each once per epoch, 1 draws all
+            classes equally often.
+        patience: Stop after this many epochs without a lower held-out loss, and keep the best epoch's weights.
+        seed: Random seed. The same seed produces the same labeler on the same machine.
     """
 
     epochs: int
@@ -61,14 +63,14 @@ class Training:
 
 
 class History(NamedTuple):
-    """What training came to; NaN where too few regions are held out.
+    """The outcome of training; NaN where too few regions are held out.
 
     Attributes:
         epochs: Epochs run.
-        best_epoch: The epoch whose weights were taken, from 1 on; 0: the start was better than any.
+        best_epoch: The epoch whose weights were kept, counting from 1; 0 if no epoch improved on the start.
         loss: Mean loss of the last epoch's steps.
-        held_out_loss: At the best epoch, before calibration.
-        held_out_accuracy: Likewise.
+        held_out_loss: Held-out loss of the best epoch, before calibration.
+        held_out_accuracy: Held-out accuracy of the best epoch.
     """
 
     epochs: int
@@ -85,7 +87,7 @@ def train(
     how: Training,
     on_epoch: Callable[[int, float, float], None] = lambda epoch, loss, held_out: None,
 ) -> History:
-    """Train a labeler in place, by cross-entropy with AdamW.
+    """Train a labeler in place, with cross-entropy and AdamW.
 
     Args:
         labeler: The labeler, on the device to train on.
@@ -125,7 +127,7 @@ def _rank() -> int:
 def _class_weights(
     shards: int, load: Callable[[int], Regions], classes: int, balance: float
 ) -> tuple[NDArray[np.float64], float]:
-    """Return each class's weight, 0 for one without regions, and the number of draws for a weight of 1."""
+    """Return each class's weight (0 for a class without regions) and the number of draws per unit of weight."""
     counts = np.zeros(classes)
     for shard in range(shards):
         regions = load(shard)
@@ -143,7 +145,7 @@ def _epoch(
     generator: np.random.Generator,
     how: Training,
 ) -> float:
-    """Return the mean loss of an epoch's steps."""
+    """Train for an epoch and return the mean loss of its steps."""
     model.train()
     device = next(model.parameters()).device
     losses = []
@@ -154,7 +156,7 @@ def _epoch(
             own = slice(_rank(), None, distributed.get_world_size() if distributed.is_initialized() else 1)
             features = torch.from_numpy(regions.features[rows[own], variants[own]]).to(device)
             wanted = torch.from_numpy(regions.classes[rows[own]]).to(device)
-            # DDP takes the mean of the processes' gradients; parts may differ in length
+            # DDP averages the processes' gradients, but their parts may differ in length
             share = len(rows) / (distributed.get_world_size() if distributed.is_initialized() else 1)
             loss = nn.functional.cross_entropy(model(features), wanted, reduction="sum") / share
             optimiser.zero_grad()
@@ -171,7 +173,7 @@ def _epoch(
 def _draw(
     regions: Regions, weights: tuple[NDArray[np.float64], float], balance: float, generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return the rows of a shard to train on, in a random order."""
+    """Return the rows of a shard to train on, in random order."""
     rows = np.flatnonzero(~regions.held_out)
     if balance == 0 or not len(rows):
         return generator.permutation(rows)
@@ -192,7 +194,7 @@ class _Score(NamedTuple):
 
 
 def _held_out(labeler: Labeler, shards: int, load: Callable[[int], Regions]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield logits and classes of the held-out regions of each shard; the first version of their features."""
+    """Yield the logits and classes of each shard's held-out regions, from the first version of their features."""
     for shard in range(shards):
         regions = load(shard)
         if regions.held_out.any():
@@ -210,7 +212,9 @@ def _evaluate(labeler: Labeler, shards: int, load: Callable[[int], Regions]) -> 
 
 
 def fit_temperature(labeler: Labeler, shards: int, load: Callable[[int], Regions]) -> dict[str, Any]:
-    """Set the temperature that gives the held-out regions the lowest loss, and return what it changed; {} if there are too few.
+    """Fit the temperature to the lowest held-out loss; return it with the calibration errors before and after.
+
+    With too few held-out regions, change nothing and return {}.
 
     Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2.
     """
@@ -222,7 +226,7 @@ def fit_temperature(labeler: Labeler, shards: int, load: Callable[[int], Regions
             break
     if sum(len(classes) for _, classes in parts) < _LEAST_HELD_OUT:
         return {}
-    from scipy.optimize import minimize_scalar  # slow to import, and --help needs no optimiser
+    from scipy.optimize import minimize_scalar  # slow to import, and --help does not need it
 
     logits, classes = torch.cat([part[0] for part in parts]).double(), torch.cat([part[1] for part in parts])
 
@@ -232,23 +236,11 @@ def fit_temperature(labeler: Labeler, shards: int, load: Callable[[int], Regions
     bound = float(np.log(_LARGEST_TEMPERATURE))
     found = minimize_scalar(loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-4})
     labeler.temperature = float(np.exp(found.x))
-    before, after = (
-        calibration_error((logits / t).softmax(dim=1).numpy(), classes.numpy()) for t in (1.0, labeler.temperature)
-    )
-    return {"temperature": labeler.temperature, "calibration_error": [round(before, 4), round(after, 4)]}
+    right = (logits.argmax(dim=1) == classes).numpy()
 
+    def error(temperature: float) -> float:
+        confidence = (logits / temperature).softmax(dim=1).amax(dim=1)
+        return calibration(confidence.numpy(), right).error
 
-def calibration_error(probabilities: NDArray[np.floating], classes: NDArray[np.int64], bins: int = 15) -> float:
-    """Return the expected calibration error of the best classes: mean |accuracy - confidence| over bins, by their sizes.
-
-    Guo et al., 2017, eq. 3.
-
-    Args:
-        probabilities: (n, K).
-        classes: (n,).
-        bins: Equal parts of [0, 1].
-    """
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == classes
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(right[place == k].sum() - confidence[place == k].sum()) for k in range(bins)]
-    return float(sum(gaps) / len(classes))
+    errors = [round(error(temperature), 4) for temperature in (1.0, labeler.temperature)]
+    return {"temperature": labeler.temperature, "calibration_error": errors}

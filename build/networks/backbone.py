@@ -1,4 +1,4 @@
-"""What a network sees of a batch of images, as the regions stage uses it."""
+"""The interface of a frozen network: the maps that it returns for a batch of images."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Maps:
 
     Attributes:
         patches: (B, C, h, w) float32, the features that MaskCut cuts.
-        features: (B, D, h', w') float32 each, the features whose mean over a region, and over these maps, the labeler reads.
-        label_maps: (B, K, h', w') float32 logits each, a classifier applied at each location, at different image sizes; none of a
-            network without one.
+        features: (B, D, h', w') float32 each; the labeler reads their mean over a region and over these maps.
+        label_maps: (B, K, h', w') float32 logits each, one map per input size, of a classifier applied at each
+            location; empty for a network without a classifier.
     """
 
     patches: torch.Tensor
@@ -31,9 +31,9 @@ class Backbone(Protocol):
     """A frozen network.
 
     Attributes:
-        name: As `--backbone` takes it.
-        source: Where architecture and weights come from.
-        licence: The weights' licence, as far as known.
+        name: The name that `--backbone` takes.
+        source: Origin of architecture and weights.
+        licence: Licence of the weights, as far as known.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Backbone(Protocol):
     licence: str
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
-        """Return the network's input of an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
+        """Return the network's input for an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
 
     def __call__(self, batch: torch.Tensor) -> Maps:
         """Return the maps of a (B, 3, S, S) batch."""

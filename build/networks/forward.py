@@ -1,4 +1,4 @@
-"""From image files to a frozen network's maps: decoding runs ahead in threads while the networks work."""
+"""The forward pass over image files: threads decode the next batches while the networks work."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _AHEAD = 2  # batches decoded ahead of the network
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the torch device of `--device`; auto takes CUDA where there is one."""
+    """Return the torch device that `--device` names; auto selects CUDA if available."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
 
 
 def make_backbone(config: BuildConfig) -> Backbone:
-    """Return the network whose patch features are cut."""
+    """Return the network whose patch features MaskCut cuts."""
     device = pick_device(config.device)
     if config.backbone == "embedded":
         return EmbeddedBackbone(config.image_size, device)
@@ -59,7 +59,7 @@ class Clock:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def timed(self, name: str, call: Callable[..., Any], *args: Any) -> Any:
-        """Call, and add the time to a part's."""
+        """Call a function and add its duration to the part `name`."""
         start = time.perf_counter()
         try:
             return call(*args)
@@ -69,20 +69,20 @@ class Clock:
 
 
 class Decoded(NamedTuple):
-    """A file as the networks take it, one tensor each, or why it cannot be read."""
+    """A decoded file, with one tensor per network, or the reason why it cannot be read."""
 
     tensors: tuple[torch.Tensor, ...]
     size: tuple[int, int] | None
     status: str
     reason: str | None
-    label_map: torch.Tensor | None = None  # dense (K, h, w), where label maps are read from files
-    label_map_status: str = "computed"  # or `ok`, `missing`, `damaged`
-    clicks: tuple[Click, ...] = ()  # of the image's annotators, where byproducts are read
-    byproduct_status: str | None = None  # `ok`, `missing`, `damaged`; None where none are read
+    label_map: torch.Tensor | None = None  # dense (K, h, w), if label maps are read from files
+    label_map_status: str = "computed"  # or `ok`, `missing` or `damaged` if read from a file
+    clicks: tuple[Click, ...] = ()  # of the image's annotators, if byproducts are read
+    byproduct_status: str | None = None  # `ok`, `missing` or `damaged`; None if no byproducts are read
 
 
 class ForwardBatch(NamedTuple):
-    """A batch of images and what the networks see of those that could be read, in their order."""
+    """A batch of images, and the networks' maps of the readable ones in the same order."""
 
     images: Sequence[ImageInput]
     decoded: Sequence[Decoded]
@@ -95,7 +95,7 @@ class ForwardBatch(NamedTuple):
 
 
 def _folder(config: BuildConfig, option: str) -> Path | None:
-    """Return the folder that an option names, None if it names none."""
+    """Return the folder that an option names, or None if the option is not set."""
     named = getattr(config, option)
     if named is not None and not Path(named).is_dir():
         raise ConfigError(f"{option}: {named} is not a folder")
@@ -112,7 +112,7 @@ class Forward:
         self._label_maps = _folder(config, "label_maps")
         sizes = ([] if own else [config.label_map_size]) + ([config.scan_size] if config.scan_size else [])
         if self._label_maps is not None and config.names_by_backbone:
-            sizes = []  # nothing of the classifier is asked for
+            sizes = []  # the classifier is not needed
         self._byproducts = _folder(config, "byproducts")
         self._networks: list[Backbone] = [
             make_backbone(config),
@@ -122,12 +122,12 @@ class Forward:
         self._pool = ThreadPoolExecutor(config.workers or os.cpu_count() or 1)
 
     def credits(self) -> list[dict[str, str]]:
-        """Return source and licence of each network, for the dataset's card."""
+        """Return the source and licence of each network, for the dataset card."""
         found = [{"source": network.source, "licence": network.licence} for network in self._networks]
         return [credit for k, credit in enumerate(found) if credit not in found[:k]]
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._pool.shutdown()
 
     def batches(self, images: Sequence[ImageInput], reader: ImageReader, clock: Clock) -> Iterator[ForwardBatch]:
@@ -186,7 +186,7 @@ class Forward:
         return Maps(seen[0].patches, features, label_maps)
 
     def _read_maps(self, decoded: Sequence[Decoded]) -> torch.Tensor:
-        """Return the files' maps, (B, K, h, w): NaN for images without one, area means for maps of another size."""
+        """Return the maps read from files, (B, K, h, w): NaN for images without one, area means for other sizes."""
         found = [d.label_map for d in decoded if d.tensors]
         size = next(((m.shape[1], m.shape[2]) for m in found if m is not None), (1, 1))
         none = torch.full((NUM_CLASSES, *size), torch.nan)
@@ -198,6 +198,6 @@ class Forward:
         return batch.pin_memory().to(self.device, non_blocking=True)
 
     def _synchronise(self) -> None:
-        """Wait for the device, so that times are those of the work and not of handing it over."""
+        """Wait for the device, so that timings measure its work and not only the submission."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)

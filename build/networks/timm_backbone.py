@@ -1,4 +1,4 @@
-"""Self-supervised backbones by their timm names: DINOv3, DINOv2 and DINO transformers, and DINOv3's ConvNeXts."""
+"""Self-supervised backbones from timm: DINOv3, DINOv2 and DINO transformers, and DINOv3's ConvNeXts."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from build.networks.backbone import Maps
 __all__ = ["TimmBackbone", "autocast", "create_model", "prepare"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_FINEST = 16  # of a convolutional network the last stage with at most this stride is cut
+_FINEST = 16  # a convolutional network is cut at its last stage with at most this stride
 
 
 class TimmBackbone:
     """A timm model in evaluation mode.
 
     Args:
-        name: timm's name, with or without the tag of the weights, such as `vit_small_patch16_dinov3.lvd1689m`.
-        image_size: Images are scaled to this many pixels a side; a multiple of the patch size.
-        device: Where it runs.
-        weights: `hub`: timm downloads them; `random`: none, for tests; else a file that timm reads (safetensors or a state dict).
-        patch_features: `tokens`: the last block's normalised patch tokens; `keys`: the keys of its attention, before any position
-            encoding, heads side by side, as MaskCut cuts them.
-        precision: `fp32`, or `bf16`, `fp16` autocast.
-        compiled: Run through torch.compile.
+        name: timm's name, with or without a weights tag, such as `vit_small_patch16_dinov3.lvd1689m`.
+        image_size: Side in pixels of the square to which images are scaled; a multiple of the patch size.
+        device: Device to run on.
+        weights: `hub`: timm downloads them; `random`: untrained, for tests; otherwise a file that timm reads
+            (safetensors or a state dict).
+        patch_features: `tokens`: the last block's normalised patch tokens; `keys`: its attention keys before any
+            position encoding, with the heads concatenated, as in MaskCut.
+        precision: `fp32`, or `bf16` or `fp16` for autocast.
+        compiled: Whether to run through torch.compile.
 
     Raises:
-        ConfigError: If timm does not know the name, the size is not a multiple of the patch size, or the model has no such
-            features.
+        ConfigError: If timm does not know the name, the size is not a multiple of the patch size, or the model lacks
+            the features.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class TimmBackbone:
         model, self.source, self.licence = create_model("backbone", name, image_size, weights)
         self._transformer = hasattr(model, "blocks") and hasattr(model, "num_prefix_tokens")
         if patch_features == "keys" and not self._transformer:
-            raise ConfigError(f"patch_features: {name} has no attention whose keys could be cut; use tokens")
+            raise ConfigError(f"patch_features: {name} has no attention keys; use tokens")
         self._dtype = precision
         self._keys: list[torch.Tensor] | None = _collect_keys(model, name) if patch_features == "keys" else None
         self._normalise = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
@@ -58,7 +59,7 @@ class TimmBackbone:
             self._forward = torch.compile(self._forward)
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
-        """Return the network's input of an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
+        """Return the network's input for an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
         return prepare(image, self.image_size, *self._normalise)
 
     @torch.inference_mode()
@@ -76,47 +77,47 @@ class TimmBackbone:
 
 
 def prepare(image: Image.Image, image_size: int, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Return an RGB image scaled to a square and normalised: (3, image_size, image_size) float32."""
+    """Scale an RGB image to a square and normalise it: (3, image_size, image_size) float32."""
     scaled = image.resize((image_size, image_size), Image.Resampling.BICUBIC)
     pixels = (np.asarray(scaled, np.float32) / 255 - np.array(mean, np.float32)) / np.array(std, np.float32)
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context in which a network runs: `fp32`, `bf16` or `fp16`."""
+    """Return the autocast context for a precision: `fp32`, `bf16` or `fp16`."""
     return torch.autocast(device.type, _DTYPES.get(precision), enabled=precision in _DTYPES)
 
 
 def create_model(option: str, name: str, image_size: int, weights: str, *, classes: int = 0) -> tuple[Any, str, str]:
-    """Return a timm model, where its weights come from, and their licence.
+    """Return a timm model, the origin of its weights, and their licence.
 
     Args:
-        option: What names it on the command line, for messages.
+        option: The option that names the model, for messages.
         name: timm's name.
-        image_size: Pixels a side.
+        image_size: Side of the input in pixels.
         weights: `hub`, `random`, or a file that timm reads.
-        classes: Of the classifier; 0 for none.
+        classes: Classes of the classifier; 0 for none.
 
     Raises:
-        ConfigError: If timm cannot make it.
+        ConfigError: If timm cannot create it.
     """
     import timm
 
     options: dict[str, Any] = {"num_classes": classes}
     if weights not in ("hub", "random"):
         if not Path(weights).is_file():
-            raise ConfigError(f"{option}: its weights, {weights}, are neither hub nor random nor a file")
+            raise ConfigError(f"{option}: its weights {weights!r} are not a file; pass hub, random or a file")
         options["pretrained_cfg_overlay"] = {"file": weights}
     try:
         if not timm.is_model(name.partition(".")[0]):
-            raise RuntimeError("no such model")
+            raise RuntimeError("timm has no model of this name")
         sized = {"img_size": image_size} if "vit" in name or "eva" in name else {}
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # random weights are the same ones each time
+            torch.manual_seed(0)  # the same random weights every time
             model = timm.create_model(name, pretrained=weights != "random", **options, **sized)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(
-            f"{option}: timm cannot make {name!r} of {image_size} pixels a side with the weights {weights!r}: {error}"
+            f"{option}: cannot create {name!r} for {image_size} x {image_size} pixels with weights {weights!r}: {error}"
         ) from error
     config = model.pretrained_cfg
     source = f"{name} (timm), weights: {config.get('hf_hub_id') or 'timm' if weights == 'hub' else weights}"
@@ -127,22 +128,22 @@ def _grid(model: Any, name: str, image_size: int) -> tuple[int, int]:
     high, wide = model.patch_embed.patch_size
     if image_size % high or image_size % wide:
         near = max(high, round(image_size / high) * high)
-        raise ConfigError(f"image_size: {image_size} is no multiple of the patch size {high} of {name}; {near} is")
+        raise ConfigError(f"image_size: {image_size} must be a multiple of {name}'s patch size, {high}; use {near}")
     return image_size // high, image_size // wide
 
 
 def _stages(model: Any) -> list[int]:
-    """Return the stage that is cut, and the last one."""
+    """Return the indices of the stage that is cut and of the last stage."""
     strides = [info["reduction"] for info in model.feature_info]
     return sorted({max(k for k, stride in enumerate(strides) if stride <= _FINEST), len(strides) - 1})
 
 
 def _collect_keys(model: Any, name: str) -> list[torch.Tensor]:
-    """Keep the last block's keys (B, heads, tokens, d) of each forward in the list that is returned."""
+    """Return a list that holds the last block's keys (B, heads, tokens, d) after each forward pass."""
     found: list[torch.Tensor] = []
     norm = getattr(getattr(model.blocks[-1], "attn", None), "k_norm", None)
     if norm is None:
-        raise ConfigError(f"patch_features: no keys can be read from {name} with this release of timm; use tokens")
+        raise ConfigError(f"patch_features: this release of timm does not expose the keys of {name}; use tokens")
 
     def keep(module: Any, inputs: Any, output: torch.Tensor) -> None:
         found[:] = [output]

@@ -1,8 +1,8 @@
-"""Chooses tau for a backbone from a sample of images, since it does not carry over from one backbone to another.
+"""Choice of tau for a backbone from a sample of images; a tau does not carry over to other backbones.
 
-The criterion needs no labels: tau is right where regions do not hang on its exact value. Of the taus tried, the one is taken at
-which most regions are found an image that both neighbouring taus find, too (IoU >= 0.5). Too low a tau joins everything: few
-regions. Too high a tau leaves fragments that change with it.
+The criterion needs no labels: regions should not depend on the exact value of tau. The chosen tau has the most regions
+per image that both neighbouring taus also find (IoU >= 0.5). Too low a tau joins everything: few regions. Too high a
+tau leaves fragments that change with it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from build.config.options import BuildConfig
 from build.ops.maskcut import Regions, maskcut
 
 __all__ = ["TAUS", "choose_tau", "stability"]
@@ -22,21 +21,24 @@ _STEP = 0.05
 _SAME = 0.5
 
 
-def stability(features: torch.Tensor, config: BuildConfig, taus: Sequence[float] = TAUS) -> np.ndarray:
-    """Return for each image and tau the number of regions that the next lower and the next higher tau find, too.
+def stability(
+    features: torch.Tensor, taus: Sequence[float] = TAUS, *, num_regions: int, min_area: float, max_iou: float
+) -> np.ndarray:
+    """Count, per image and tau, the regions that the next lower and the next higher tau also find.
 
     Args:
         features: (B, C, h, w), the patch features of B images.
-        config: MaskCut's other options.
         taus: Ascending. Neighbours are 0.05 away.
+        num_regions: See `maskcut`.
+        min_area: See `maskcut`.
+        max_iou: See `maskcut`.
 
     Returns:
         (B, T) int64.
     """
 
     def cut(tau: float) -> Regions:
-        limits = {"min_area": config.min_area, "max_iou": config.max_iou}
-        return maskcut(features, tau=tau, num_regions=config.num_regions, **limits)
+        return maskcut(features, tau=tau, num_regions=num_regions, min_area=min_area, max_iou=max_iou)
 
     wanted = sorted({round(tau + step, 6) for tau in taus for step in (-_STEP, 0, _STEP)})
     found = {tau: cut(tau) for tau in wanted}
@@ -48,7 +50,7 @@ def stability(features: torch.Tensor, config: BuildConfig, taus: Sequence[float]
 
 
 def _found_in(regions: Regions, others: Regions) -> torch.Tensor:
-    """Return (B, R) bool: which regions have one among the others that is nearly the same."""
+    """Return (B, R) bool: whether each region nearly equals one of the others."""
     a, b = (r.masks.flatten(2).float() for r in (regions, others))
     common = a @ b.mT
     union = a.sum(2)[:, :, None] + b.sum(2)[:, None] - common
@@ -56,5 +58,5 @@ def _found_in(regions: Regions, others: Regions) -> torch.Tensor:
 
 
 def choose_tau(counts: np.ndarray, taus: Sequence[float] = TAUS) -> float:
-    """Return the tau with the largest mean of (N, T) counts; of equal ones the lowest."""
+    """Return the tau with the largest mean of (N, T) counts; the lowest one in a tie."""
     return taus[int(np.argmax(counts.mean(axis=0)))]

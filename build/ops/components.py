@@ -1,4 +1,4 @@
-"""Connected components of batches of masks, on any torch device: 4-connected, as in scipy.ndimage's default."""
+"""Connected components of batches of masks, on any torch device: 4-connected, the default of scipy.ndimage."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ __all__ = ["component_at", "fill_holes"]
 
 
 def component_at(masks: Tensor, seeds: Tensor) -> Tensor:
-    """Return the component of each mask that holds its seed.
+    """Return the component of each mask that contains its seed.
 
     Args:
         masks: (B, h, w) bool.
         seeds: (B,) int64, positions row * w + column.
 
     Returns:
-        (B, h, w) bool; empty where the seed is not on the mask.
+        (B, h, w) bool; empty where the seed is outside the mask.
     """
     reached = torch.zeros_like(masks)
     reached.view(len(masks), -1).scatter_(1, seeds[:, None], True)
     reached &= masks
     runs = _runs(masks), _runs(masks.mT.contiguous())
-    while True:  # a step covers whole runs of cells, so that a blob takes a few steps, not its diameter
+    while True:  # each step fills whole runs of cells: a blob takes a few steps, not its diameter
         before = reached
         reached = _along(reached, runs[0])
         reached = _along(reached.mT, runs[1]).mT
@@ -31,21 +31,21 @@ def component_at(masks: Tensor, seeds: Tensor) -> Tensor:
 
 
 def fill_holes(masks: Tensor) -> Tensor:
-    """Return (B, h, w) masks with what no 4-connected path joins to the border filled in."""
+    """Fill the holes of (B, h, w) masks: cells without a 4-connected path to the border."""
     outside = torch.nn.functional.pad(~masks, (1, 1, 1, 1), value=True)
     seeds = torch.zeros(len(masks), dtype=torch.int64, device=masks.device)
     return ~component_at(outside, seeds)[:, 1:-1, 1:-1]
 
 
 def _runs(masks: Tensor) -> Tensor:
-    """Number the runs of cells along the rows from 1, over each whole mask; 0 off the mask: (B, h, w) int64."""
+    """Number each mask's runs of cells along the rows, starting at 1; 0 outside the mask: (B, h, w) int64."""
     starts = masks.clone()
     starts[..., 1:] &= ~masks[..., :-1]
     return starts.flatten(1).cumsum(1).view(masks.shape) * masks
 
 
 def _along(reached: Tensor, runs: Tensor) -> Tensor:
-    """Extend what is reached to all of its runs."""
+    """Extend the reached cells to the whole runs that contain them."""
     count, cells = len(runs), runs[0].numel()
     flat = runs.flatten(1)
     hit = torch.zeros((count, cells + 1), dtype=torch.uint8, device=runs.device)

@@ -1,15 +1,18 @@
 """MaskCut on batches of images: object masks from patch features, by repeated normalised cuts, on any torch device.
 
-Wang et al., "Cut and Learn for Unsupervised Object Detection and Instance Segmentation" (CutLER), arXiv 2301.11320, section 3.2.
-Written from the paper. `build.ops.reference` is the same procedure, one image at a time, in the plainest form. Where both
-deviate from the paper, so that rules decide what float rounding would:
+Wang et al., "Cut and Learn for Unsupervised Object Detection and Instance Segmentation" (CutLER), arXiv 2301.11320,
+section 3.2. Written from the paper. `build.ops.reference` is the same procedure in its plainest form, one image at a
+time. Both deviate from the paper where float rounding would otherwise decide:
 
-- of two sides, the paper's wording lets the outcome depend on the eigenvector's arbitrary sign; see `foreground`;
-- patches that earlier rounds took are on no side. Their entries lie close to the mean that divides the sides;
-- tied eigenvalues, see `build.ops.ncut`; nearly equal extremes: the first in reading order; entries at the mean: no side.
+- In the paper's wording, the choice of side depends on the eigenvector's arbitrary sign; see `foreground`.
+- Patches taken by earlier rounds are on neither side, because their entries are close to the mean that divides the
+  sides.
+- Entries at the mean are on neither side. Of nearly equal extremes, the first in reading order counts. For tied
+  eigenvalues, see `build.ops.ncut`.
 
-No CRF follows, so a mask keeps to the patch grid. Holes are filled in what is returned, as the method does after its CRF; what
-is painted out, and compared with earlier masks, is the mask with its holes, so that an object in a hole can still be found.
+No CRF follows, so masks keep to the patch grid. Returned masks have their holes filled, as the method does after its
+CRF. Painting out, and the comparison with earlier masks, use the mask with its holes, so that an object in a hole can
+still be found.
 """
 
 from __future__ import annotations
@@ -26,18 +29,18 @@ from build.ops.ncut import BLOCK, NO_CUT, Graph, affinity, second_vectors
 
 __all__ = ["AT_MEAN", "NEARLY", "Regions", "foreground", "maskcut", "start_directions"]
 
-AT_MEAN = 1e-5  # an entry closer to the mean, as a share of the largest one, is on no side
-NEARLY = 1e-3  # entries within this share of the largest one are as large
+AT_MEAN = 1e-5  # an entry closer to the mean than this share of the largest entry is on neither side
+NEARLY = 1e-3  # entries within this share of the largest one count as equally large
 
 
 class Regions(NamedTuple):
-    """What MaskCut found in B images in R rounds.
+    """Masks of B images after R rounds of MaskCut.
 
     Attributes:
         masks: (B, R, h, w) bool.
-        kept: (B, R) bool; the other masks are empty, too small, or repeat an earlier one.
-        passes: (B, R) int64, products with the affinity that the solver took.
-        exact: (B, R) bool, where the solver fell back to the dense one.
+        kept: (B, R) bool; false for masks that are empty, too small, or duplicates of an earlier one.
+        passes: (B, R) int64, products with the affinity that the solver needed.
+        exact: (B, R) bool, whether the solver fell back to the dense one.
     """
 
     masks: Tensor
@@ -51,11 +54,11 @@ def maskcut(features: Tensor, *, tau: float, num_regions: int, min_area: float, 
     """Return up to `num_regions` object masks of each image.
 
     Args:
-        features: (B, C, h, w) float, one vector a patch.
-        tau: Cosine similarity from which on two patches are joined.
-        num_regions: Rounds R; after each, the patches of its mask are painted out.
-        min_area: A mask that covers no more than this share of the grid is dropped.
-        max_iou: A mask whose IoU with an earlier one is higher is dropped.
+        features: (B, C, h, w) float, one vector per patch.
+        tau: Similarity threshold (cosine) for connecting two patches.
+        num_regions: Rounds R; each paints out the patches of its mask.
+        min_area: Drop masks that cover at most this share of the grid.
+        max_iou: Drop masks whose IoU with an earlier one exceeds this.
     """
     count, _, height, width = features.shape
     unit = F.normalize(features.float().flatten(2).mT, dim=-1)
@@ -79,15 +82,16 @@ def maskcut(features: Tensor, *, tau: float, num_regions: int, min_area: float, 
 def foreground(vectors: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
     """Cut at the mean and choose the foreground side.
 
-    It is the side of the patch with the largest absolute value (seed rule), unless that side holds three or four of the image's
-    corners: then it is the other one (corner rule). Unlike the paper's wording, this does not depend on the vector's sign.
+    The foreground is the side of the patch with the largest absolute value (seed rule), unless that side contains three
+    or four of the image's corners; then it is the other side (corner rule). Unlike the paper's wording, this does not
+    depend on the vector's sign.
 
     Args:
         vectors: (B, h, w), eigenvectors on the patch grid, zero at their D-weighted mean.
-        alive: (B, h, w) bool, patches that no earlier round took.
+        alive: (B, h, w) bool, patches not taken by earlier rounds.
 
     Returns:
-        The sides as (B, h, w) bool, and the positions (B,) of their most extreme patches, the objects' seeds.
+        The foreground as (B, h, w) bool, and the positions (B,) of its most extreme patches, the objects' seeds.
     """
     flat, alive = vectors.flatten(1), alive.flatten(1)
     margin = AT_MEAN * flat.abs().amax(dim=1, keepdim=True)
@@ -104,7 +108,7 @@ def foreground(vectors: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _first_largest(values: Tensor, allowed: Tensor) -> Tensor:
-    """Return the first allowed position of each row of (B, N) whose value is nearly the largest; 0 if none is allowed."""
+    """Return the first allowed position of each row of (B, N) with nearly the largest value; 0 if none is allowed."""
     values = torch.where(allowed, values, -torch.inf)
     largest = values.amax(dim=1, keepdim=True)
     least = largest - NEARLY * largest.abs()
@@ -112,7 +116,7 @@ def _first_largest(values: Tensor, allowed: Tensor) -> Tensor:
 
 
 def _repeats(mask: Tensor, earlier: list[Regions], max_iou: float) -> Tensor:
-    """Return (B,) bool: which masks overlap with an earlier kept one by more than `max_iou`."""
+    """Return (B,) bool: whether a mask's IoU with an earlier kept one exceeds `max_iou`."""
     out = torch.zeros(len(mask), dtype=torch.bool, device=mask.device)
     for one in earlier:
         common = (mask & one.masks).flatten(1).sum(1)
@@ -122,7 +126,7 @@ def _repeats(mask: Tensor, earlier: list[Regions], max_iou: float) -> Tensor:
 
 
 def start_directions(unit: Tensor) -> Tensor:
-    """Return directions near the affinity's leading eigenvectors: nearly the cosine similarities' own, which cost little."""
+    """Approximate the affinity's leading eigenvectors by those of the cosine similarities, which are cheap."""
     centred = unit - unit.mean(dim=1, keepdim=True)
     directions = _directions(unit.shape[1]).to(unit.device).expand(len(unit), -1, -1)
     for _ in range(2):

@@ -1,18 +1,18 @@
 """Normalised cuts of batches of patch graphs: a block Krylov solver for the second eigenvector, on any torch device.
 
-The graph of N patches has the weights W = (1 - e) J + e, where J is 1 for patches that are alike and 0 otherwise, and e keeps
-the graph connected. Its cut is the second smallest solution of (D - W) x = l D x (Shi & Malik, "Normalized Cuts and Image
-Segmentation", 2000, eq. 6), or x = D^-1/2 y with y the second largest eigenvector of A = D^-1/2 W D^-1/2. The largest one,
-D^1/2 1, is known and projected out.
+The graph of N patches has the weights W = (1 - e) J + e, where J is 1 for similar patches and 0 otherwise, and e keeps
+the graph connected. Its cut is the second smallest solution of (D - W) x = l D x (Shi & Malik, "Normalized Cuts and
+Image Segmentation", 2000, eq. 6), or x = D^-1/2 y with y the second largest eigenvector of A = D^-1/2 W D^-1/2. The
+largest one, D^1/2 1, is known and projected out.
 
-Products with J are all that touches N x N numbers, and J is binary: vectors are rounded to two signed digits of 7 bits, and
-each digit's product is a sum of integers, which the device computes exactly - in int8 where the CPU does that fast, in float
-otherwise, which holds all integers that occur. So the dearest step gives the same bits in any batch, on any number of cores, on
-any device.
+Only the products with J touch N x N numbers, and J is binary. Vectors are rounded to two signed digits of 7 bits, so
+each digit's product is a sum of integers that the device computes exactly: in int8 where the CPU is fast at it,
+otherwise in float, which represents all integers that occur. The most expensive step thus returns the same bits in any
+batch, on any number of cores and on any device.
 
-Ties have an answer by rule. Eigenvectors whose eigenvalues lie within TIE of the second one's are one space; the vector taken is
-the one in it closest to a fixed direction (`tie_breaker`), which is a column of the start block, so that the Krylov space holds
-it. A graph whose every cut is as bad as any other (all patches alike, or none left) has no cut.
+A rule resolves ties. Eigenvectors whose eigenvalues are within TIE of the second one's span one space, of which the
+solver returns the vector closest to a fixed direction (`tie_breaker`). This direction is a column of the start block,
+so the Krylov space contains it. A graph whose cuts are all equally bad (all patches similar, or none left) has no cut.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from torch import Tensor
 
 __all__ = ["EPSILON", "NO_CUT", "TIE", "Cut", "Graph", "affinity", "exact_cut", "second_vectors", "tie_breaker"]
 
-EPSILON = 1e-5  # affinity of patches that are not alike; keeps the graph connected
-TIE = 2e-4  # eigenvalues that are closer are one
-NO_CUT = 1e-3  # a second eigenvalue of A below this: nothing to cut
+EPSILON = 1e-5  # affinity of dissimilar patches; keeps the graph connected
+TIE = 2e-4  # eigenvalues closer than this count as equal
+NO_CUT = 1e-3  # no cut if the second eigenvalue of A is below this
 BLOCK = 8
-PASSES = (7, 12, 24)  # products with J in a row, after which the images that have not converged are restarted
-_ANGLE = 0.02  # largest accepted bound of the sine between the vector and the true one
-_MOVED = 0.002  # largest accepted share of patches that the last pass moved to the other side
-_DIGIT = 127.0  # two digits in [-127, 127]: float32 holds their sums over 100,000 patches exactly
-_NOISE = 1e-4  # length below which what is left of a unit vector's product is rounding
-_DEPENDENT = 1e-5  # squared length, likewise, of a mixture of unit vectors
+PASSES = (7, 12, 24)  # products with J in a row, before images that have not converged are restarted
+_ANGLE = 0.02  # largest accepted bound on the sine of the angle to the true vector
+_MOVED = 0.002  # largest accepted share of patches that change sides in the last pass
+_DIGIT = 127.0  # two digits in [-127, 127]: their sums over 100,000 patches are exact in float32
+_NOISE = 1e-4  # length below which the remainder of a unit vector's product is rounding noise
+_DEPENDENT = 1e-5  # the same for the squared length of a combination of unit vectors
 _SMALLEST = 1e-30
 
 
@@ -44,8 +44,8 @@ class Graph(NamedTuple):
     """Patch graphs of B images.
 
     Attributes:
-        joined: (B, N, N), J: 1 where two patches are alike, else 0; of the dtype in which the device multiplies it.
-        alive: (B, N) bool; other patches were painted out: they are like no patch, not even themselves.
+        joined: (B, N, N), J: 1 where two patches are similar, else 0; in the dtype in which the device multiplies it.
+        alive: (B, N) bool; the other patches are painted out: they are similar to no patch, not even themselves.
     """
 
     joined: Tensor
@@ -56,12 +56,12 @@ class Cut(NamedTuple):
     """Second eigenvectors of B graphs.
 
     Attributes:
-        vectors: (B, N) float32, x; its sign arbitrary, its D-norm 1.
+        vectors: (B, N) float32, x, with arbitrary sign and D-norm 1.
         values: (B,) float32, the second largest eigenvalue 1 - l of A; no cut where it is below NO_CUT.
-        converged: (B,) bool; elsewhere the dense solver answered.
-        passes: (B,) int64, products with J that were needed.
-        ritz: (B, N, BLOCK) float32, nearly the leading eigenvectors, the largest last: a good start for the same graph with more
-            patches painted out.
+        converged: (B,) bool; false where the dense solver was used.
+        passes: (B,) int64, products with J needed.
+        ritz: (B, N, BLOCK) float32, approximate leading eigenvectors, the largest last: a good start for the same graph
+            with more patches painted out.
     """
 
     vectors: Tensor
@@ -73,7 +73,7 @@ class Cut(NamedTuple):
 
 @functools.cache
 def _multiplier(device: str) -> torch.dtype:
-    """Return the dtype in which a device multiplies J by integers fastest, and exactly."""
+    """Return the fastest dtype in which a device multiplies J by integers exactly."""
     if device == "cuda":
         return torch.bfloat16 if hasattr(torch.ops.aten.bmm, "dtype") else torch.float32
     fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
@@ -84,20 +84,20 @@ def affinity(features: Tensor, tau: float) -> Tensor:
     """Return J of B images: 1 where the cosine similarity of two patches is at least tau.
 
     Args:
-        features: (B, N, C) float, one row a patch.
+        features: (B, N, C) float, one row per patch.
         tau: In [-1, 1].
     """
     unit = torch.nn.functional.normalize(features.float(), dim=-1)
     count, n, _ = unit.shape
     joined = torch.empty((count, n, n), dtype=_multiplier(unit.device.type), device=unit.device)
-    for one, rows in zip(joined, unit, strict=True):  # one at a time: the similarities take four times what J takes
+    for one, rows in zip(joined, unit, strict=True):  # one at a time: similarities need four times J's memory
         one.copy_(rows @ rows.T >= tau)
     return joined
 
 
 @functools.cache
 def _has_int8_products() -> bool:
-    """Return whether this release multiplies int8 matrices on the CPU; torch 2.2 does on CUDA only."""
+    """Return whether this torch release multiplies int8 matrices on the CPU; torch 2.2 does so only on CUDA."""
     one = torch.ones((32, 32), dtype=torch.int8)
     try:
         torch._int_mm(one, one)
@@ -128,7 +128,7 @@ def _product(joined: Tensor, x: Tensor) -> Tensor:
 
 
 class _Operator:
-    """A without its largest eigenvector, for graphs of which some patches are painted out."""
+    """A without its largest eigenvector, for graphs with some patches painted out."""
 
     def __init__(self, graph: Graph) -> None:
         self.joined, n = graph.joined, graph.joined.shape[-1]
@@ -149,7 +149,7 @@ class _Operator:
 
 
 def _orthonormal(x: Tensor, least: float = _NOISE) -> Tensor:
-    """Return an orthonormal basis of the columns of (B, N, b), zero columns in place of dependent and of shorter ones.
+    """Return an orthonormal basis of the columns of (B, N, b); dependent columns, and those below `least`, become 0.
 
     Stathopoulos & Wu, "A block orthogonalization procedure with constant synchronization requirements", 2002.
     """
@@ -164,16 +164,16 @@ def _orthonormal(x: Tensor, least: float = _NOISE) -> Tensor:
 
 
 def _eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues, ascending, and eigenvectors of small matrices.
+    """Return the eigenvalues, ascending, and the eigenvectors of small matrices.
 
-    On the CPU: many tiny ones are slow on CUDA devices.
+    Runs on the CPU, because many tiny matrices are slow on CUDA devices.
     """
     here = matrices.cpu()
     try:
         values, vectors = torch.linalg.eigh(here)
     except RuntimeError:
         vectors = here * torch.nan
-    if not torch.isfinite(vectors).all():  # MKL fails, or gives NaN, on some matrices with many equal eigenvalues
+    if not torch.isfinite(vectors).all():  # MKL fails, or returns NaN, for some matrices with many equal eigenvalues
         values, vectors = (torch.from_numpy(array).to(here) for array in np.linalg.eigh(here.double().numpy()))
     return values.to(matrices.device), vectors.to(matrices.device)
 
@@ -183,7 +183,7 @@ def second_vectors(graph: Graph, start: Tensor) -> Cut:
 
     Args:
         graph: The graphs.
-        start: (B, N, BLOCK - 1 or more), directions near the leading eigenvectors y, the best ones last, such as an earlier
+        start: (B, N, at least BLOCK - 1), directions near the leading eigenvectors y, the best last, such as an earlier
             cut's `ritz`.
     """
     count, n, _ = graph.joined.shape
@@ -214,12 +214,12 @@ def second_vectors(graph: Graph, start: Tensor) -> Cut:
 
 
 def _with_tie(start: Tensor, tie: Tensor) -> Tensor:
-    """Return a start block: the last, leading directions of (B, N, .), and the tie breaker."""
+    """Return a start block: the last (leading) directions of (B, N, .) and the tie breaker."""
     return torch.nn.functional.normalize(torch.cat((start[..., 1 - BLOCK :], tie), dim=2), dim=1)
 
 
 def _krylov(graph: Graph, block: Tensor, passes: int) -> Cut:
-    """Run block Lanczos with full orthogonalisation, and judge the last pass against the one before."""
+    """Run block Lanczos with full orthogonalisation, and test convergence by comparing the last two passes."""
     operator = _Operator(graph)
     count, n, _ = graph.joined.shape
     basis = torch.zeros((count, n, passes * BLOCK), device=block.device)
@@ -228,7 +228,7 @@ def _krylov(graph: Graph, block: Tensor, passes: int) -> Cut:
     for k in range(passes):
         here, known = slice(k * BLOCK, (k + 1) * BLOCK), basis[..., : (k + 1) * BLOCK]
         rest, earlier = _orthonormal(rest), basis[..., : k * BLOCK]
-        # again, since what was short before it was normalised is not orthogonal enough
+        # again: vectors that were short before normalisation are not orthogonal enough
         rest = _orthonormal(operator.deflate(rest - earlier @ (earlier.mT @ rest)), least=0.1)
         basis[..., here] = rest
         rest = operator(rest)
@@ -248,7 +248,7 @@ def _krylov(graph: Graph, block: Tensor, passes: int) -> Cut:
 
 
 class _Ritz(NamedTuple):
-    """The best approximation in a basis: x, the eigenvalue, the next one not tied, x's weights in the basis, the leading ones."""
+    """The best approximation in a basis: x, its eigenvalue, the next untied one, x's weights, the leading weights."""
 
     x: Tensor
     value: Tensor

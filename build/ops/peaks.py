@@ -1,9 +1,10 @@
-"""Regions that a dense label map sees: places where a class stands out, grown into masks along the patches' similarities.
+"""Regions from a dense label map: locations where a class stands out, grown into masks along the patches' similarities.
 
-MaskCut finds what differs from its surroundings, a few objects an image. A classifier applied at each place sees more, and
-smaller ones, but not how far they reach. Here each class that the label map shows somewhere gets a region: its map, spread by a
-few steps of a random walk between patches that are alike (as Ahn & Kwak, "Learning Pixel-level Semantic Affinity", CVPR 2018,
-spread class activation maps), cut at a share of its maximum, and reduced to the component of the maximum.
+MaskCut finds the few objects per image that differ from their surroundings. A classifier applied at each location sees
+more and smaller objects, but not their extent. Here each class that stands out in the label map gets a region. Its map
+is spread by a few steps of a random walk between similar patches (as Ahn & Kwak, "Learning Pixel-level Semantic
+Affinity", CVPR 2018, spread class activation maps), cut at a share of its range, and reduced to the component of the
+maximum.
 """
 
 from __future__ import annotations
@@ -20,22 +21,23 @@ from build.ops.pooling import pool, region_weights
 
 __all__ = ["Peaks", "evidence", "find_elsewhere", "find_peaks", "grow"]
 
-WINDOWS = (0.25, 0.38)  # shares of the map's side; logits are averaged over windows of these sizes
-_STEPS = 2  # of the random walk
-_POWER = 2  # of the cosine similarity, for its weights
-_LEVEL = 0.45  # of the spread map's range
+WINDOWS = (0.25, 0.38)  # sizes of the windows over which logits are averaged, as shares of the map's side
+_STEPS = 2  # steps of the random walk
+_POWER = 2  # exponent of the cosine similarity in its weights
+_LEVEL = 0.45  # the mask's threshold, as a share of the spread map's range
 _SMALLEST = 1e-12
 
 
 class Peaks(NamedTuple):
-    """The classes that stand out somewhere in B images, at most S an image, best first.
+    """The classes that stand out in B images, at most S per image, best first.
 
     Attributes:
         classes: (B, S) int64.
-        scores: (B, S) float32: a class's largest probability in any of the smaller windows, as the geometric mean over maps.
-        kept: (B, S) bool; the others' scores are too low.
-        maps: For each label map (B, S, h, w) float32, the class's probability in the smaller window around each place.
-        windows: For each label map (B, S, h, w) float32, the mean of the windows in which the probability is largest.
+        scores: (B, S) float32, the class's largest probability in a smaller window; the geometric mean over label maps.
+        kept: (B, S) bool; false where the score is too low.
+        maps: For each label map (B, S, h, w) float32, the class's probability in the smaller window around each
+            location.
+        windows: For each label map (B, S, h, w) float32, the mean of the windows with the largest probability.
     """
 
     classes: Tensor
@@ -46,7 +48,7 @@ class Peaks(NamedTuple):
 
 
 def evidence(label_maps: Sequence[Tensor], temperature: float) -> list[Tensor]:
-    """Return each map's class probabilities in the smaller window around each place: (B, K, h, w)."""
+    """Return each map's class probabilities in the smaller window around each location: (B, K, h, w)."""
     out = []
     for logits in label_maps:
         high, wide = _window(logits, WINDOWS[0])
@@ -56,19 +58,19 @@ def evidence(label_maps: Sequence[Tensor], temperature: float) -> list[Tensor]:
 
 
 def find_elsewhere(seen: Sequence[Tensor], masks: Tensor, classes: Tensor, least: float) -> Tensor:
-    """Return which classes are seen elsewhere in the image rather than in a region.
+    """Find the classes whose evidence is elsewhere in the image rather than in a region.
 
-    A region beside an object often gets the object's class, since what a network sees at a place reaches far around it. Such a
-    class has its best place in the image outside the region, and in the region, on average, much less evidence than there.
+    A region beside an object often gets the object's class, because a network's receptive field extends far around a
+    location. Such a class peaks outside the region, and its mean evidence in the region is far below the peak.
 
     Args:
-        seen: The maps' `evidence`, (B, K, h', w') each.
+        seen: Each map's `evidence`, (B, K, h', w').
         masks: (B, R, h, w) bool.
         classes: (B, R, C) int64.
-        least: Share of the evidence at the best place that the region's mean must reach.
+        least: Share of the peak's evidence that the region's mean must reach.
 
     Returns:
-        (B, R, C) bool; false everywhere for maps of NaN.
+        (B, R, C) bool; all false for maps of NaN.
     """
     inside = torch.zeros(classes.shape, device=classes.device)
     largest, holds = torch.zeros_like(inside), torch.zeros_like(inside)
@@ -89,11 +91,11 @@ def find_peaks(
     """Return the classes with the highest scores.
 
     Args:
-        label_maps: V maps (B, K, h, w) of logits, of the same images seen at different sizes.
+        label_maps: V maps (B, K, h, w) of logits, of the same images at different input sizes.
         seen: Their `evidence`.
-        count: S.
-        least: Score from which on a class is kept.
-        temperature: Logits are divided by it.
+        count: S, the number of classes per image.
+        least: Keep classes scoring at least this.
+        temperature: Divisor of the logits.
     """
     best, places = [], []
     for logits in label_maps:
@@ -102,7 +104,7 @@ def find_peaks(
             probability, place = (pooled / temperature).softmax(dim=1).flatten(2).max(dim=2)
             best.append(probability.clamp_min(_SMALLEST).log())
             places.append(place)
-    small = torch.stack(best[:: len(WINDOWS)])  # larger ones would hide small objects
+    small = torch.stack(best[:: len(WINDOWS)])  # larger windows would hide small objects
     scores, classes = small.mean(dim=0).exp().sort(dim=1, descending=True, stable=True)
     scores, classes = scores[:, :count], classes[:, :count]
     chosen = [place.gather(1, classes) for place in places]
@@ -117,7 +119,7 @@ def find_peaks(
 
 
 def _window(logits: Tensor, share: float) -> tuple[int, int]:
-    """Return the odd number of cells nearest to a share of the map's height and width."""
+    """Return the odd numbers of cells nearest to a share of the map's height and width."""
     high, wide = (2 * round((share * side - 1) / 2) + 1 for side in logits.shape[2:])
     return max(1, high), max(1, wide)
 
@@ -134,11 +136,11 @@ def _boxes(places: Tensor, window: tuple[int, int], logits: Tensor) -> Tensor:
 
 
 def grow(patches: Tensor, peaks: Peaks) -> Tensor:
-    """Return a mask for each peak: (B, S, h, w) bool, empty for those that are not kept.
+    """Grow each peak into a mask: (B, S, h, w) bool, empty for peaks that are not kept.
 
     Args:
         patches: (B, C, h, w) features.
-        peaks: Of the same images.
+        peaks: The peaks of the same images.
     """
     size, count = patches.shape[2:], peaks.classes.shape[1]
     if not count:
@@ -155,7 +157,7 @@ def grow(patches: Tensor, peaks: Peaks) -> Tensor:
 
 
 def _walk(unit: Tensor, start: Tensor) -> Tensor:
-    """Return (N, S) values after the random walk's steps from (N, S), on N patches with unit features (N, C)."""
+    """Spread (N, S) values by the random walk's steps on N patches with unit features (N, C)."""
     weights = (unit @ unit.T).clamp_min(0) ** _POWER
     total = weights.sum(dim=1, keepdim=True).clamp_min(_SMALLEST)
     for _ in range(_STEPS):

@@ -1,4 +1,4 @@
-"""Means of dense maps over regions, at the maps' true geometry: a mask covers a map's cells fractionally."""
+"""Means of dense maps over regions. Masks and maps may differ in size: a mask covers a map's cells fractionally."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["pool", "region_weights", "softmax"]
 
 
 def region_weights(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the weights of a map's cells in each region's mean, and in the whole image's.
+    """Return the weights of a map's cells in the mean over each region and over the whole image.
 
     Args:
         masks: (B, R, h, w) bool, or non-negative float.
         size: (h', w') of the map.
 
     Returns:
-        (B, R + 1, h' * w') float32. Rows sum to 1, but those of empty masks are 0. The last one is the whole image's, the same
-        everywhere.
+        (B, R + 1, h' * w') float32. Each row sums to 1, or to 0 for an empty mask. The last row is the whole image's,
+        with equal weights.
     """
     count, _, height, width = masks.shape
     rows, columns = (
@@ -40,7 +40,7 @@ def pool(values: Tensor, weights: Tensor) -> Tensor:
 
 
 def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Return the softmax of logits / temperature over the last axis, float32."""
+    """Return the softmax of logits / temperature over the last axis, as float32."""
     scaled = logits.astype(np.float64) / temperature
     exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), np.float32)

@@ -1,7 +1,8 @@
-"""MaskCut in the plainest form: one image at a time, dense, exact, in float64. What `build.ops.maskcut` is tested against.
+"""MaskCut in its plainest form: one image at a time, dense, exact, float64. Tests compare `build.ops.maskcut` with it.
 
-Wang et al., "Cut and Learn for Unsupervised Object Detection and Instance Segmentation" (CutLER), arXiv 2301.11320, section 3.2,
-on Shi & Malik's normalised cuts and TokenCut's affinity. Written from the paper; `build.ops.maskcut` says where both deviate.
+Wang et al., "Cut and Learn for Unsupervised Object Detection and Instance Segmentation" (CutLER), arXiv 2301.11320,
+section 3.2, on Shi & Malik's normalised cuts and TokenCut's affinity. Written from the paper; `build.ops.maskcut` lists
+where both deviate from it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ def affinity(features: NDArray[np.floating], painted: NDArray[np.bool_], tau: fl
     """Return the binarised affinity W of patches.
 
     Args:
-        features: (N, C), one row a patch.
-        painted: (N,) bool; patches that earlier rounds took. They are like no patch, not even themselves.
-        tau: Cosine similarity from which on two patches are joined.
+        features: (N, C), one row per patch.
+        painted: (N,) bool, patches taken by earlier rounds; they are similar to no patch, not even themselves.
+        tau: Similarity threshold (cosine) for connecting two patches.
 
     Returns:
         (N, N) float64, symmetric: 1 where the cosine similarity is >= tau, else EPSILON.
@@ -37,7 +38,7 @@ def affinity(features: NDArray[np.floating], painted: NDArray[np.bool_], tau: fl
 def second_eigenvector(weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     """Return the eigenvector of the second smallest eigenvalue of (D - W) x = lambda D x, (N,), and 1 - lambda.
 
-    Its sign is arbitrary. Of tied ones it is that closest to the direction that `build.ops.ncut.tie_breaker` documents.
+    Its sign is arbitrary. In a tie, it is the vector closest to the direction of `build.ops.ncut.tie_breaker`.
     """
     degrees = weights.sum(axis=1)
     n = len(weights)
@@ -54,7 +55,7 @@ def second_eigenvector(weights: NDArray[np.float64]) -> tuple[NDArray[np.float64
 def _eigenvectors(
     weights: NDArray[np.float64], degrees: NDArray[np.float64], last: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the second to the (`last` + 1)st eigenvalues and vectors."""
+    """Return eigenvalues and eigenvectors 1 to `last`, counting from 0."""
     matrix = np.diag(degrees)
     values, vectors = scipy.linalg.eigh(matrix - weights, matrix, subset_by_index=[1, last])
     return values, vectors
@@ -65,10 +66,10 @@ def foreground(vector: NDArray[np.float64], alive: NDArray[np.bool_]) -> tuple[N
 
     Args:
         vector: (h, w), the eigenvector on the patch grid.
-        alive: (h, w) bool, patches that no earlier round took.
+        alive: (h, w) bool, patches not taken by earlier rounds.
 
     Returns:
-        The side as (h, w) bool, and the (row, column) of its most extreme patch, the seed of the object.
+        The foreground as (h, w) bool, and the (row, column) of its most extreme patch, the object's seed.
     """
     margin = AT_MEAN * np.abs(vector).max()
     offset = vector - vector.mean()
@@ -82,7 +83,7 @@ def foreground(vector: NDArray[np.float64], alive: NDArray[np.bool_]) -> tuple[N
 
 
 def _first_largest(values: NDArray[np.float64], allowed: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the first allowed place, in reading order, whose value is nearly the largest; (0, 0) if none is allowed."""
+    """Return the first allowed position, in reading order, with nearly the largest value; (0, 0) if none is allowed."""
     if not allowed.any():
         return 0, 0
     largest = values[allowed].max()
@@ -91,7 +92,7 @@ def _first_largest(values: NDArray[np.float64], allowed: NDArray[np.bool_]) -> t
 
 
 def component_of(side: NDArray[np.bool_], seed: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return the 4-connected component of a side that holds the seed: (h, w) bool; empty if the seed is not on the side."""
+    """Return the 4-connected component of a side that contains the seed: (h, w) bool; empty for a seed outside it."""
     labels, _ = ndimage.label(side)
     here = labels[seed]
     return np.asarray(labels == here) if here else np.zeros_like(side)
@@ -109,14 +110,14 @@ def maskcut(
     """Return up to `num_regions` object masks.
 
     Args:
-        features: (C, h, w), one vector a patch.
+        features: (C, h, w), one vector per patch.
         tau: See `affinity`.
-        num_regions: Rounds N; after each, the patches of its mask are painted out.
-        min_area: A mask that covers no more than this share of the grid is dropped.
-        max_iou: A mask whose IoU with an earlier one is higher is dropped.
+        num_regions: Rounds N; each paints out the patches of its mask.
+        min_area: Drop masks that cover at most this share of the grid.
+        max_iou: Drop masks whose IoU with an earlier one exceeds this.
 
     Returns:
-        Masks as (h, w) bool, in the order found. Dropped masks are painted out all the same, so that a round does not find
+        Masks as (h, w) bool, in the order found. Dropped masks are painted out as well, so that no later round finds
         them again.
     """
     channels, height, width = features.shape

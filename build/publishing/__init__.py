@@ -1,1 +1,1 @@
-"""What describes a published dataset: the card and its Croissant metadata."""
+"""Descriptions of a published dataset: the card and the Croissant metadata."""

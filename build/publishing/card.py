@@ -14,7 +14,7 @@ from mlimagenet_data.classes import ClassTable
 __all__ = ["write_card"]
 
 _TEMPLATE = Path(__file__).parents[2] / "dataset_card.md"
-_BODY_MARK = "<!-- card -->\n"  # what stands above it explains the template and is left out
+_BODY_MARK = "<!-- card -->\n"  # the text above it explains the template and is left out
 
 
 def write_card(out: Path, manifest: dict[str, Any], classes: ClassTable, *, embed_images: bool) -> None:
@@ -31,16 +31,16 @@ def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
     networks = [network for name in names for network in splits[name]["networks"]]
     networks = [network for k, network in enumerate(networks) if network not in networks[:k]]
     pixels = (
-        "This copy has the image files in the column `image`; their own terms apply to them."
+        "This copy includes the image files, in the column `image`; they keep their own terms."
         if embed_images
-        else "It holds no pixels: join the rows with your own copy of the images by `image_id` or `file_name`."
+        else "It contains no pixels: join the rows with your own copy of the images by `image_id` or `file_name`."
     )
     return {
         "pixels": pixels,
         "config_sha256": ", ".join(f"`{splits[name]['config_sha256'][:16]}`" for name in names),
         "networks": "; ".join(network["source"] for network in networks),
         "licences": "; ".join(f"{network['source']}: {network['licence']}" for network in networks),
-        "scan": f"(at {config['scan_size']} pixels a side, too) " if config["scan_size"] else "",
+        "scan": f"(also at {config['scan_size']} x {config['scan_size']} pixels) " if config["scan_size"] else "",
         "peaks": str(config["peaks"]),
         "merged": str(sum(splits[name]["proposals"] - splits[name]["regions"] for name in names)),
         "proposals": str(sum(splits[name]["proposals"] for name in names)),
@@ -52,8 +52,8 @@ def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
         "added_threshold": f"{config['added_threshold']:g}",
         "labeler": "; ".join(f"{name}: {_labeler(splits[name]['labeler'])}" for name in names),
         "original": {
-            "keep": "kept: where the pipeline did not find it by itself, it was added with the whole image's score for it",
-            "drop": "not added where the pipeline did not find it by itself",
+            "keep": "always kept: where the pipeline did not find it, it was added with the whole image's score",
+            "drop": "left out where the pipeline did not find it",
         }[config["unconfirmed"]],
         "statistics": "\n".join([_STATISTICS_HEAD, *(_statistics(name, splits[name]) for name in names)]),
         "plots": "\n".join(f"![labels, regions and classes of {name}](statistics/{name}.png)" for name in names),
@@ -71,7 +71,7 @@ def _labeler(facts: dict[str, Any]) -> str:
 
 
 _STATISTICS_HEAD = (
-    "| split | images | readable | regions an image | labels an image | two or more labels | original label found |\n"
+    "| split | images | readable | regions per image | labels per image | two or more labels | original label found |\n"
     "| --- | --- | --- | --- | --- | --- | --- |"
 )
 

@@ -1,4 +1,4 @@
-"""Croissant metadata of a published dataset, so that catalogues and loaders know its files and columns.
+"""Croissant metadata of a published dataset, which describe its files and columns to catalogues and loaders.
 
 Format: MLCommons Croissant 1.0, https://docs.mlcommons.org/croissant/docs/croissant-spec.html.
 """
@@ -32,8 +32,8 @@ _CONTEXT = {
 }
 _COLUMNS = (
     ("image_id", "sc:Text", False, "<wnid>/<stem>, the key to join with a copy of the images"),
-    ("file_name", "sc:Text", False, "path below the split's folder"),
-    ("label", "sc:Integer", False, "the original class, null where there was none"),
+    ("file_name", "sc:Text", False, "path inside the split's folder"),
+    ("label", "sc:Integer", False, "the original class; null without one"),
     ("height", "sc:Integer", False, "pixels"),
     ("width", "sc:Integer", False, "pixels"),
     ("labels", "sc:Integer", True, "the image's classes, best first"),
@@ -47,7 +47,7 @@ _CITATION = (
 
 
 def write_croissant(out: Path, manifest: dict[str, Any]) -> None:
-    """Write croissant.json into the dataset folder. Files are named with their hashes, one record set for each split."""
+    """Write croissant.json into the dataset folder: the files with their hashes, and one record set per split."""
     splits = manifest["splits"]
     described = {
         "@context": _CONTEXT,
@@ -106,7 +106,7 @@ def _records(split: str) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": split,
         "name": split,
-        "description": "One row an image. The column regions, a list of structures, is left out here.",
+        "description": "One row per image. The column regions, a list of structures, is left out here.",
         "key": {"@id": f"{split}/image_id"},
         "field": fields,
     }

@@ -1,1 +1,1 @@
-"""The four stages. Each reads shard files and writes shard files; they know neither engines nor each other."""
+"""The four stages. Each reads and writes shard files, independent of engines and of the other stages."""

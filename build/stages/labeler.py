@@ -1,7 +1,7 @@
 """Stage 2, labeler: the head that names regions.
 
-It starts from the classifier's own head, and is trained on the regions that agree with their image's original label (alignment)
-if enough classes have enough of them; otherwise the classifier's head is used as it is.
+It starts from the classifier's own head. If enough classes have enough regions that agree with their image's original
+label (alignment), it is trained on these regions; otherwise the classifier's head is used unchanged.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ __all__ = ["LabelerStage", "aligned_regions", "is_held_out", "whole_images"]
 
 
 def is_held_out(image_id: str, share: float) -> bool:
-    """Return whether an image's regions are held out: all of them or none, whatever else is in the build."""
+    """Return whether an image's regions are held out; the choice depends only on its id and the share."""
     return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "little") < share * 2.0**64
 
 
 def aligned_regions(file: Path, dimension: int, alignment: float, held_out: float) -> Regions:
-    """Return a shard's regions that were clicked on, or whose alignment is at least `alignment`.
+    """Return a shard's regions that were clicked, or whose alignment is at least `alignment`.
 
     Args:
         file: The regions stage's Parquet file.
-        dimension: D, of the features.
-        alignment: Regions of images without an original label have none.
-        held_out: Share of the images that are held out.
+        dimension: D, the number of features.
+        alignment: Threshold; regions of images without an original label have no alignment.
+        held_out: Share of the images to hold out.
     """
     features, classes, held = [], [], []
     for row in read_rows(file, RegionsRow, "image_id", "label", "alignment", "clicked", "features", "variants"):
@@ -62,17 +62,16 @@ def aligned_regions(file: Path, dimension: int, alignment: float, held_out: floa
 
 
 def _versions(row: RegionsRow, dimension: int) -> NDArray[np.float32]:
-    """Return (R, 1 + V, D): the features of an image's regions, and those with patches dropped."""
+    """Return (R, 1 + V, D): the features of an image's regions, and their versions with patches dropped."""
     whole = np.frombuffer(row.features or b"", "<f2").reshape(-1, 1, dimension)[:-1]
     dropped = np.frombuffer(row.variants or b"", "<f2").reshape(len(whole), -1, dimension)
     return np.concatenate((whole, dropped), axis=1).astype(np.float32)
 
 
 def whole_images(file: Path, dimension: int, held_out: float) -> Regions:
-    """Return a shard's images with an original label as if each were one region.
+    """Return a shard's images with an original label, each as one region, to calibrate scores on.
 
-    Unlike aligned regions, which are those that the label map was sure about, they are not chosen by how sure anything is: so
-    scores are calibrated on them.
+    Aligned regions are unsuitable for this, because they are selected by the label map's confidence.
     """
     rows = read_rows(file, RegionsRow, "image_id", "label", "features")
     rows = [row for row in rows if row.label is not None and row.features is not None]
@@ -85,7 +84,7 @@ def whole_images(file: Path, dimension: int, held_out: float) -> Regions:
 
 
 class LabelerStage(Stage):
-    """Chooses, and where it pays trains, the labeler."""
+    """Chooses the labeler, and trains it if there are enough aligned regions."""
 
     name = "labeler"
 
@@ -94,7 +93,7 @@ class LabelerStage(Stage):
         self._files: dict[int, Path] = {}
 
     def units(self) -> list[Unit]:
-        """One unit: the labeler."""
+        """Return one unit: the labeler."""
         return [Unit(LABELER_FILE, 0, len(self.plan.listing.images))]
 
     def fingerprint(self, unit: Unit, settings: dict[str, Any]) -> str:
@@ -102,7 +101,7 @@ class LabelerStage(Stage):
         return digest([settings, [self.plan.hash_of("regions", shard.file) for shard in self.plan.shards]])
 
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
-        """Count the aligned regions, choose the path, and train if that is it."""
+        """Count the aligned regions, decide whether to train, and train if so."""
         start = time.perf_counter()
         config = self.plan.config
         labeler, path = self._start()
@@ -110,24 +109,24 @@ class LabelerStage(Stage):
         covered = int((counts >= config.labeler_min_regions).sum())
         needed = int(np.ceil(config.labeler_min_classes * labeler.classes))
         console.print(
-            f"  {counts.sum()} regions have an alignment >= {config.alignment:g}; {covered} of {labeler.classes} classes have "
-            f"{config.labeler_min_regions} or more"
+            f"  {counts.sum()} regions have an alignment of at least {config.alignment:g}; "
+            f"{covered} of {labeler.classes} classes have at least {config.labeler_min_regions} of them"
         )
         if path == "trained":
             trains = covered >= needed and counts.sum() > 0
             then = "training the labeler on them" if trains else "the classifier's own head names the regions"
-            console.print(f"  {needed} classes are needed to train the classifier's head further: {then}")
+            console.print(f"  training the classifier's head further takes {needed} such classes: {then}")
             if not trains:
                 path = "backbone_head"
                 labeler = labeler if config.head == "linear" else self._start(hidden=())[0]
         elif not counts.sum():
             raise ConfigError(
-                f"region_features: no region has an alignment of at least {config.alignment:g}, so no labeler can be trained "
-                f"on the features of {config.backbone}; try --region-features classifier, or a lower --alignment"
+                f"region_features: no region has an alignment of at least {config.alignment:g}, so no labeler can be "
+                f"trained on the features of {config.backbone}; try a lower --alignment, or --region-features classifier"
             )
         else:
             console.print(
-                f"  training a labeler on {config.backbone}'s features; classes without a region are never named"
+                f"  training a labeler on {config.backbone}'s features; it never names a class without regions"
             )
         facts: dict[str, Any] = {"path": path, "aligned": int(counts.sum()), "covered": covered, "needed": needed}
         if config.byproducts:
@@ -139,7 +138,7 @@ class LabelerStage(Stage):
         return UnitOutput(labeler.classes, {**facts, "seconds": seconds}, labeler.save)
 
     def _start(self, hidden: tuple[int, ...] | None = None) -> tuple[Labeler, str]:
-        """Return the labeler to start from: the classifier's head, or an untrained one for features of another network."""
+        """Return the initial labeler and its path: the classifier's head, or an untrained one for another network."""
         config = self.plan.config
         if hidden is None:
             hidden = (config.hidden_size,) * 2 if config.head == "mlp" else ()
@@ -154,7 +153,7 @@ class LabelerStage(Stage):
             return labeler, "trained_from_nothing"
 
     def _file(self, shard: int) -> Path:
-        """Return a shard's regions; looked up once, since training reads them in every epoch."""
+        """Return the file of a shard's regions; looked up once, because training reads it in every epoch."""
         if shard not in self._files:
             self._files[shard] = self.plan.ledger("regions").fetched(self.plan.shards[shard].file)
         return self._files[shard]
@@ -170,7 +169,7 @@ class LabelerStage(Stage):
         return counts
 
     def _clicks(self) -> dict[str, int]:
-        """Count how clicks and alignment agree, over the regions of images with a click in one of them."""
+        """Count where clicks and alignment agree, over images with at least one clicked region."""
         counts = {"clicked": 0, "clicked_and_aligned": 0, "aligned_only": 0}
         for shard in range(len(self.plan.shards)):
             for row in read_rows(self._file(shard), RegionsRow, "alignment", "clicked"):
@@ -183,11 +182,11 @@ class LabelerStage(Stage):
                     counts["clicked_and_aligned"] += clicked and aligned
                     counts["aligned_only"] += aligned and not clicked
         clicked, both, others = counts.values()
-        console.print(f"  {clicked} regions were clicked on, {both} of them are aligned; {others} others are aligned")
+        console.print(f"  {clicked} regions were clicked, {both} of them aligned; {others} are aligned but not clicked")
         return counts
 
     def _train(self, labeler: Labeler) -> dict[str, Any]:
-        """Train a labeler in place, and return the facts to report."""
+        """Train a labeler in place and return the facts to report."""
         config = self.plan.config
         load = partial(self._load, dimension=labeler.dimension)
         with process_group(pick_device(config.device)) as device:
@@ -199,7 +198,7 @@ class LabelerStage(Stage):
         calibration = fit_temperature(labeler, len(self.plan.shards), load_whole)
         if not math.isnan(history.held_out_loss):
             right = 100 * history.held_out_accuracy
-            console.print(f"  took epoch {history.best_epoch}: {right:.1f}% of the held-out regions right")
+            console.print(f"  kept epoch {history.best_epoch}: {right:.1f}% accuracy on held-out regions")
         if calibration:
             before, after = calibration["calibration_error"]
             console.print(
@@ -207,7 +206,7 @@ class LabelerStage(Stage):
                 f"{after:.3f} after"
             )
         else:
-            console.print("  too few images are held out: no calibration")
+            console.print("  too few held-out images to calibrate scores")
         known = {key: round(value, 4) for key, value in history._asdict().items() if not math.isnan(value)}
         return {"head": config.head, **known, **calibration}
 
@@ -220,5 +219,5 @@ def _training(config: BuildConfig) -> Training:
 
 
 def _print_epoch(epoch: int, loss: float, held_out: float) -> None:
-    text = "" if math.isnan(held_out) else f", held out {held_out:.4f}"
+    text = "" if math.isnan(held_out) else f", held-out loss {held_out:.4f}"
     console.print(f"  epoch {epoch}: mean loss {loss:.4f}{text}")

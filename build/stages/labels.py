@@ -21,8 +21,8 @@ from build.state.plan import LABELER_FILE, Plan, Unit
 
 __all__ = ["LabelsStage", "aggregate", "drop_duplicates"]
 
-_CANDIDATES = 10  # classes looked at for each that is kept
-_ELSEWHERE = 0.1  # what a class counts in a region if the label map sees it elsewhere
+_CANDIDATES = 10  # candidate classes per class kept
+_ELSEWHERE = 0.1  # weight of a class in a region if its evidence is elsewhere in the image
 
 Ranking = list[tuple[int, float]]  # (class, score), best first
 
@@ -39,7 +39,7 @@ class LabelsStage(Stage):
         self._confusable: NDArray[np.bool_] = np.zeros((0, 0), np.bool_)
 
     def settings(self) -> dict[str, Any]:
-        """Add the temperature, which belongs to the regions stage, but is applied here, too."""
+        """Add the temperature: an option of the regions stage that this stage applies as well."""
         return {**super().settings(), "temperature": self.plan.config.temperature}
 
     def fingerprint(self, unit: Unit, settings: dict[str, Any]) -> str:
@@ -76,7 +76,7 @@ class LabelsStage(Stage):
         if self.plan.config.classify_first:
             probabilities = _dense(images, head.classes)
         else:
-            with one_thread():  # a product's last bits depend on how many share it
+            with one_thread():  # a product's last bits depend on the number of threads
                 probabilities = softmax(head.logits(np.concatenate(features)), self.plan.config.temperature)
         best = _best(probabilities, _CANDIDATES * self.plan.config.top_k)
         ends = np.cumsum([len(values) for values in features])
@@ -108,7 +108,7 @@ class LabelsStage(Stage):
 
 
 def _dense(images: list[RegionsRow], classes: int) -> NDArray[np.float32]:
-    """Return the (n, K) probabilities of all regions, of which the best were kept."""
+    """Return the (n, K) probabilities of all regions; 0 for classes that were not kept."""
     best = [row for image in images for row in image.classes or ()]
     scores = [row for image in images for row in image.class_scores or ()]
     out = np.zeros((len(best), classes), np.float32)
@@ -120,14 +120,14 @@ def _dense(images: list[RegionsRow], classes: int) -> NDArray[np.float32]:
 def drop_duplicates(
     counts: list[str], grid: list[int], rankings: list[Ranking], named: list[int], merge_iou: float
 ) -> list[int]:
-    """Return which of the named regions are published, in order: of those that show the same thing, the best-scored one.
+    """Return which of the named regions to publish, in order: of duplicates, the best-scored one.
 
     Args:
         counts: COCO RLE of each region's mask.
         grid: (gh, gw) of the masks.
         rankings: Each region's classes, best first.
         named: Positions of the regions to choose from.
-        merge_iou: Two regions with the same best class show the same thing if their IoU is at least this.
+        merge_iou: Regions with the same best class are duplicates if their IoU is at least this.
     """
     kept: list[int] = []
     for k in sorted(named, key=lambda k: -rankings[k][0][1]):
@@ -139,7 +139,7 @@ def drop_duplicates(
 
 
 def _best(probabilities: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Return the best classes of each row of (n, K), equal scores in class order: (n, count)."""
+    """Return the best classes of each row of (n, K), with equal scores in class order: (n, count)."""
     count = min(count, probabilities.shape[1])
     places = np.sort(np.argpartition(-probabilities, count - 1, axis=1)[:, :count], axis=1)
     order = np.argsort(-np.take_along_axis(probabilities, places, axis=1), axis=1, kind="stable")
@@ -149,15 +149,15 @@ def _best(probabilities: NDArray[np.float32], count: int) -> NDArray[np.int64]:
 def _top(
     probabilities: NDArray[np.float32], best: NDArray[np.int64], count: int, confusable: NDArray[np.bool_]
 ) -> Ranking:
-    """Return the best classes; scores of 0 (underflow) are left out.
+    """Return the best classes, without scores of 0 (underflow).
 
-    Each class brings in the scores of the classes that are taken for it and are not as good, which then are not named.
+    Each class absorbs the scores of the worse classes that are confusable with it, which are then not named themselves.
 
     Args:
         probabilities: (K,).
         best: The candidates, best first.
-        count: How many to return.
-        confusable: (K, K), which classes are taken for which.
+        count: Number of classes to return.
+        confusable: (K, K), whether two classes are confusable.
     """
     free = np.ones(len(probabilities), np.bool_)
     out: Ranking = []
@@ -185,12 +185,12 @@ def aggregate(
         whole: The whole image's best classes.
         whole_probabilities: (K,), for the score of an original label that has to be added.
         original: The original label, or None.
-        config: `label_threshold`, `added_threshold` and `unconfirmed`.
+        config: Provides `label_threshold`, `added_threshold` and `unconfirmed`.
 
     Returns:
-        The labels, best first, with their best score over regions and the whole image, all at least their threshold but for an
-        original label that had to be added; and whether the original label was among them before it was added (None if there
-        is none).
+        The labels, best first, each with its best score over the regions and the whole image. All scores reach their
+        threshold, except that of an original label that had to be added. And whether the original label was found
+        before it was added (None without one).
     """
     best: dict[int, float] = {}
     for ranking in [*regions, whole]:

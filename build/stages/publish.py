@@ -1,6 +1,6 @@
 """Stage 4, publish: the final Parquet shards, the dataset card and the build manifest.
 
-Shards are made among the intermediate results, and appear in the dataset folder together, when all of them are done.
+Shards are written with the intermediate results, and appear in the dataset folder together, once all of them are done.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from mlimagenet_data.classes import imagenet_classes
 
 __all__ = ["PublishStage"]
 
-_FILE_BYTES = 400_000_000  # image bytes of one file, with --embed-images; the Hub's own shards have up to 500 MB
+_FILE_BYTES = 400_000_000  # image bytes per file, with --embed-images; the Hub's own shards have up to 500 MB
 _OF_IMAGE = ("image_id", "file_name", "label", "height", "width", "status")
-_COLUMNS = (*_OF_IMAGE, "grid", "counts", "bbox", "area", "alignment")  # features, most of the bytes, stay unread
+_COLUMNS = (*_OF_IMAGE, "grid", "counts", "bbox", "area", "alignment")  # without features, most of the bytes
 _GROUP_ROWS_IMAGES = 500  # about 55 MB of ImageNet's files; the Hub's viewer wants row groups of at most 100 MB
 
 
@@ -48,7 +48,7 @@ class PublishStage(Stage):
         self._reader = ImageReader(plan.listing.root)
 
     def units(self) -> list[Unit]:
-        """One unit a published file; where files are cut depends on the rows and the image files' sizes only."""
+        """Return one unit per published file; the cuts depend only on the rows and the image files' sizes."""
         images = self.plan.listing.images
         sizes = images.table["bytes"].to_pylist() if self.plan.config.embed_images else [0] * len(images)
         starts, in_file = [0], 0
@@ -68,7 +68,7 @@ class PublishStage(Stage):
         return digest([settings, unit.file, unit.start, unit.stop, upstream])
 
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
-        """Prepare a file; the rows are made while it is written, a row group in memory at a time."""
+        """Prepare a file; its rows are made while it is written, with one row group in memory at a time."""
         facts: dict[str, Any] = {}
 
         def write(path: Path) -> None:
@@ -78,7 +78,7 @@ class PublishStage(Stage):
         return UnitOutput(unit.images, facts, write)
 
     def finish(self) -> None:
-        """Bring the files into the dataset folder, remove earlier ones of this split, write card and manifest."""
+        """Put the files into the dataset folder, remove the split's earlier ones, and write card and manifest."""
         out, ledger, remote = self.plan.config.folder, self.plan.ledger(self.name), self.plan.remote
         files = [unit.file for unit in self.units()]
         for file in files:
@@ -91,7 +91,7 @@ class PublishStage(Stage):
                     remote.remove(out / "data" / name)
         self._write_statistics([out / "data" / file for file in files])
         manifest = write_manifest(self.plan, files)
-        # a split without images can be read with the column, one with images not without
+        # the image column can be declared for a split without images, but not omitted for one with images
         embed_images = any(split["config"]["publish"]["embed_images"] for split in manifest["splits"].values())
         write_card(out, manifest, imagenet_classes(), embed_images=embed_images)
         write_croissant(out, manifest)
@@ -165,7 +165,7 @@ class PublishStage(Stage):
 
 
 def _install(source: Path, target: Path) -> None:
-    """Give a finished file its place in the dataset: a hard link where the file system has them, else a copy."""
+    """Put a finished file into the dataset: as a hard link if the file system supports them, else as a copy."""
 
     def put(temporary: Path) -> None:
         try:

@@ -1,8 +1,8 @@
-"""Stage 1, regions: one pass over the images. Forward, MaskCut, alignment with the original label, pooled features.
+"""Stage 1, regions: forward pass, MaskCut, alignment with the original label and pooled features, in one pass.
 
-Nothing after this stage touches pixels. One row an image: status, size, the regions' masks (COCO RLE on the patch grid), their
-alignment, and float16 features of the regions and, last, of the whole image. The device sees a batch from the forward to the
-pooled features; what comes back is small.
+No later stage decodes pixels. Each image becomes one row: status, size, the regions' masks (COCO RLE on the patch
+grid), their alignment, and float16 features of the regions and, last, of the whole image. A batch stays on the device
+from the forward pass to the pooled features; only small results come back.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from build.state.plan import Plan, Unit, inputs_digest
 
 __all__ = ["RegionsStage"]
 
-_LIKELY = 20  # classes of a region that are checked for being seen elsewhere
+_LIKELY = 20  # a region's likeliest classes, which are checked for evidence elsewhere
 
 
 class RegionsStage(Stage):
-    """Finds the regions of each image and all that later stages need of them."""
+    """Finds the regions of each image and everything that later stages need of them."""
 
     name = "regions"
     in_workers = True
@@ -46,7 +46,7 @@ class RegionsStage(Stage):
         self._writers = ThreadPoolExecutor(1)
 
     def settings(self) -> dict[str, Any]:
-        """Leave out how tau was chosen."""
+        """Omit `calibrate_tau`: only the chosen tau matters."""
         return {name: value for name, value in super().settings().items() if name != "calibrate_tau"}
 
     def fingerprint(self, unit: Unit, settings: dict[str, Any]) -> str:
@@ -54,13 +54,13 @@ class RegionsStage(Stage):
         return digest([settings, inputs_digest(self.plan.images(unit))])
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._writers.shutdown()
         if self._forward is not None:
             self._forward.close()
 
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
-        """Compute a shard. Decoding the next batches, and making rows of the last one, go on beside the device's work."""
+        """Compute a shard. Threads decode the next batches and make the last one's rows while the device works."""
         self._forward = self._forward or Forward(self.plan.config)
         clock, dimension = Clock(), 0
         rows: list[RegionsRow] = []
@@ -95,9 +95,9 @@ class RegionsStage(Stage):
 
 @torch.inference_mode()
 def find_regions(seen: ForwardBatch, config: BuildConfig) -> RegionBatch | None:
-    """Return the regions of the images in a batch that could be read, None if none could.
+    """Return the regions of a batch's readable images, or None if there are none.
 
-    Everything stays on the networks' device until the end; what comes back is small.
+    All tensors stay on the networks' device until the end; only small results come back.
     """
     if seen.maps is None:
         return None
@@ -141,14 +141,14 @@ def find_regions(seen: ForwardBatch, config: BuildConfig) -> RegionBatch | None:
 def _probabilities(
     maps: Sequence[torch.Tensor], masks: torch.Tensor, peaks: Peaks, config: BuildConfig
 ) -> torch.Tensor:
-    """Return (B, R + 1, K), the whole image last: of the mean logits, or, classifying first, the mean of each place's."""
+    """Return (B, R + 1, K) probabilities, the whole image last: of mean logits, or averaged if classifying first."""
     if config.classify_first:
         return _pooled([(values / config.temperature).softmax(dim=1) for values in maps], masks, peaks)
     return (_pooled(maps, masks, peaks) / config.temperature).softmax(dim=2)
 
 
 def _thinned(masks: torch.Tensor, images: Sequence[ImageInput], version: int, share: float) -> torch.Tensor:
-    """Return (B, R, h, w) masks with a share of their patches left out, always the same ones of an image; never all of them."""
+    """Drop a share of the patches of (B, R, h, w) masks, the same ones for an image each time; never all of a mask."""
     kept = []
     for image, regions in zip(images, masks, strict=True):
         seed = int(digest([image.image_id, version])[:15], 16)
@@ -161,7 +161,7 @@ def _thinned(masks: torch.Tensor, images: Sequence[ImageInput], version: int, sh
 def _pooled(maps: Sequence[torch.Tensor], masks: torch.Tensor, peaks: Peaks) -> torch.Tensor:
     """Return the regions' means, averaged over maps: (B, R + 1, C), the whole image last.
 
-    A region grown from a peak counts half by its mask and half by the windows in which its class was seen best.
+    The mean over a region grown from a peak is half over its mask and half over the windows in which its class peaks.
     """
     found = []
     first = masks.shape[1] - peaks.classes.shape[1]

@@ -1,1 +1,1 @@
-"""What a build remembers between runs: plan, ledger, manifest, locks, remote store. Knows no network and no stage."""
+"""State that a build keeps between runs: plan, ledger, manifest, locks, remote store. Independent of the stages."""

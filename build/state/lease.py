@@ -1,6 +1,6 @@
-"""A lock in an object store, which has none of its own.
+"""A lock in an object store, which has no locks of its own.
 
-It is an object that says whose it is, and is written again and again while that run lives.
+The lock is an object that names its holder. The holder rewrites it regularly as a sign of life.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from build.state.remote import Remote
 
 __all__ = ["lease"]
 
-_BEAT = 60.0  # seconds between two signs of life
-_DEAD = 300.0  # seconds without one after which a run counts as stopped
-_SETTLE = 1.0  # seconds after which of two runs that began together one has overwritten the other
+_BEAT = 60.0  # seconds between signs of life
+_DEAD = 300.0  # seconds without a sign of life after which a run counts as stopped
+_SETTLE = 1.0  # seconds after which one of two runs that began together has overwritten the other's lock
 
 
 @contextmanager
 def lease(remote: Remote, path: Path, others: Sequence[Path] = ()) -> Iterator[bool]:
-    """Hold a lock in the store while the block runs. The stores' clocks do not matter, those of the machines do.
+    """Hold a lock in the store while the block runs. It compares the clocks of the machines, not the store's.
 
     Args:
         remote: The store.
         path: The lock's file in the working copy.
-        others: Locks that nobody may hold.
+        others: Other locks that must be free.
 
     Yields:
-        Whether a run that held it has stopped without giving it back.
+        Whether an earlier holder stopped without releasing the lock.
 
     Raises:
-        ConfigError: If another run holds it.
+        ConfigError: If another run holds the lock.
     """
     for lock in [*others, path]:
         held = holder(remote, lock)
@@ -64,7 +64,7 @@ def lease(remote: Remote, path: Path, others: Sequence[Path] = ()) -> Iterator[b
 
 
 def holder(remote: Remote, path: Path) -> dict[str, Any] | None:
-    """Return who holds a lock, None if nobody does."""
+    """Return the holder of a lock, or None if it is free."""
     try:
         found: dict[str, Any] | None = json.loads(remote.read(path) or b"null")
     except json.JSONDecodeError:
@@ -79,7 +79,7 @@ def _is_alive(held: dict[str, Any]) -> bool:
         except ProcessLookupError:
             return False
         except PermissionError:
-            pass  # somebody else's
+            pass  # another user's process
     return time.time() - float(held.get("beat", 0)) < _DEAD
 
 
@@ -95,12 +95,12 @@ def _beat(remote: Remote, path: Path, mine: str, ended: threading.Event) -> None
         try:
             _sign(remote, path, mine)
         except OSError:
-            continue  # the next sign will do; five may be missed
+            continue  # the next sign will do; a run may miss five
 
 
 def _message(remote: Remote, held: dict[str, Any]) -> str:
     return (
-        f"out: another run (process {held.get('process', '?')} on {held.get('host', '?')}, alive at {held.get('signed', '?')}) "
-        f"is writing to {remote.url}; wait for it, stop it, or choose another --out. A run on another machine that was killed "
-        f"is recognised after {_DEAD / 60:.0f} minutes"
+        f"out: another run (process {held.get('process', '?')} on {held.get('host', '?')}, "
+        f"alive at {held.get('signed', '?')}) is writing to {remote.url}; wait for it, stop it, "
+        f"or choose another --out. A run killed on another machine counts as stopped after {_DEAD / 60:.0f} minutes"
     )

@@ -1,9 +1,10 @@
-"""Records which units of work are done, and commits their files so that nothing half-written is ever read as whole.
+"""The record of finished units. It commits their files so that no half-written file is ever read as complete.
 
-A unit's file is written under a temporary name, synced and renamed; then its entry, a small JSON file with hash, row count and
-fingerprint, is written the same way. A unit is done when its entry exists, carries the fingerprint of today's settings and
-inputs, and the file has the size it names. One entry a unit needs no lock and no rewriting of a common file. Where the output is
-not local, file and entry are then put into the store (`build.state.remote`), and entries are read from there.
+A unit's file is written under a temporary name, synced and renamed. Then its entry, a small JSON file with hash, row
+count and fingerprint, is written the same way. A unit is done if its entry exists and holds the fingerprint of the
+current settings and inputs, and its file has the recorded size. With one entry per unit, no lock is needed and no
+shared file is rewritten. For a remote output, file and entry are then copied to the store (`build.state.remote`), and
+entries are read from there.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ class LedgerEntry:
         sha256: Hash of its bytes.
         size: Length in bytes.
         rows: Number of rows.
-        fingerprint: Hash of all that the content depends on.
-        modified_ns: The file's modification time: while it and the size are the same, the file is not hashed again.
-        settings: The options it was made with, so that a mismatch can be explained and the manifest tells the truth.
+        fingerprint: Hash of everything that the content depends on.
+        modified_ns: The file's modification time; while it and the size stay the same, the file is not hashed again.
+        settings: The options that made the file, to explain a mismatch and to fill the manifest.
         facts: Counts and timings that the stage reports.
     """
 
@@ -55,19 +56,19 @@ class LedgerEntry:
     facts: dict[str, Any]
 
     def fault(self, path: Path) -> str:
-        """Hash a file, and say how it differs from what was written; empty if it does not."""
+        """Hash a file and return how it differs from the recorded one; empty if it does not."""
         try:
             size = path.stat().st_size
         except FileNotFoundError:
-            return "its file is gone"
+            return "file missing"
         if size != self.size:
-            return f"its file has {size} bytes, {self.size} were written"
-        return "" if file_hash(path) == self.sha256 else "its file is not what was written"
+            return f"file damaged: {size} bytes instead of {self.size}"
+        return "" if file_hash(path) == self.sha256 else "file damaged: hash differs"
 
 
 @dataclass(frozen=True)
 class UnitOutput:
-    """A computed unit: `write` puts it into a file; `facts` are the counts and timings to report."""
+    """A computed unit: `write` writes its file; `facts` are the counts and timings to report."""
 
     rows: int
     facts: dict[str, Any]
@@ -75,19 +76,19 @@ class UnitOutput:
 
 
 def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Say which settings differ, and how; empty if none does."""
+    """Return which settings differ, and how; empty if none do."""
     names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    return ", ".join(f"{name} was {old.get(name)}, is {new.get(name)}" for name in names)
+    return ", ".join(f"{name} was {old.get(name)}, is now {new.get(name)}" for name in names)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files below a folder that processes left behind which were killed."""
+    """Remove the temporary files that killed processes left in a folder and its subfolders."""
     for path in folder.rglob(".*.tmp"):
         path.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the content of a JSON file that `write_json` wrote, None if it is not there."""
+    """Return the content of a JSON file that `write_json` wrote, or None if there is no file."""
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -103,14 +104,14 @@ class Ledger:
         self._remote = remote
 
     def path(self, unit: str) -> Path:
-        """Return where a unit's file lies, or its working copy."""
+        """Return the path of a unit's file; for a remote output, of its working copy."""
         return self.folder / unit
 
     def fetched(self, unit: str) -> Path:
-        """Return a unit's file, fetched from the store where the working copy is not what the unit's entry says.
+        """Return a unit's file; fetch it from the store if the working copy does not match the unit's entry.
 
         Raises:
-            OSError: If what the store has is not, either.
+            OSError: If the store's copy does not match the entry either.
         """
         path = self.path(unit)
         entry = self.entry(unit) if self._remote else None
@@ -118,11 +119,11 @@ class Ledger:
             self._remote.pull(path)
             if reason := entry.fault(path):
                 self._remove(self._entry_path(unit))
-                raise OSError(f"{self._remote.url}: {unit}: {reason}; run the same command again, which makes it anew")
+                raise OSError(f"{self._remote.url}: {unit}: {reason}; run the same command again to rebuild it")
         return path
 
     def entry(self, unit: str) -> LedgerEntry | None:
-        """Return a unit's entry, or None if it has none that can be read."""
+        """Return a unit's entry, or None if it is missing or unreadable."""
         path = self._entry_path(unit)
         try:
             content = self._remote.read(path) if self._remote else path.read_bytes()
@@ -131,11 +132,11 @@ class Ledger:
             return None
 
     def entries(self) -> dict[str, LedgerEntry]:
-        """Return all entries that can be read."""
+        """Return all readable entries."""
         return {name: entry for name in self._names() if (entry := self.entry(name)) is not None}
 
     def fault(self, entry: LedgerEntry) -> str:
-        """Hash a unit's file, in the store if it has one, and say how it differs from what was written."""
+        """Hash a unit's file (the store's, for a remote output) and return how it differs from the recorded one."""
         path = self.path(entry.file)
         if self._remote is None:
             return entry.fault(path)
@@ -147,7 +148,7 @@ class Ledger:
             fetched.unlink(missing_ok=True)
 
     def why_not_done(self, unit: str, fingerprint: str, settings: dict[str, Any]) -> str | None:
-        """Return None if a unit is done, else the reason why it must be done."""
+        """Return why a unit must be done, or None if it is done."""
         entry = self.entry(unit)
         if entry is None:
             return "not done yet"
@@ -156,7 +157,7 @@ class Ledger:
             return f"changed: {changes}" if changes else "inputs changed"
         path = self.path(unit)
         if self._remote is not None:
-            return None if self._remote.size(path) == entry.size else "its file in the store is not what was written"
+            return None if self._remote.size(path) == entry.size else "file in the store missing or damaged"
         if path.exists() and (path.stat().st_size, path.stat().st_mtime_ns) == (entry.size, entry.modified_ns):
             return None
         return entry.fault(path) or None

@@ -1,7 +1,7 @@
-"""One run at a time writes a build, or several parts of one stage (--num-shards), each once.
+"""Locks of a build: one run at a time may write to it, or one run per part of a stage (--num-shards).
 
-A lock is the operating system's (flock): it ends with its process, however that ends. The file beside it says whose it is. Where
-the output is not local, a lease in the store (`build.state.lease`) keeps out runs on other machines, too.
+The locks are the operating system's (flock), so a lock ends with its process, however that ends. The file beside it
+names the holder. For a remote output, a lease in the store (`build.state.lease`) also keeps out runs on other machines.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def sole_run(work: Path, part: tuple[int, int] | None = None, remote: Remote | N
 
     Args:
         work: The folder of a split's intermediate results.
-        part: (index, count) for a run that does a part of a stage's units; None for one that may do all.
-        remote: The store that `work` is a working copy of, so that runs on other machines count, too.
+        part: (index, count) for a run of one part of a stage's units; None for a run that may do all.
+        remote: The store of which `work` is a working copy, to keep out runs on other machines.
 
     Yields:
-        Who held the lock and was stopped before it could give it back; empty if nobody was.
+        The earlier holder that stopped before it released the lock; empty if there is none.
 
     Raises:
-        ConfigError: If another run holds it; the message says which.
+        ConfigError: If another run holds the lock; the message names it.
     """
     folder = work / "locks"
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def _leased(remote: Remote | None, folder: Path, name: str) -> Iterator[str]:
 
 
 def _others(folder: Path, name: str) -> list[str]:
-    """Return the locks that must be free: of all parts for a whole run, of the whole run for a part."""
+    """Return the other locks that must be free: all parts' for a whole run, the whole run's for a part."""
     return ["run"] if name != "run" else sorted(path.stem for path in folder.glob("part-*.lock"))
 
 
@@ -79,8 +79,8 @@ def _taken(folder: Path, name: str) -> FileLock:
         lock.acquire(timeout=0)
     except Timeout:
         raise ConfigError(
-            f"out: {_holder(folder, name)} is writing to {folder.parent.parent.parent}; wait for it, stop it, or choose another "
-            "--out"
+            f"out: {_holder(folder, name)} is writing to {folder.parent.parent.parent}; wait for it, stop it, "
+            "or choose another --out"
         ) from None
     return lock
 

@@ -1,4 +1,4 @@
-"""The build manifest: what a published dataset was made from, with what, and what came of it."""
+"""The build manifest: inputs, settings, versions and results of a published dataset."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def read_manifest(out: Path) -> dict[str, Any]:
 
 
 def refuse_imports(out: Path) -> None:
-    """Raise if a folder holds splits that were imported: their part of the manifest is not what a build's card is made from.
+    """Refuse a folder with imported splits: their part of the manifest lacks what a build's card needs.
 
     Raises:
-        ConfigError: If it does.
+        ConfigError: If the folder holds imported splits.
     """
     imported = sorted(name for name, split in read_manifest(out)["splits"].items() if "imported" in split)
     if imported:
@@ -39,10 +39,10 @@ def refuse_imports(out: Path) -> None:
 
 
 def write_manifest(plan: Plan, files: list[str]) -> dict[str, Any]:
-    """Write the manifest with this split's part made anew, and return it."""
+    """Rewrite this split's part of the manifest, and return the whole manifest."""
     out = plan.config.folder
     if plan.remote is not None:
-        plan.remote.pull(out / "build_manifest.json")  # other splits may have been published elsewhere
+        plan.remote.pull(out / "build_manifest.json")  # another machine may have published other splits
     manifest = read_manifest(out)
     manifest["schema_version"] = SCHEMA_VERSION
     manifest["splits"][plan.config.split] = _split(plan, files)
@@ -59,7 +59,7 @@ def _split(plan: Plan, files: list[str]) -> dict[str, Any]:
         "publish": [plan.entry("publish", file) for file in files],
     }
     images = plan.listing.images
-    config = {stage: entries[stage][0].settings for stage in STAGES}  # what was used, whatever this run's options say
+    config = {stage: entries[stage][0].settings for stage in STAGES}  # as used, not this run's options
     statuses = _sum(entries["publish"], "statuses")
     labels = entries["labels"]
     labeler = {key: value for key, value in entries["labeler"][0].facts.items() if key != "seconds"}
@@ -96,7 +96,7 @@ def _split(plan: Plan, files: list[str]) -> dict[str, Any]:
 
 
 def bottleneck(seconds: dict[str, float]) -> str:
-    """Say which part of the regions stage the others wait for: decoding runs beside the device's work."""
+    """Return the slowest part of the regions stage; decoding counts only while the device waits for it."""
     waited = seconds.get("wait for decoding", 0.0)
     parts = {"decode": waited, **{name: seconds.get(name, 0.0) for name in ("forward", "cut")}}
     return max(parts, key=lambda name: parts[name])
@@ -110,7 +110,7 @@ def _sum(entries: list[LedgerEntry], fact: str) -> dict[str, Any]:
 
 
 def _failures(plan: Plan, statuses: dict[str, int]) -> list[dict[str, str]]:
-    """List the first images without pixels, with the reason."""
+    """Return the first images without pixels, with the reasons."""
     rows: list[RegionsRow] = []
     if set(statuses) <= USABLE_STATUSES:
         return []
@@ -126,7 +126,7 @@ def _failures(plan: Plan, statuses: dict[str, int]) -> list[dict[str, str]]:
 
 
 def _short_reason(plan: Plan, reason: str) -> str:
-    """Take the root folder out of a reason: the manifest is published."""
+    """Remove the root folder from a reason, since the manifest is published."""
     return reason.replace(f"{plan.listing.root}/", "")
 
 

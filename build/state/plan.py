@@ -1,4 +1,4 @@
-"""What a build consists of: the images, the units of work, and where its intermediate results are."""
+"""The plan of a build: its images, its units of work and the folder of its intermediate results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LABELER_FILE = "labeler.safetensors"  # the one unit of the labeler stage
 
 @dataclass(frozen=True)
 class Unit:
-    """A piece of a stage's work: the images [start, stop) of the listing, and the file it makes."""
+    """A unit of a stage's work: the images [start, stop) of the listing, and the file to write."""
 
     file: str
     start: int
@@ -37,7 +37,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Plan:
-    """A build: configuration, images, and where its intermediate results lie."""
+    """A build: its configuration, images and folder of intermediate results."""
 
     config: BuildConfig
     listing: Listing
@@ -45,7 +45,7 @@ class Plan:
 
     @property
     def shards(self) -> list[Unit]:
-        """The images cut into stable ranges, whatever the number of workers."""
+        """The images in fixed ranges, independent of the number of workers."""
         size, total = self.config.shard_size, len(self.listing.images)
         return [Unit(f"{i:05d}.parquet", i * size, min((i + 1) * size, total)) for i in range(-(-total // size))]
 
@@ -55,7 +55,7 @@ class Plan:
 
     @cached_property
     def remote(self) -> Remote | None:
-        """The store that the output lies in, None if it is local."""
+        """The store of a remote output; None if the output is local."""
         return remote_of(self.config)
 
     def ledger(self, stage: str) -> Ledger:
@@ -63,16 +63,16 @@ class Plan:
         return Ledger(self.work / stage, self.remote)
 
     def push(self, *paths: Path) -> None:
-        """Put files of the output folder into the store, in this order, if it is not local."""
+        """Copy files of a remote output's working copy to the store, in this order; do nothing for a local one."""
         if self.remote is not None:
             for path in paths:
                 self.remote.push(path)
 
     def hash_of(self, stage: str, unit: str) -> str:
-        """Return the hash of an earlier stage's output, for a later one's fingerprint.
+        """Return the hash of an earlier stage's output, for a later stage's fingerprint.
 
         Raises:
-            ConfigError: If that unit has not been done.
+            ConfigError: If the unit is not done.
         """
         return self.entry(stage, unit).sha256
 
@@ -80,21 +80,21 @@ class Plan:
         """Return the entry of a unit that is done.
 
         Raises:
-            ConfigError: If it is not done.
+            ConfigError: If the unit is not done.
         """
         entry = self.ledger(stage).entry(unit)
         if entry is None:
             raise ConfigError(
-                f"stage {stage} has not done {unit} in {self.work}; run `--stage {stage}` first, or `--stage all`"
+                f"stage {stage} has not finished {unit} in {self.work}; run `--stage {stage}` first, or `--stage all`"
             )
         return entry
 
 
 def make_plan(config: BuildConfig, images: str | None) -> Plan:
-    """List the images, or read the listing of an earlier run where none are named, and return the plan.
+    """List the images, or read the listing of an earlier run if `images` is None, and return the plan.
 
     Raises:
-        ConfigError: If there is no image folder, and none of an earlier run either.
+        ConfigError: If there are neither images nor an earlier run.
     """
     work = config.folder / ".build" / config.split
     remote, inputs = remote_of(config), work / "inputs.parquet"
@@ -107,13 +107,13 @@ def make_plan(config: BuildConfig, images: str | None) -> Plan:
         return plan
     if not (remote.pull(inputs) if remote else inputs.exists()):
         raise ConfigError(
-            f"nothing to do: pass --images DIR or --demo ({config.out} holds no earlier run of split {config.split})"
+            f"images: pass --images DIR or --demo; {config.out} holds no earlier run of split {config.split} to resume"
         )
     return Plan(config, _read_listing(inputs), work)
 
 
 def remote_of(config: BuildConfig) -> Remote | None:
-    """Return the store that a build's output lies in, None if it is local."""
+    """Return the store of a remote output; None if the output is local."""
     return Remote(config.out, config.folder) if config.is_remote else None
 
 

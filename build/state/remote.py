@@ -1,8 +1,8 @@
-"""Outputs on object stores and other file systems that fsspec knows: a local working copy, and what is committed of it.
+"""Remote outputs on object stores and other fsspec file systems, each with a local working copy.
 
-A build reads and writes local files; what it commits is put into the store as well, each file whole, and a unit's entry after its
-file. An object store shows an object when all of it is there, so nothing has to be renamed. What another machine committed is
-fetched when it is read.
+A build reads and writes local files, and copies the files that it commits to the store: each file whole, and a unit's
+entry after its file. An object store shows only complete objects, so no file needs renaming. Files that another machine
+committed are fetched when they are read.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["Remote"]
 
 
 class Remote:
-    """A folder in a store, and the local folder that is its working copy.
+    """A folder in a store, with a local working copy.
 
     Args:
-        url: Such as `s3://bucket/name`.
-        folder: The local folder; a file of it has the same name below both.
+        url: The folder's URL, such as `s3://bucket/name`.
+        folder: The working copy. Files have the same relative path in both folders.
 
     Raises:
         ConfigError: If fsspec does not know the file system, or lacks the package for it.
@@ -41,11 +41,11 @@ class Remote:
         return f"{self._root.rstrip('/')}/{path.relative_to(self.folder).as_posix()}"
 
     def push(self, path: Path) -> None:
-        """Put a file into the store."""
+        """Copy a file to the store."""
         self._store.put_file(str(path), self.name(path))
 
     def pull(self, path: Path, *, to: Path | None = None) -> bool:
-        """Fetch a file; return whether the store has it. Where it has not, an older local one is removed."""
+        """Fetch a file and return whether the store has it; if not, remove an older local copy."""
         target = to or path
         try:
             write_atomic(target, lambda temporary: self._store.get_file(self.name(path), str(temporary)))
@@ -55,7 +55,7 @@ class Remote:
         return True
 
     def size(self, path: Path) -> int | None:
-        """Return how many bytes a file has in the store, None if it is not there."""
+        """Return a file's size in the store in bytes, or None if the store lacks it."""
         self._store.invalidate_cache()
         try:
             info: dict[str, Any] = self._store.info(self.name(path))
@@ -64,7 +64,7 @@ class Remote:
         return int(info["size"])
 
     def read(self, path: Path) -> bytes | None:
-        """Return a small file's content, None if it is not in the store."""
+        """Return a small file's content, or None if the store lacks it."""
         try:
             content: bytes = self._store.cat_file(self.name(path))
         except FileNotFoundError:
@@ -72,12 +72,12 @@ class Remote:
         return content
 
     def remove(self, path: Path) -> None:
-        """Remove a file from the store, if it is there."""
+        """Remove a file from the store, if present."""
         if self.size(path) is not None:
             self._store.rm_file(self.name(path))
 
     def names(self, folder: Path) -> list[str]:
-        """Return the names of what lies in a folder of the store, sorted."""
+        """Return the sorted names of the entries in a folder of the store."""
         self._store.invalidate_cache()
         try:
             found = self._store.ls(self.name(folder), detail=False)

@@ -1,3 +1,3 @@
-"""The dataset on disk: schema, packed records, index, store, and what checks, writes, publishes and searches them.
+"""The dataset on disk: schema, packed records, index and store, and tools to check, write, publish and search them.
 
-Imports errors, classes, files, images and names only."""
+Imports only errors, classes, files, images and names."""

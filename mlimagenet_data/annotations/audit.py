@@ -1,8 +1,8 @@
-"""Finds suspicious labels: images are ranked by cleanlab's label quality, and compared with their original labels.
+"""Find suspicious labels: rank images by cleanlab's label quality and compare their labels with the original ones.
 
-Quality is cleanlab's multi-label score (Thyagarajan et al., "Identifying Incorrect Annotations in Multi-Label Classification
-Data", arXiv 2211.13895). What it takes for a classifier's probabilities are the annotations' own scores: of a class the best over
-the image's labels and the regions' top-k classes, 0 for others.
+Quality is cleanlab's multi-label score (Thyagarajan et al., "Identifying Incorrect Annotations in Multi-Label
+Classification Data", arXiv 2211.13895). The annotations' own scores stand in for a classifier's probabilities: each
+class gets its best score among the image's labels and the regions' top-k classes, 0 if it is in neither.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ Audited = Literal["original", "labels"]
 AUDITED = ("original", "labels")
 VERDICTS = {
     "agrees": "the original label has the best score",
-    "weaker": "the original label is among the labels, and another one has a better score",
-    "replaced": "the original label is not seen, something else clearly is",
-    "unseen": "the original label is not seen, nor clearly anything else",
-    "unlabelled": "there is no original label",
+    "weaker": "the original label was seen, but another class has a better score",
+    "replaced": "the original label was not seen, but another class clearly was",
+    "unseen": "the original label was not seen, and neither was any other class clearly",
+    "unlabelled": "the image has no original label",
 }
-_CLEAR = 0.5  # score from which on something is clearly seen
-_CHUNK = 4096  # images whose dense probabilities are in memory at a time: 33 MB
+_CLEAR = 0.5  # minimum score of a clearly seen class
+_CHUNK = 4096  # images whose dense probabilities are in memory at once: 33 MB
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One image's audit.
+    """Audit result of one image.
 
     Attributes:
-        image_id: The image.
-        row: Its row.
-        quality: In [0, 1]; low for labels that are likely wrong.
+        image_id: The image's id.
+        row: The image's row.
+        quality: Label quality in [0, 1]; low for labels that are likely wrong.
         verdict: A key of VERDICTS.
-        original: Its original class, or None.
-        original_score: The score of that class, 0 where nothing saw it.
-        best: The class with the best score, None without labels.
-        best_score: Its score.
+        original: Original class, or None.
+        original_score: Score of the original class; 0 if it was not seen at all.
+        best: Class with the best score; None without labels.
+        best_score: Score of the best class.
         labels: (class, score) pairs, best first.
     """
 
@@ -60,20 +60,20 @@ class Finding:
     labels: tuple[tuple[int, float], ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all values."""
+        """Return the fields as a dictionary."""
         return asdict(self)
 
 
 def audit(store: AnnotationStore, *, of: Audited = "original", seen: float = 0.1) -> list[Finding]:
-    """Return all images that have labels to audit, the most suspicious first.
+    """Return a finding per image that has labels to audit, most suspicious first.
 
     Args:
         store: The annotations.
-        of: `original`: how well the original label fits what was seen; `labels`: how well the new labels do.
-        seen: Score from which on the original label counts as seen.
+        of: Labels to audit: `original` for the original label, `labels` for the new labels.
+        seen: Minimum score for the original label to count as seen.
 
     Raises:
-        ModuleNotFoundError: If cleanlab is not installed; the message says how.
+        ModuleNotFoundError: If cleanlab is not installed; the message states how to install it.
     """
     findings: list[Finding] = []
     for part in _chunks(store):
@@ -112,7 +112,7 @@ def _quality(labels: list[list[int]], probabilities: NDArray[np.float32]) -> NDA
     try:
         from cleanlab.multilabel_classification import get_label_quality_scores
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("auditing needs cleanlab: pip install 'mlimagenet-data[audit]'") from error
+        raise ModuleNotFoundError("auditing requires cleanlab; run pip install 'mlimagenet-data[audit]'") from error
     return np.asarray(get_label_quality_scores(labels, probabilities), np.float64)
 
 
@@ -127,11 +127,11 @@ def _finding(row: int, record: Record, p: NDArray[np.float32], quality: float, s
 
 
 def verdict_of(record: Record, *, seen: float = 0.1) -> str:
-    """Return the key of VERDICTS that says how an image's original label and its new ones go together.
+    """Return the key of VERDICTS that compares an image's original label with its new labels.
 
     Args:
         record: The image's annotations.
-        seen: Score from which on the original label counts as seen.
+        seen: Minimum score for the original label to count as seen.
     """
     return _judge(record.label, _probabilities(record), seen)
 

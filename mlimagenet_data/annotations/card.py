@@ -1,4 +1,4 @@
-"""A dataset card's YAML metadata: what makes a folder of Parquet files load with `load_dataset`."""
+"""Dataset card with the YAML metadata that lets `load_dataset` read a folder of Parquet files."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def card_text(
     licence: str = "apache-2.0",
     creators: Sequence[str] = ("machine-generated",),
 ) -> str:
-    """Return a README.md: the metadata, and `body` below it.
+    """Return a README.md: the YAML metadata, followed by `body`.
 
     Args:
         body: Markdown.
-        splits: The build manifest's splits: of each its number of `rows` and its `files` with their `bytes`.
+        splits: The build manifest's splits: for each, its number of `rows` and its `files` with their `bytes`.
         classes: The label space.
-        embed_images: Whether there is an `image` column.
-        licence: The Hub's name of the annotations' licence.
-        creators: Who made the annotations, in the Hub's words.
+        embed_images: Whether the rows have an `image` column.
+        licence: The Hub's identifier of the annotations' licence.
+        creators: The Hub's identifiers of the annotations' creators.
     """
     metadata = _metadata(splits, classes, embed_images, licence, creators).to_yaml()
     return f"---\n{metadata}\n---\n{body}"

@@ -1,7 +1,7 @@
-"""Publishes an annotations folder as a dataset on the Hugging Face Hub.
+"""Publish an annotations folder as a dataset on the Hugging Face Hub.
 
-The upload is huggingface_hub's `upload_folder`: run again after an interruption, it sends what is not there yet. The token is
-the one that `hf auth login` or $HF_TOKEN left; none is taken from elsewhere.
+huggingface_hub's `upload_folder` uploads the files; after an interruption, a second call sends only the remaining ones.
+The token is the one stored by `hf auth login` or set in $HF_TOKEN; no other source is used.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ _NAMES = (
 
 @dataclass(frozen=True)
 class Publication:
-    """What would go to the Hub: a folder, and its files (names relative to it) with their sizes in bytes."""
+    """A folder to publish, and its files (names relative to it) with their sizes in bytes."""
 
     folder: Path
     files: dict[str, int]
 
 
 def prepare(folder: Path, *, with_images: bool = False) -> Publication:
-    """Check a folder and list what would be published; nothing is sent.
+    """Check a folder and list the files to publish; send nothing.
 
     Args:
-        folder: As `python -m build.run` or `mlimagenet import` wrote it.
-        with_images: Publish rows that hold image files, too.
+        folder: A folder written by `python -m build.run` or `mlimagenet import`.
+        with_images: Also publish rows that hold image files.
 
     Raises:
-        AnnotationsNotFoundError: If there is no README.md or no data/*.parquet.
-        AnnotationError: If a file is not what the manifest says, or the rows hold images and `with_images` is not set.
+        AnnotationsNotFoundError: If README.md or data/*.parquet is missing.
+        AnnotationError: If a file differs from the manifest, or the rows hold images and `with_images` is not set.
     """
     files = {
         path.relative_to(folder).as_posix(): path.stat().st_size
@@ -57,12 +57,12 @@ def prepare(folder: Path, *, with_images: bool = False) -> Publication:
     }
     shards = [folder / name for name in files if name.startswith("data/")]
     if "README.md" not in files or not shards:
-        raise AnnotationsNotFoundError(f"{folder}: README.md and data/*.parquet are needed; build the dataset first")
+        raise AnnotationsNotFoundError(f"{folder}: README.md or data/*.parquet is missing; build the dataset first")
     _check_hashes(folder)
     if not with_images and any("image" in pq.read_schema(path).names for path in shards):
         raise AnnotationError(
-            f"{folder}: its rows hold image files. ImageNet's terms do not let you publish its photographs; if these are yours, "
-            "pass --with-images, else build without --embed-images"
+            f"{folder}: the rows hold image files, and ImageNet's terms forbid publishing its images; "
+            "if the images are your own, pass --with-images, otherwise build without --embed-images"
         )
     return Publication(folder, files)
 
@@ -72,9 +72,9 @@ def _check_hashes(folder: Path) -> None:
         for name, facts in split.get("files", {}).items():
             path = folder / "data" / name
             if not path.is_file():
-                raise AnnotationError(f"{path}: build_manifest.json names it, but it is not there; run the build again")
+                raise AnnotationError(f"{path}: listed in build_manifest.json, but missing; run the build again")
             if file_hash(path) != facts["sha256"]:
-                raise AnnotationError(f"{path}: not the file that build_manifest.json names; run the build again")
+                raise AnnotationError(f"{path}: SHA-256 differs from build_manifest.json; run the build again")
 
 
 def push(
@@ -85,27 +85,27 @@ def push(
     tag: str | None = None,
     api: HfApi | None = None,
 ) -> str:
-    """Create the dataset repository if it is not there, and make its content that of the folder.
+    """Create the dataset repository if it does not exist, and upload the folder's files.
 
-    Earlier shards that are no longer there are removed in the same commit; files of other kinds are left alone.
+    The same commit deletes shards that are no longer in the folder; other files in the repository are kept.
 
     Args:
-        publication: What to send.
+        publication: The files to upload.
         repository: `USER/NAME`.
-        private: Whether a repository that is created is private; one that exists stays as it is.
-        tag: Name the revision so. One of that name must not exist.
-        api: The client, for tests.
+        private: Make a new repository private; an existing one keeps its visibility.
+        tag: Tag for the new revision; it must not exist yet.
+        api: Client to use instead of the default, for tests.
 
     Returns:
-        The dataset's address.
+        The dataset's URL.
 
     Raises:
-        MLImageNetError: If the Hub cannot be reached or refuses; the message has its answer.
+        MLImageNetError: If the Hub cannot be reached or rejects the upload; the message includes its answer.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import HfHubHTTPError  # type: ignore[attr-defined] # of errors only in later releases
+    from huggingface_hub.utils import HfHubHTTPError  # type: ignore[attr-defined] # in .errors only in later releases
 
-    of_transport: Any = HfHubHTTPError.__mro__[1]  # requests', httpx's or httpx2's, by the release
+    transport_error: Any = HfHubHTTPError.__mro__[1]  # of requests, httpx or httpx2, depending on the release
     api = api or HfApi(library_name="mlimagenet-data")
     try:
         address = api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
@@ -116,8 +116,8 @@ def push(
         )  # fmt: skip
         if tag:
             api.create_tag(repository, tag=tag, revision=getattr(commit, "oid", None), repo_type="dataset")
-    # ValueError: a name or a card that is not valid; RuntimeError: a large file, with the reason behind it
-    except (of_transport, OSError, ValueError, RuntimeError) as error:
+    # ValueError: an invalid name or card; RuntimeError: a large file failed, with the reason as its cause
+    except (transport_error, OSError, ValueError, RuntimeError) as error:
         why = f"{error} {error.__cause__ or ''}".strip()
-        raise MLImageNetError(f"{repository}: the Hub did not take it: {why}") from error
+        raise MLImageNetError(f"{repository}: publishing to the Hub failed: {why}") from error
     return str(address)

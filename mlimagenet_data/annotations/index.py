@@ -1,8 +1,9 @@
-"""The index of annotations: built once from Parquet files, then shared read-only by all processes.
+"""Index of annotations, built once from Parquet files and shared read-only by all processes.
 
-An index is a folder of raw little-endian files and `index.json`. `records.bin` has what training needs of each image in one
-piece, so that reading it is one system call and takes no memory beyond the page cache; small arrays (where records begin, the
-original labels) are memory-mapped. All was checked while the index was built; see `mlimagenet_data.annotations.validate`.
+An index is a folder of raw little-endian files and `index.json`. `records.bin` stores all that training needs of an
+image contiguously, so reading it takes one system call and no memory beyond the page cache. Small arrays (record
+offsets, original labels) are memory-mapped. All values were checked when the index was built; see
+`mlimagenet_data.annotations.validate`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ __all__ = ["Index", "cache_folder", "open_index", "source_key"]
 _VERSION = 2
 _FOOTER_BYTES = 1 << 16
 _MAPPED = {
-    "start": "<i8",  # where each image's record begins, and the last one's end
+    "start": "<i8",  # offset of each image's record, then the end of the last one
     "original": "<i2",
     "status": "u1",
     "key_hash": "<u8",  # sorted
@@ -40,14 +42,14 @@ class Index:
     """An open index.
 
     Args:
-        folder: Where it lies.
+        folder: The index folder.
 
     Attributes:
-        start: (N + 1,) where each image's record begins, and the last one's end.
-        original: (N,) original labels, -1 where there is none.
+        start: (N + 1,) offset of each image's record, then the end of the last one.
+        original: (N,) original labels, -1 for none.
         status: (N,) positions in `mlimagenet_data.annotations.packing.STATUS_NAMES`.
         key_hash: (N,) hashes of the image_ids' join keys, sorted.
-        key_row: (N,) the rows of these hashes.
+        key_row: (N,) row of each hash.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,12 +70,12 @@ class Index:
         return len(self.status)
 
     def read(self, row: int) -> bytes:
-        """Return a row's record. Processes that were forked from one may read at the same time: no file position is shared."""
+        """Return a row's record. Forked processes may read concurrently: `pread` uses no shared file position."""
         begin = int(self.start[row])
         return os.pread(self._descriptor, int(self.start[row + 1]) - begin, begin)
 
     def close(self) -> None:
-        """Close the file; `read` fails from then on."""
+        """Close the file; later calls to `read` fail."""
         self._records.close()
 
     def __del__(self) -> None:
@@ -82,7 +84,7 @@ class Index:
 
 
 def cache_folder() -> Path:
-    """Return where indices are kept: $MLIMAGENET_CACHE, else `mlimagenet` in $XDG_CACHE_HOME or ~/.cache."""
+    """Return the folder for indices: $MLIMAGENET_CACHE, else `mlimagenet` in $XDG_CACHE_HOME or ~/.cache."""
     named = os.environ.get("MLIMAGENET_CACHE")
     if named:
         return Path(named)
@@ -90,7 +92,7 @@ def cache_folder() -> Path:
 
 
 def source_key(files: Sequence[Path]) -> str:
-    """Return a hash of Parquet files: their names, sizes, modification times and footers.
+    """Return a hash of the Parquet files' names, sizes, modification times and footers.
 
     A footer holds the offset, size and statistics of every column chunk.
     """
@@ -104,7 +106,7 @@ def source_key(files: Sequence[Path]) -> str:
 
 
 def open_index(files: Sequence[Path], cache: Path | None = None) -> Index:
-    """Open the index of Parquet files, building it first where it is not there. Safe when many processes do so at once.
+    """Open the index of Parquet files, building it first if needed. Many processes may do so at once.
 
     Raises:
         AnnotationError: If a file cannot be read or breaks the schema; the message names file, row and field.
@@ -115,6 +117,8 @@ def open_index(files: Sequence[Path], cache: Path | None = None) -> Index:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(str(folder) + ".lock"):
             if not (folder / "index.json").exists():
+                for leftover in folder.parent.glob(f".{key}.*"):  # of interrupted builds; the lock keeps others out
+                    shutil.rmtree(leftover, ignore_errors=True)
                 replace_folder(folder, lambda temporary: _write(files, temporary))
     return Index(folder)
 
@@ -153,11 +157,11 @@ def _check_unique(hashes: NDArray[np.uint64]) -> None:
     ordered = hashes[order]
     if (twice := np.flatnonzero(ordered[1:] == ordered[:-1])).size:
         rows = sorted(int(order[twice[0] + k]) for k in (0, 1))
-        raise AnnotationError(f"rows {rows[0]} and {rows[1]} have the same image_id")
+        raise AnnotationError(f"rows {rows[0]} and {rows[1]} have the same image_id; every image_id must be unique")
 
 
 def _pack(batch: ValidatedRows) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Lay a batch's arrays out image by image: all bytes, and each image's number of them."""
+    """Pack a batch's arrays image by image. Return all bytes and the number of bytes per image."""
     count = len(batch.header)
     parts = [(batch.header.view(np.uint8), np.full(count, HEADER.itemsize))]
     for name, kind, field in LAYOUT:
@@ -165,7 +169,7 @@ def _pack(batch: ValidatedRows) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         parts.append((values.view(np.uint8), batch.header[field].astype(np.int64) * values.itemsize))
     lengths = np.stack([length for _, length in parts])
     sizes = lengths.sum(axis=0)
-    begins = np.cumsum(sizes) - sizes + np.cumsum(lengths, axis=0) - lengths  # of each part of each image
+    begins = np.cumsum(sizes) - sizes + np.cumsum(lengths, axis=0) - lengths  # per part and image
     out = np.zeros(int(sizes.sum()), np.uint8)
     for (data, length), begin in zip(parts, begins, strict=True):
         source = np.cumsum(length) - length

@@ -1,4 +1,4 @@
-"""Compares a copy of the images with annotations: which files are missing, which have none, which have another size."""
+"""Compare a copy of the images with annotations: missing files, files without annotations, and different sizes."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _THREADS = 16
 
 @dataclass(frozen=True)
 class JoinReport:
-    """What of annotations and images belongs together.
+    """Result of matching annotations with image files.
 
     Attributes:
-        images: Rows whose image could be read when it was annotated.
-        matched: Those of them whose file is there.
-        missing: File names of the others, sorted.
-        extra: Image files that no row names, sorted.
-        other_size: File names with what is there and what the annotations say, or why a size could not be read.
+        images: Number of rows whose image was readable when annotated.
+        matched: Number of these rows whose file exists.
+        missing: File names of these rows without a file, sorted.
+        extra: Image files without a row, sorted.
+        other_size: File names with the actual and the annotated size, or the reason why the size could not be read.
     """
 
     images: int
@@ -45,7 +45,7 @@ class JoinReport:
     other_size: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all values."""
+        """Return the fields as a dictionary."""
         return asdict(self)
 
 
@@ -56,16 +56,16 @@ def join_images(
     sizes: bool = False,
     advance: Callable[[int], object] = lambda count: None,
 ) -> JoinReport:
-    """Compare annotations with the image files below a folder. It is listed; files are opened for `sizes` only.
+    """Compare annotations with the image files below a folder. Files are opened only if `sizes` is set.
 
     Args:
         store: The annotations.
-        folder: The copy of the images, with files named in any way that `mlimagenet_data.names` knows.
-        sizes: Whether to compare sizes, too.
-        advance: Called with 1 for each size.
+        folder: The copy of the images; its files may have any names that `mlimagenet_data.names` knows.
+        sizes: Also compare image sizes.
+        advance: Called with 1 after each size comparison.
 
     Raises:
-        AnnotationsNotFoundError: If there is no such folder.
+        AnnotationsNotFoundError: If the folder does not exist.
     """
     if not folder.is_dir():
         raise AnnotationsNotFoundError(f"{folder}: no such folder")
@@ -96,7 +96,7 @@ def _other_sizes(rows: pa.Table, folder: Path, advance: Callable[[int], object])
             return f"{name}: {error}"
         if height is None or found == (height, width):
             return ""
-        return f"{name}: {found[0]} x {found[1]}, the annotations are of {height} x {width} (height x width)"
+        return f"{name}: {found[0]} x {found[1]}, but annotated as {height} x {width} (height x width)"
 
     out = []
     columns = [rows[name].to_pylist() for name in ("file_name", "height", "width")]

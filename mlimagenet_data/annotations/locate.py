@@ -74,8 +74,8 @@ class ImageLocator:
 
     How the copy names its files is found once, from a few photographs: as annotated, in class folders by WordNet id or by class
     index, or in one flat folder, each with the annotated extension or another one. If these few agree on none, all files are
-    listed, and joined by `mlimagenet_data.names.join_key`. For a copy whose files are named as annotated this takes a `stat` call
-    or a few more, for another one some hundred. Only a part of the photographs need be there.
+    listed, and joined by `mlimagenet_data.names.join_key`. For a whole copy named as annotated this takes 16 `stat` calls, for
+    another one some hundred, and none when a photograph is asked for. Only some of the photographs need be there.
 
     A locator pickles as its folder and store, and finds the layout again.
 
@@ -122,8 +122,8 @@ class ImageLocator:
 
     def _find_layout(self) -> Layout:
         usable = self._store.usable_rows()
-        rows = [int(usable[k * len(usable) // _SAMPLE]) for k in range(min(_SAMPLE, len(usable)))]
-        if not rows or any(self._is_there(self._store.file_name(row)) for row in rows):
+        rows = [int(row) for row in _spread(usable)]
+        if all(self._is_there(self._store.file_name(row)) for row in rows):
             return _AS_ANNOTATED
         pairs = itertools.chain(self._found(rows), self._annotated())
         layouts = [_layouts(record, name) for record, name in pairs]
@@ -147,13 +147,17 @@ class ImageLocator:
         """Yield those of some files that are annotated, with their path: enough if few of the photographs are there."""
         entries = list(itertools.islice(_entries(self.folder), _MOST_ENTRIES))
         folders = sorted((entry for entry in entries if _is_class_folder(entry)), key=lambda entry: entry.name)
-        count = min(_SAMPLE, len(folders))
-        spread = (folders[k * len(folders) // count] for k in range(count))
-        inside = (f"{folder.name}/{file.name}" for folder in spread for file in _first_image(folder.path))
+        inside = (f"{folder.name}/{file.name}" for folder in _spread(folders) for file in _first_image(folder.path))
         names = (entry.name for entry in entries if _is_image(entry.name))
         for name in itertools.chain(inside, itertools.islice(names, _SAMPLE)):
             with contextlib.suppress(KeyError):
                 yield self._store.record(self._store.find(image_id_of(name))), name
+
+
+def _spread(items: Any) -> list[Any]:
+    """Return some items of a sequence, evenly spaced; all, if there are no more."""
+    count = min(_SAMPLE, len(items))
+    return [items[k * len(items) // count] for k in range(count)]
 
 
 def _layouts(record: Record, name: str) -> set[Layout]:

@@ -1,8 +1,9 @@
-"""Binary masks as compressed COCO run lengths (RLE).
+"""Binary masks in compressed COCO run-length encoding (RLE).
 
-The format's owner is pycocotools (`maskApi.c`): runs alternate from background to object in column-major order; each run is
-a variable-length number of 6-bit characters, and from the fourth run on it is stored as the difference to the run two before.
-pycocotools writes ours. Reading is done here, because its C decoder trusts the counts that a stranger's file declares.
+pycocotools (`maskApi.c`) defines the format: runs alternate between background and object in column-major order,
+background first. Each run is a variable-length number of 6-bit characters; the fourth and later runs are stored as the
+difference from the run two before. pycocotools encodes our masks. This module decodes them, because pycocotools' C
+decoder trusts the counts in a file from a stranger.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from mlimagenet_data.errors import AnnotationError
 
 __all__ = ["MAX_CELLS", "bounds_of_runs", "decode_mask", "encode_mask", "parse_counts", "parse_runs", "stretch_mask"]
 
-MAX_CELLS = 1 << 26  # a mask larger than 8192 x 8192 is refused before memory is taken
-_MOST_CHARACTERS = 6  # of one run: 30 bits and a sign hold every run of MAX_CELLS cells
+MAX_CELLS = 1 << 26  # masks larger than 8192 x 8192 are refused before memory is allocated
+_MOST_CHARACTERS = 6  # per run: 30 bits and a sign hold any run of up to MAX_CELLS cells
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> str:
-    """Return the compressed RLE counts of a (gh, gw) bool mask, as pycocotools writes them."""
+    """Return the compressed RLE counts of a (gh, gw) bool mask, as encoded by pycocotools."""
     from pycocotools import mask as coco_mask
 
     if mask.ndim != 2 or mask.dtype != np.bool_:
-        raise ValueError(f"a mask is a 2-d bool array, got {mask.ndim}-d {mask.dtype}")
+        raise ValueError(f"mask: got a {mask.ndim}-d {mask.dtype} array; it must be a 2-d bool array")
     counts: bytes = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
     return counts.decode("ascii")
 
@@ -31,18 +32,19 @@ def encode_mask(mask: NDArray[np.bool_]) -> str:
 def parse_runs(
     data: NDArray[np.uint8], offsets: NDArray[np.int64], cells: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Parse many masks' counts at once.
+    """Parse the counts of many masks at once.
 
     Args:
-        data: The characters of all masks, one after the other.
-        offsets: (M + 1,) where each mask's characters begin, and the last one's end; no mask is without characters.
-        cells: (M,) the number of cells that each mask's runs must add up to.
+        data: The concatenated characters of all masks.
+        offsets: (M + 1,) start of each mask's characters, then the end of the last one; each mask has at least one
+            character.
+        cells: (M,) number of cells that each mask's runs must add up to.
 
     Returns:
         runs: All run lengths, background first in each mask.
-        counts: (M,) the number of runs of each mask.
-        good: (M,) whether its characters are legal, no number is cut off or too long, no run negative, and the sum right. The
-            runs of the others mean nothing.
+        counts: (M,) number of runs per mask.
+        good: (M,) whether a mask is valid: its characters are legal, no number is truncated or too long, no run is
+            negative, and the runs add up. Ignore the runs of invalid masks.
     """
     masks = len(cells)
     good = np.ones(masks, np.bool_)
@@ -70,17 +72,17 @@ def parse_runs(
 
 
 def _any(flags: NDArray[np.bool_], bounds: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return whether any flag is set in each non-empty stretch between bounds."""
+    """Return whether any flag is set in each non-empty segment between bounds."""
     return np.logical_or.reduceat(flags, bounds[:-1])
 
 
 def _undo_differences(
     runs: NDArray[np.int64], counts: NDArray[np.int64], first: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Add to each run, from a mask's fourth on, the run two before: running sums over every second run."""
+    """Add the run two before to each mask's fourth and later runs: cumulative sums over every second run."""
     position = np.arange(runs.size) - np.repeat(first, counts)
     out = runs.copy()
-    for parity, begin in ((1, 1), (0, 2)):  # runs 1, 3, 5, ... and 2, 4, 6, ...; run 0 stands for itself
+    for parity, begin in ((1, 1), (0, 2)):  # runs 1, 3, 5, ... and 2, 4, 6, ...; run 0 is in neither
         chosen = np.flatnonzero((position % 2 == parity) & (position >= begin))
         sums = np.cumsum(runs[chosen])
         is_start = position[chosen] == begin
@@ -93,8 +95,8 @@ def parse_counts(counts: str | bytes, cells: int) -> NDArray[np.int64]:
     """Return the run lengths, background first, of an RLE that must describe exactly `cells` cells.
 
     Raises:
-        AnnotationError: If a character is outside the alphabet, a number is cut off or too long, a run is negative, or the
-            runs do not add up to `cells`.
+        AnnotationError: If a character is outside the alphabet, a number is truncated or too long, a run is negative,
+            or the runs do not add up to `cells`.
     """
     raw = counts.encode("latin-1", "replace") if isinstance(counts, str) else counts
     offsets, expected = np.array([0, len(raw)]), np.array([cells])
@@ -103,18 +105,23 @@ def parse_counts(counts: str | bytes, cells: int) -> NDArray[np.int64]:
         if good[0]:
             return runs
     shown = raw if len(raw) <= 24 else raw[:24] + b"..."
-    raise AnnotationError(f"RLE counts {shown!r}: no run lengths that add up to the mask's {cells} cells")
+    raise AnnotationError(f"RLE counts {shown!r} are invalid; the run lengths must add up to the mask's {cells} cells")
 
 
 def bounds_of_runs(runs: NDArray[np.int64], height: int) -> tuple[int, int, int, int]:
-    """Return (top, left, bottom, right), half-open, of a mask of `height` rows, from what `parse_counts` gave; zeros if empty."""
+    """Return the half-open bounds (top, left, bottom, right) of a mask's object cells; zeros if there are none.
+
+    Args:
+        runs: Run lengths returned by `parse_counts`.
+        height: Number of rows of the mask.
+    """
     ends = np.cumsum(runs)
     is_object = (np.arange(runs.size) & 1).astype(np.bool_) & (runs > 0)
     first, last = (ends - runs)[is_object], ends[is_object] - 1
     if not first.size:
         return (0, 0, 0, 0)
     left, right = int(first[0]) // height, int(last[-1]) // height + 1
-    if (first // height != last // height).any():  # from the foot of one column to the head of the next
+    if (first // height != last // height).any():  # a run crosses from the bottom of one column to the top of the next
         return (0, left, height, right)
     return (int((first % height).min()), left, int((last % height).max()) + 1, right)
 
@@ -123,18 +130,20 @@ def decode_mask(size: tuple[int, int], counts: str | bytes) -> NDArray[np.bool_]
     """Return the (gh, gw) bool mask of compressed COCO RLE `counts`.
 
     Raises:
-        AnnotationError: If the size is not positive or larger than `MAX_CELLS`, or the counts do not fit it.
+        AnnotationError: If the size is not positive or exceeds `MAX_CELLS`, or the counts do not fit it.
     """
     height, width = size
     if height <= 0 or width <= 0 or height * width > MAX_CELLS:
-        raise AnnotationError(f"mask size {height} x {width}: both must be positive and the product <= {MAX_CELLS}")
+        raise AnnotationError(
+            f"mask size {height} x {width} is out of range; both must be positive and the product at most {MAX_CELLS}"
+        )
     runs = parse_counts(counts, height * width)
     flat = np.repeat((np.arange(runs.size) & 1).astype(np.bool_), runs)
     return flat.reshape(width, height).T
 
 
 def stretch_mask(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
-    """Stretch a (gh, gw) mask to (height, width) by nearest neighbour, as the dataset defines it."""
+    """Stretch a (gh, gw) mask to (height, width) by the dataset's nearest-neighbour rule."""
     rows = np.arange(height) * mask.shape[0] // height
     columns = np.arange(width) * mask.shape[1] // width
     return np.asarray(mask[rows[:, None], columns[None]])

@@ -17,31 +17,30 @@ __all__ = ["NO_SIZE", "UNANNOTATED", "MaskStack", "Ranking", "Record", "RegionRe
 
 Ranking = tuple[tuple[int, float], ...]
 _HEADER = struct.Struct("<" + "".join(HEADER[name].char for name in HEADER.names or ()))
-# the arrays before the runs, as struct reads them: name, type, the header's field that says how many
+# the arrays before the runs: name, struct's format character, header field that holds the length
 _SMALL = tuple(
     (name, np.dtype(kind).char, field) for name, kind, field in LAYOUT if field in ("labels", "regions", "topk")
 )
-UNANNOTATED = (
-    "unannotated"  # status of a record made for an image without annotations: its original label is all there is
-)
+# status of the placeholder record of an image without annotations, which holds only the original label
+UNANNOTATED = "unannotated"
 NO_SIZE = (
-    "its size is not in the annotations, so a crop in pixels says nothing: the image could not be read when it was annotated, "
+    "image size unknown; pixel crops cannot be mapped. The image was unreadable when annotated, "
     "or the annotations were imported without --images"
 )
 
 
 class MaskStack(NamedTuple):
-    """The masks of those regions of one image that lie on the same grid, as runs of cells.
+    """Masks of an image's regions that share a grid, as runs of cells.
 
-    Runs alternate between background and object, column by column, background first, an even number a region. Each is given by
-    its end, the cell after its last one.
+    Runs alternate between background and object, column by column, background first, with an even number of runs per
+    region. A run is stored as its end: the cell after its last one.
 
     Attributes:
-        regions: Positions of the R regions among the image's.
+        regions: Positions of these R regions among the image's regions.
         grid: (gh, gw).
-        ends: (2, n) columns (gw for the mask's end) and rows of the runs' ends.
-        pairs: Where each region's pairs of a background and an object run begin.
-        cells: Number of cells in each mask.
+        ends: (2, n) columns (gw at the end of a mask) and rows of the runs' ends.
+        pairs: Offset of each region's first pair of a background and an object run.
+        cells: Number of object cells per mask.
     """
 
     regions: list[int]
@@ -52,7 +51,7 @@ class MaskStack(NamedTuple):
 
     @property
     def masks(self) -> NDArray[np.bool_]:
-        """The decoded masks: (R, gh, gw) bool."""
+        """Decoded masks: (R, gh, gw) bool."""
         (height, width), count = self.grid, len(self.regions)
         columns, rows = self.ends.astype(np.int64)
         runs = 2 * np.diff(np.append(self.pairs, rows.size // 2))
@@ -69,9 +68,9 @@ class RegionRecord(NamedTuple):
     """One region of an image.
 
     Attributes:
-        mask: (gh, gw) bool, on the patch grid; it covers the whole image.
+        mask: (gh, gw) bool, on the patch grid, which covers the whole image.
         label: Best class.
-        score: Its score in (0, 1].
+        score: Score of that class, in (0, 1].
         topk: (class, score) pairs, best first.
     """
 
@@ -85,16 +84,16 @@ class Record(NamedTuple):
     """One image's annotations.
 
     Attributes:
-        names: Returns image_id and file_name; they are seldom asked for.
-        label: Original class, None where there was none.
-        size: (height, width) in pixels after EXIF orientation; None where the file could not be read, or the annotations were
-            imported without sizes.
+        names: Returns image_id and file_name, decoded on demand because they are rarely needed.
+        label: Original class; None if the image has none.
+        size: (height, width) in pixels after EXIF orientation; None if the file could not be read or the annotations
+            were imported without sizes.
         labels: (class, score) pairs of the image, best first.
-        best: The best (class, score) of each region.
-        topk_of: Number of classes in each region's top-k.
-        topk_class: These classes, region by region, best first.
-        topk_score: Their scores.
-        stacks: The regions' masks, by grid.
+        best: Best (class, score) per region.
+        topk_of: Number of top-k classes per region.
+        topk_class: The top-k classes, region by region, best first.
+        topk_score: Scores of the top-k classes.
+        stacks: The regions' masks, grouped by grid.
         status: One of `mlimagenet_data.annotations.schema.STATUSES`, or UNANNOTATED.
     """
 
@@ -128,13 +127,13 @@ class Record(NamedTuple):
 
     @property
     def regions(self) -> tuple[RegionRecord, ...]:
-        """The regions, with their masks decoded."""
+        """The regions with decoded masks."""
         masks = {k: mask for stack in self.stacks for k, mask in zip(stack.regions, stack.masks, strict=True)}
         return tuple(RegionRecord(masks[k], *self.best[k], topk) for k, topk in enumerate(self.topk))
 
 
 def decode_record(raw: bytes) -> Record:
-    """Unpack a record."""
+    """Decode a packed record."""
     height, width, original, status, labels, regions, _, _, topk, runs = _HEADER.unpack_from(raw)
     small, places = _small_arrays(labels, regions, topk)
     values = small.unpack_from(raw, _HEADER.size)
@@ -167,7 +166,7 @@ def decode_record(raw: bytes) -> Record:
 
 
 def decode_names(raw: bytes) -> tuple[str, str]:
-    """Return image_id and file name of a record."""
+    """Return the image_id and file name of a packed record."""
     *_, labels, regions, name, image_id, topk, runs = _HEADER.unpack_from(raw)
     middle = _HEADER.size + _small_arrays(labels, regions, topk)[0].size + 4 * runs + name
     return raw[middle : middle + image_id].decode(), raw[middle - name : middle].decode()
@@ -175,7 +174,7 @@ def decode_names(raw: bytes) -> tuple[str, str]:
 
 @functools.lru_cache(maxsize=4096)
 def _small_arrays(labels: int, regions: int, topk: int) -> tuple[struct.Struct, list[slice]]:
-    """Return how the arrays before the runs are read, and where each of them lies among the values, in LAYOUT's order."""
+    """Return the struct of the arrays before the runs, and the slice of its values per array, in LAYOUT's order."""
     counts = {"labels": labels, "regions": regions, "topk": topk}
     lengths = [counts[field] for _, _, field in _SMALL]
     places = [slice(*edges) for edges in itertools.pairwise(itertools.accumulate(lengths, initial=0))]

@@ -1,4 +1,4 @@
-"""The published dataset's columns (schema version 1): one row an image."""
+"""Columns of the published dataset (schema version 1): one row per image."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-FILE_ROWS = 200_000  # rows of one Parquet file: about 160 MB with eight regions an image
-GROUP_ROWS = 5_000  # rows of one row group
+FILE_ROWS = 200_000  # rows per Parquet file: about 160 MB with eight regions per image
+GROUP_ROWS = 5_000  # rows per row group
 
 STATUSES = {
     "ok": "regions found and labelled",
     "no_regions": "readable, but no region was kept; labels come from the whole image",
-    "unreadable": "the file is not an image, is damaged or cut off",
-    "missing": "listed, but gone when it was read, or a broken symbolic link",
-    "too_large": "more pixels than the decompression-bomb limit",
+    "unreadable": "not an image, or a damaged or truncated file",
+    "missing": "listed, but gone by the time it was read, or a broken symbolic link",
+    "too_large": "more pixels than the decompression-bomb limit allows",
 }
-USABLE_STATUSES = frozenset({"ok", "no_regions"})  # the rows that have pixels to train on
+USABLE_STATUSES = frozenset({"ok", "no_regions"})  # rows with pixels to train on
 
 
 def features(classes: ClassTable, *, embed_images: bool = False) -> Features:
     """Return the `datasets.Features` of the published rows.
 
     Args:
-        classes: The label space; its names become the names of every ClassLabel.
-        embed_images: Whether there is an `image` column with the encoded image files.
+        classes: The label space; its names become those of every ClassLabel.
+        embed_images: Add an `image` column with the encoded image files.
     """
     from datasets import ClassLabel, Features, Image, List, Value
 
@@ -76,7 +76,7 @@ def features(classes: ClassTable, *, embed_images: bool = False) -> Features:
 
 @lru_cache(maxsize=2)
 def arrow_schema(*, embed_images: bool = False) -> pa.Schema:
-    """Return the rows' Arrow schema with ImageNet's classes; kept, as `datasets` takes 15 ms to make one."""
+    """Return the rows' Arrow schema with ImageNet's classes; cached, because `datasets` takes 15 ms to build it."""
     return features(imagenet_classes(), embed_images=embed_images).arrow_schema
 
 
@@ -86,7 +86,7 @@ def shard_name(split: str, index: int, count: int) -> str:
 
 
 def parquet_writer(path: Path, schema: Any) -> Any:
-    """Return an open `pyarrow.parquet.ParquetWriter` of a shard: zstd, with the page index that the Hub's viewer wants."""
+    """Return an open `pyarrow.parquet.ParquetWriter` for a shard: zstd, with the page index for the Hub's viewer."""
     import pyarrow.parquet as pq
 
     return pq.ParquetWriter(path, schema, compression="zstd", write_page_index=True)

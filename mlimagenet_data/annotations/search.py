@@ -1,4 +1,4 @@
-"""Finds images by their labels."""
+"""Find images by their labels."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _BATCH_ROWS = 50_000
 
 
 class Query(NamedTuple):
-    """What an image must show.
+    """Conditions on an image's labels.
 
     Attributes:
-        shown: Classes that must all be among its labels.
-        not_shown: Classes of which none may be.
-        min_score: Labels with a lower score do not count.
+        shown: Classes that must all be among the labels.
+        not_shown: Classes that must not be among the labels.
+        min_score: Minimum score for a label to count.
     """
 
     shown: tuple[int, ...]
@@ -39,11 +39,11 @@ class _Labels(NamedTuple):
 
 
 def find_images(files: Sequence[Path], query: Query) -> Iterator[tuple[str, list[float]]]:
-    """Yield the image_id, and the scores of the classes that must be shown, of each image that a query asks for.
+    """Yield the image_id of each image that matches a query, and its scores for the `shown` classes.
 
     Args:
-        files: Shards that were checked, by opening an `AnnotationStore` of them.
-        query: What to look for.
+        files: Shards already checked by opening an `AnnotationStore` of them.
+        query: Conditions to match.
     """
     for part in _labels(files, query.min_score):
         for row in _matching(part, query).tolist():
@@ -53,11 +53,11 @@ def find_images(files: Sequence[Path], query: Query) -> Iterator[tuple[str, list
 
 
 def classes_beside(files: Sequence[Path], query: Query) -> tuple[int, list[tuple[int, int]]]:
-    """Return how many images a query asks for, and the (class, images) that are among their labels, too, most frequent first.
+    """Return the number of images that match a query, and (class, images) of their other labels, most frequent first.
 
     Args:
-        files: Shards that were checked, by opening an `AnnotationStore` of them.
-        query: What to look for.
+        files: Shards already checked by opening an `AnnotationStore` of them.
+        query: Conditions to match.
     """
     counts, images = np.zeros(NUM_CLASSES, np.int64), 0
     for part in _labels(files, query.min_score):
@@ -70,7 +70,7 @@ def classes_beside(files: Sequence[Path], query: Query) -> tuple[int, list[tuple
 
 
 def _matching(part: _Labels, query: Query) -> NDArray[np.int64]:
-    """Return the rows that a query asks for, sorted."""
+    """Return the rows that match a query, sorted."""
 
     def showing(index: int) -> NDArray[np.bool_]:
         out = np.zeros(len(part.ids), np.bool_)

@@ -17,16 +17,16 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 def annotation_files(source: Source, split: str) -> list[Path]:
-    """Return a split's Parquet files; those of a dataset on the Hub are downloaded.
+    """Return a split's Parquet files, downloading them if the dataset is on the Hub.
 
     Raises:
-        AnnotationsNotFoundError: If the folder, the split or a file is not there.
+        AnnotationsNotFoundError: If the folder, the split or a file does not exist.
         AnnotationError: If a shard is missing.
     """
     if not isinstance(source, str | os.PathLike):
         files = [Path(file) for file in source]
         if not files:
-            raise AnnotationsNotFoundError("an empty list of Parquet files")
+            raise AnnotationsNotFoundError("annotations: got an empty list; pass at least one Parquet file")
         for file in files:
             if not file.is_file():
                 raise AnnotationsNotFoundError(f"{file}: no such file")
@@ -51,11 +51,12 @@ def _find_shards(folder: Path, split: str) -> list[Path]:
     files = sorted((folder / "data").glob(f"{split}-*.parquet"))
     if not files:
         others = sorted({f.name.split("-")[0] for f in (folder / "data").glob("*.parquet")})
-        found = f"it has the splits {', '.join(others)}" if others else "no Parquet file lies in its data/"
-        raise AnnotationsNotFoundError(f"{folder}: no annotations of split {split!r}; {found}")
+        found = f"available splits: {', '.join(others)}" if others else "its data/ holds no Parquet files"
+        raise AnnotationsNotFoundError(f"{folder}: no annotations for split {split!r}; {found}")
     counts = {match.group(2) if (match := _SHARD.search(f.name)) else "?" for f in files}
     if counts != {f"{len(files):05d}"}:
         raise AnnotationError(
-            f"{folder}: {len(files)} shards of split {split!r} lie there, their names say {sorted(counts)}"
+            f"{folder}: found {len(files)} shards of split {split!r}, but their names state a total of "
+            f"{', '.join(sorted(counts))}; restore the missing shards or remove the extra ones"
         )
     return files

@@ -1,4 +1,4 @@
-"""What annotations come to: labels an image, images a class, classes that occur together, original labels that were confirmed."""
+"""Statistics of annotations: labels per image, images per class, co-occurring classes and confirmed original labels."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Statistics:
     """Counts over the rows of a split.
 
     Attributes:
-        images: Rows.
-        readable: Rows whose image could be read; the counts below are of these.
-        regions: Regions.
-        labels: Labels.
+        images: Number of rows.
+        readable: Number of rows whose image could be read; all counts below cover only these.
+        regions: Number of regions.
+        labels: Number of labels.
         by_labels: Number of images with 0, 1, 2, ... labels.
         by_regions: Number of images with 0, 1, 2, ... regions.
-        per_class: (K) images that have the class as a label.
-        original_per_class: (K) images whose original label is the class.
-        pairs: (class, other class, images) that have both as labels; classes ascending, pairs by falling count.
+        per_class: (K) images with the class as a label.
+        original_per_class: (K) images with the class as their original label.
+        pairs: (class, other class, images with both labels); classes ascending, pairs by descending count.
         with_original: Images with an original label.
-        original_among: Images whose original label is among the labels.
+        original_among: Images whose original label is among their labels.
         original_first: Images whose original label has the best score.
     """
 
@@ -54,16 +54,16 @@ class Statistics:
     original_first: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all values."""
+        """Return the fields as a dictionary."""
         return asdict(self)
 
 
 def collect(files: Sequence[Path], *, most_pairs: int = 1000) -> Statistics:
-    """Return the statistics of a split's Parquet files, read a part at a time.
+    """Return the statistics of a split's Parquet files, read in batches.
 
     Args:
         files: The shards.
-        most_pairs: Pairs of classes to keep, those that occur together most often.
+        most_pairs: Maximum number of class pairs to keep, most frequent first.
     """
     totals: Counter[str] = Counter()
     by_labels, by_regions = Counter[int](), Counter[int]()
@@ -100,7 +100,7 @@ def collect(files: Sequence[Path], *, most_pairs: int = 1000) -> Statistics:
 
 
 def _lists(column: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return values, one list after the other, and the lists' lengths; of lists of structs the lengths only."""
+    """Return the concatenated values of lists and the lists' lengths; only the lengths for lists of structs."""
     lengths = np.diff(column.offsets.to_numpy()).astype(np.int64)
     flat = column.flatten()
     if pa.types.is_struct(flat.type):
@@ -109,7 +109,7 @@ def _lists(column: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _count_pairs(flat: NDArray[np.int64], lengths: NDArray[np.int64], pairs: NDArray[np.int32]) -> None:
-    """Count each two labels of a row, at smaller class x K + larger class."""
+    """Count each pair of labels in a row, at position smaller class x K + larger class."""
     starts = np.cumsum(lengths) - lengths
     for size in np.unique(lengths[lengths > 1]):
         rows = flat[starts[lengths == size][:, None] + np.arange(size)]
@@ -123,7 +123,7 @@ def _histogram(counts: Counter[int]) -> list[int]:
 
 
 def plot(statistics: Statistics, path: Path, classes: ClassTable | None = None) -> None:
-    """Draw labels and regions an image, images a class, and the most frequent pairs. Needs matplotlib."""
+    """Draw labels and regions per image, images per class, and the most frequent pairs. Requires matplotlib."""
     from matplotlib.figure import Figure
 
     names = (classes or imagenet_classes()).names
@@ -134,7 +134,7 @@ def plot(statistics: Statistics, path: Path, classes: ClassTable | None = None) 
         (top_right, statistics.by_regions, "regions"),
     ):
         axes.bar(range(len(counts)), counts, color="#2563eb")
-        axes.set(xlabel=f"{what} of an image", ylabel="images")
+        axes.set(xlabel=f"{what} per image", ylabel="images")
     ranks = np.sort(statistics.per_class)[::-1]
     bottom_left.plot(np.arange(1, len(ranks) + 1), ranks, color="#2563eb", label="as a label")
     originals = np.sort(statistics.original_per_class)[::-1]

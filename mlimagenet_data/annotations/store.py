@@ -1,4 +1,4 @@
-"""Open annotations, wherever they are, and give their rows to the loader."""
+"""Open annotations from a folder, the Hub or Parquet files, and serve their rows to the loader."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["AnnotationStore"]
 
 
 class AnnotationStore:
-    """The annotations of one split, by position and by image_id.
+    """Annotations of one split, by row and by image_id.
 
-    The first time, an index is built in the user's cache folder (`mlimagenet_data.annotations.index.cache_folder`); it is memory-mapped, so
-    that all processes of a machine share it. A store pickles as its source, not its content.
+    The first use builds an index in the user's cache folder (`mlimagenet_data.annotations.index.cache_folder`). It is
+    memory-mapped, so all processes on a machine share it. A store pickles its source, not its content.
 
     Args:
-        source: A dataset folder as `python -m build.run` writes it, the Hub id of one (`user/name`, or `user/name@revision`),
-            or a list of Parquet files.
-        split: Name of the split; with a list of files, only a name.
+        source: A dataset folder written by `python -m build.run`, its Hub id (`user/name` or `user/name@revision`), or
+            a list of Parquet files.
+        split: Name of the split. It does not select from a list of files.
 
     Raises:
-        AnnotationsNotFoundError: If the folder, the split or a file is not there.
+        AnnotationsNotFoundError: If the folder, the split or a file does not exist.
         AnnotationError: If a shard is missing, cannot be read, or breaks the schema.
     """
 
@@ -50,12 +50,12 @@ class AnnotationStore:
         return f"AnnotationStore({str(self.source)!r}, split={self.split!r}, rows={len(self)})"
 
     def usable_rows(self) -> NDArray[np.int64]:
-        """Return the rows whose image could be read when it was annotated: (N,), sorted."""
+        """Return the rows whose image was readable when annotated: (N,), sorted."""
         usable = [number for number, name in enumerate(STATUS_NAMES) if name in USABLE_STATUSES]
         return np.flatnonzero(np.isin(self._index.status, usable))
 
     def original_labels(self) -> NDArray[np.int16]:
-        """Return the original class of each row, -1 where there was none: (N,), read-only."""
+        """Return the original class of each row, -1 for none: (N,), read-only."""
         return self._index.original
 
     def file_name(self, row: int) -> str:
@@ -67,10 +67,10 @@ class AnnotationStore:
         return decode_names(self._index.read(row))[0]
 
     def find(self, image_id: str) -> int:
-        """Return the row of a photograph, by its image_id in any form that has the same `mlimagenet_data.names.join_key`.
+        """Return the row of an image, by its image_id in any form with the same `mlimagenet_data.names.join_key`.
 
         Raises:
-            KeyError: If there is none, or if several rows share the key and none has this very id.
+            KeyError: If no row matches, or if several rows share the key and none has exactly this id.
         """
         key = np.uint64(id_hash(join_key(image_id)))
         first, last = (int(np.searchsorted(self._index.key_hash, key, side)) for side in ("left", "right"))
@@ -86,6 +86,6 @@ class AnnotationStore:
         """Return one row.
 
         Raises:
-            IndexError: If there is no such row; negative ones count from the end.
+            IndexError: If the row does not exist; negative rows count from the end.
         """
         return decode_record(self._index.read(row if 0 <= row < len(self._index.status) else range(len(self))[row]))

@@ -1,4 +1,4 @@
-"""Read annotations from Parquet and check every value: the files may come from a stranger."""
+"""Read annotations from Parquet and check every value, because the files may come from a stranger."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ __all__ = ["COLUMNS", "ValidatedRows", "check_batch", "checked_batches", "id_has
 
 COLUMNS = ["image_id", "file_name", "label", "height", "width", "labels", "scores", "regions", "status"]
 _BATCH_ROWS = 20_000
-_MOST_SIDE = 1 << 16  # of a mask, so that rows and columns fit two bytes
-_MOST_ITEMS = 1 << 16  # labels or regions of an image, characters of a name
+_MOST_SIDE = 1 << 16  # of a mask, so that rows and columns fit in two bytes
+_MOST_ITEMS = 1 << 16  # labels or regions per image
+_TOO_MANY = f"exceeds the limit of {_MOST_ITEMS - 1} per image"
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class ValidatedRows:
     """Checked rows.
 
     Attributes:
-        header: (N,) of type HEADER.
-        arrays: The values of all rows, by LAYOUT's names.
+        header: (N,) of dtype HEADER.
+        arrays: The values of all rows, keyed by the names in LAYOUT.
         hashes: (N,) uint64, `id_hash` of the image_ids.
         keys: (N,) uint64, `id_hash` of their join keys.
     """
@@ -47,13 +48,13 @@ class ValidatedRows:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a batch comes from, for messages."""
+    """Origin of a batch, for error messages."""
 
     file: Path
     first_row: int
 
     def check(self, good: NDArray[np.bool_], row_of: NDArray[Any] | None, field: str, rule: str, values: Any) -> None:
-        """Raise if any value is not good. `row_of` gives each value's row in the batch; None: the values are the rows'."""
+        """Raise unless all values are good. `row_of` holds the batch row per value; None means one value per row."""
         bad = np.flatnonzero(~good)
         if bad.size:
             row = int(bad[0] if row_of is None else row_of[bad[0]]) + self.first_row
@@ -61,7 +62,7 @@ class _Place:
 
 
 def checked_batches(file: Path) -> Iterator[ValidatedRows]:
-    """Yield the rows of a Parquet file.
+    """Yield the checked rows of a Parquet file in batches.
 
     Raises:
         AnnotationError: If the file cannot be read or breaks the schema; the message names file, row and field.
@@ -71,22 +72,24 @@ def checked_batches(file: Path) -> Iterator[ValidatedRows]:
 
 
 def check_batch(batch: pa.RecordBatch, file: Path, first_row: int) -> ValidatedRows:
-    """Check rows that `raw_batches` gave.
+    """Check rows from `raw_batches`.
 
     Raises:
-        AnnotationError: If one breaks the schema; the message names file, row and field.
+        AnnotationError: If a row breaks the schema; the message names file, row and field.
     """
     try:
         return _check(batch, _Place(file, first_row))
     except UnicodeDecodeError as error:
         rows = f"rows {first_row} to {first_row + batch.num_rows - 1}"
-        raise AnnotationError(f"{file}: {rows}: a text is not UTF-8: {error}") from error
+        raise AnnotationError(f"{file}: {rows}: text is not valid UTF-8: {error}") from error
     except (pa.ArrowException, AttributeError, KeyError, TypeError) as error:
-        raise AnnotationError(f"{file}: a column does not have the type of schema version 1: {error!r}") from error
+        raise AnnotationError(
+            f"{file}: a column does not have the type that schema version 1 requires: {error!r}"
+        ) from error
 
 
 def raw_batches(file: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yield the number of the first row, and the rows, of each part of a Parquet file; nothing is checked but the columns' names.
+    """Yield a Parquet file in batches, each with the number of its first row; check only the columns' names.
 
     Raises:
         AnnotationError: If the file cannot be read, or a column is missing.
@@ -116,19 +119,25 @@ def _check_images(batch: pa.RecordBatch, header: NDArray[Any], arrays: dict[str,
     height, width = _numbers(batch.column("height"), 0), _numbers(batch.column("width"), 0)
     readable = batch.column("height").is_valid().to_numpy(zero_copy_only=False)
     good = ~readable | ((height > 0) & (width > 0) & (height < 1 << 31) & (width < 1 << 31))
-    place.check(good, None, "height, width", "must be positive", np.stack([height, width], 1))
+    place.check(
+        good,
+        None,
+        "height, width",
+        "is out of range; both must be between 1 and 2147483647",
+        np.stack([height, width], 1),
+    )
     original = _numbers(batch.column("label"), -1)
     good = (original >= -1) & (original < NUM_CLASSES)
-    place.check(good, None, "label", f"is no class of 0 to {NUM_CLASSES - 1}", original)
+    place.check(good, None, "label", f"is out of range; it must be between 0 and {NUM_CLASSES - 1}", original)
     status = batch.column("status").to_pylist()
     known = {name: number for number, name in enumerate(STATUS_NAMES)}
     codes = np.array([known.get(name, -1) for name in status], np.int16)
-    place.check(codes >= 0, None, "status", f"is none of {', '.join(STATUS_NAMES)}", status)
+    place.check(codes >= 0, None, "status", f"is unknown; it must be one of {', '.join(STATUS_NAMES)}", status)
     rows = np.arange(batch.num_rows)
     lengths = _check_ranked(
         batch.column("labels"), batch.column("scores"), "label", rows, arrays, place, ("labels", "scores")
     )
-    place.check(lengths < _MOST_ITEMS, None, "labels", "are too many", lengths)
+    place.check(lengths < _MOST_ITEMS, None, "labels", _TOO_MANY, lengths)
     values = {"height": height, "width": width, "original": original, "status": codes, "labels": lengths}
     for name, column in values.items():
         header[name] = column
@@ -139,9 +148,13 @@ def _check_strings(
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     names, ids = batch.column("file_name").to_pylist(), batch.column("image_id").to_pylist()
     good = np.array([is_plain_path(name) for name in names], bool)
-    place.check(good, None, "file_name", "is no plain path below the split folder", names)
+    place.check(good, None, "file_name", "is invalid; it must be a relative path inside the split folder", names)
     place.check(
-        np.array([bool(i) and len(i) < 10_000 for i in ids], bool), None, "image_id", "is empty or too long", ids
+        np.array([bool(i) and len(i) < 10_000 for i in ids], bool),
+        None,
+        "image_id",
+        "is empty or too long; it must have 1 to 9999 characters",
+        ids,
     )
     for name, texts in (("name", names), ("id", ids)):
         raw = [text.encode() for text in texts]
@@ -158,7 +171,7 @@ def id_hash(image_id: str) -> int:
 
 def _check_regions(column: pa.ListArray, header: NDArray[Any], arrays: dict[str, Any], place: _Place) -> None:
     counts = _numbers(pc.list_value_length(column), 0)
-    place.check(counts < _MOST_ITEMS, None, "regions", "are too many", counts)
+    place.check(counts < _MOST_ITEMS, None, "regions", _TOO_MANY, counts)
     header["regions"] = counts
     regions = column.flatten()
     row_of = np.repeat(np.arange(len(counts)), counts)
@@ -181,23 +194,23 @@ def _check_masks(
 ) -> NDArray[np.int64]:
     sizes = masks.field("size")
     lengths = _numbers(pc.list_value_length(sizes), 0)
-    place.check(lengths == 2, row_of, "regions.mask.size", "numbers, two are needed", lengths)
+    place.check(lengths == 2, row_of, "regions.mask.size", "numbers; it must hold exactly 2", lengths)
     grid = _numbers(sizes.flatten(), 0).reshape(-1, 2)
     cells = grid[:, 0] * grid[:, 1]
     good = ((grid > 0) & (grid < _MOST_SIDE)).all(axis=1) & (cells <= MAX_CELLS)
-    rule = f"must be positive and below {_MOST_SIDE}, with at most {MAX_CELLS} cells"
+    rule = f"is out of range; both sides must be between 1 and {_MOST_SIDE - 1}, with at most {MAX_CELLS} cells"
     place.check(good, row_of, "regions.mask.size", rule, grid)
     strings = masks.field("counts")
     raw = strings.cast(pa.large_binary())
     offsets = np.frombuffer(raw.buffers()[1], np.int64)[raw.offset : raw.offset + len(raw) + 1]
     data = np.frombuffer(raw.buffers()[2] or b"", np.uint8)
-    place.check(np.diff(offsets) > 0, row_of, "regions.mask.counts", "is empty", strings)
+    place.check(np.diff(offsets) > 0, row_of, "regions.mask.counts", "is empty; it must hold run lengths", strings)
     runs, counts, good = parse_runs(data[offsets[0] : offsets[-1]], offsets - offsets[0], cells)
-    place.check(good, row_of, "regions.mask.counts", "is no run-length code of a mask of that size", strings)
+    place.check(good, row_of, "regions.mask.counts", "is invalid; it must encode a mask of that size", strings)
     arrays["grid_height"], arrays["grid_width"] = grid[:, 0], grid[:, 1]
     arrays["cells"] = _object_cells(runs, counts)
     runs, counts = _padded_to_even(runs, counts)
-    first = np.cumsum(cells) - cells  # all masks' cells lie one behind the other
+    first = np.cumsum(cells) - cells  # cells are numbered consecutively over all masks
     ends = np.cumsum(runs) - np.repeat(first, counts)
     arrays["run_column"], arrays["run_row"] = np.divmod(ends, np.repeat(grid[:, 0], counts))
     arrays["runs_of"] = counts
@@ -205,7 +218,7 @@ def _check_masks(
 
 
 def _object_cells(runs: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the sum of every second run of each region."""
+    """Return the number of object cells per region: the sum of every second run."""
     starts = np.cumsum(counts) - counts
     is_object = ((np.arange(runs.size) - np.repeat(starts, counts)) & 1).astype(bool)
     sums = np.concatenate(([0], np.cumsum(np.where(is_object, runs, 0))))
@@ -213,7 +226,7 @@ def _object_cells(runs: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray
 
 
 def _padded_to_even(runs: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Add a run of 0 where a region has an odd number, so that the regions of an image can be decoded in one go."""
+    """Append an empty run to regions with an odd number of runs, so that an image's regions can be decoded together."""
     even = counts + (counts & 1)
     starts, ends = np.cumsum(even) - even, np.cumsum(counts)
     out = np.zeros(int(even.sum()), np.int64)
@@ -230,9 +243,15 @@ def _check_ranked(
     place: _Place,
     fields: tuple[str, str],
 ) -> NDArray[np.int64]:
-    """Check two parallel lists of classes and scores, and return their lengths; `row_of` gives the row of each list."""
+    """Check parallel lists of classes and scores, and return their lengths; `row_of` holds the row of each list."""
     lengths, others = _numbers(pc.list_value_length(classes), 0), _numbers(pc.list_value_length(scores), 0)
-    place.check(lengths == others, row_of, fields[0], f"classes, but another number of {fields[1]}", lengths)
+    place.check(
+        lengths == others,
+        row_of,
+        fields[0],
+        f"classes, but a different number of {fields[1]}; both must match",
+        lengths,
+    )
     values, numbers = _numbers(classes.flatten(), -1), _floats(scores.flatten())
     rows = np.repeat(row_of, lengths)
     _check_classes(values, rows, fields[0], place)
@@ -242,11 +261,19 @@ def _check_ranked(
 
 
 def _check_classes(values: NDArray[np.int64], rows: NDArray[Any], field: str, place: _Place) -> None:
-    place.check((values >= 0) & (values < NUM_CLASSES), rows, field, f"is no class of 0 to {NUM_CLASSES - 1}", values)
+    place.check(
+        (values >= 0) & (values < NUM_CLASSES),
+        rows,
+        field,
+        f"is out of range; it must be between 0 and {NUM_CLASSES - 1}",
+        values,
+    )
 
 
 def _check_scores(values: NDArray[np.float64], rows: NDArray[Any], field: str, place: _Place) -> None:
-    place.check((values > 0) & (values <= 1), rows, field, "is no score in (0, 1]", values)  # false for NaN, too
+    place.check(
+        (values > 0) & (values <= 1), rows, field, "is out of range; it must be in (0, 1]", values
+    )  # refuses NaN
 
 
 def _numbers(array: Any, null: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Checks annotations from end to end: every row and mask, ids across shards, and the files against the build manifest."""
+"""End-to-end checks of annotations: every row and mask, ids across shards, and the files against the build manifest."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["faults_of"]
 
 
 def faults_of(files: Sequence[Path], split: str, advance: Callable[[int], object] = lambda rows: None) -> Iterator[str]:
-    """Yield what is wrong with a split: each faulty row once, with its file, row number, first bad field and value.
+    """Yield the faults of a split; each faulty row once, with its file, row number, first bad field and value.
 
     Args:
-        files: All of its shards, as `mlimagenet_data.annotations.shards.annotation_files` gives them.
-        split: Its name, to find it in the manifest.
-        advance: Called with the number of rows that were checked.
+        files: All shards of the split, as returned by `mlimagenet_data.annotations.shards.annotation_files`.
+        split: Name of the split in the manifest.
+        advance: Called with the number of rows checked.
     """
     yield from _manifest_faults(files, split)
-    places: list[tuple[Path, int]] = []  # of each part of the rows: its file, and its first row there
+    places: list[tuple[Path, int]] = []  # per part: its file and its first row there
     hashes: list[NDArray[np.uint64]] = []
     for file in files:
         try:
@@ -37,13 +37,13 @@ def faults_of(files: Sequence[Path], split: str, advance: Callable[[int], object
                 advance(batch.num_rows)
         except AnnotationError as error:
             yield str(error)
-    yield from _repeated_ids(places, hashes)
+    yield from _duplicate_ids(places, hashes)
 
 
 def _row_faults(
     batch: pa.RecordBatch, file: Path, first: int, places: list[tuple[Path, int]], hashes: list[NDArray[np.uint64]]
 ) -> Iterator[str]:
-    """Halve rows with a fault until each faulty row stands alone."""
+    """Bisect rows until each faulty row is isolated."""
     try:
         hashes.append(check_batch(batch, file, first).hashes)
         places.append((file, first))
@@ -56,7 +56,7 @@ def _row_faults(
             yield from _row_faults(part, file, first + start, places, hashes)
 
 
-def _repeated_ids(places: list[tuple[Path, int]], hashes: list[NDArray[np.uint64]]) -> Iterator[str]:
+def _duplicate_ids(places: list[tuple[Path, int]], hashes: list[NDArray[np.uint64]]) -> Iterator[str]:
     if not hashes:
         return
     part = np.repeat(np.arange(len(hashes)), [len(values) for values in hashes])
@@ -65,7 +65,7 @@ def _repeated_ids(places: list[tuple[Path, int]], hashes: list[NDArray[np.uint64
     order = np.argsort(together, kind="stable")
     for place in np.flatnonzero(together[order[1:]] == together[order[:-1]]).tolist():
         one, other = (f"{places[part[k]][0]}: row {row[k]}" for k in order[place : place + 2])
-        yield f"{other}, image_id: the same as that of {one}"
+        yield f"{other}, image_id: duplicate of {one}"
 
 
 def _manifest_faults(files: Sequence[Path], split: str) -> Iterator[str]:
@@ -77,32 +77,34 @@ def _manifest_faults(files: Sequence[Path], split: str) -> Iterator[str]:
         return
     name = folder / "build_manifest.json"
     if not manifest:
-        yield f"{name}: no such file, so what the shards should be is not known"
+        yield f"{name}: no such file; without it the shards' sizes and hashes cannot be verified"
         return
     if manifest.get("schema_version") != SCHEMA_VERSION:
-        yield f"{name}: schema_version {manifest.get('schema_version')!r}, {SCHEMA_VERSION} is what this release reads"
+        yield f"{name}: schema_version {manifest.get('schema_version')!r} is unsupported; it must be {SCHEMA_VERSION}"
     listed = manifest["splits"].get(split, {}).get("files")
     if not isinstance(listed, dict):
-        yield f"{name}: split {split!r} or its files are not in it"
+        yield f"{name}: does not list split {split!r} or its files"
         return
-    there = {file.name: file for file in files}
-    yield from (f"{folder / 'data' / gone}: in the manifest, but not there" for gone in sorted({*listed} - {*there}))
+    present = {file.name for file in files}
+    yield from (
+        f"{folder / 'data' / gone}: listed in the manifest, but missing" for gone in sorted({*listed} - present)
+    )
     for file in files:
         if file.name in listed:
             yield from _file_faults(file, listed[file.name])
         else:
-            yield f"{file}: there, but not in the manifest"
+            yield f"{file}: present, but not listed in the manifest"
 
 
 def _file_faults(file: Path, entry: Any) -> Iterator[str]:
     entry = entry if isinstance(entry, dict) else {}
     if (size := file.stat().st_size) != entry.get("bytes"):
-        yield f"{file}: {size} bytes, the manifest has {entry.get('bytes')}"
+        yield f"{file}: {size} bytes, but the manifest states {entry.get('bytes')}"
     elif file_hash(file) != entry.get("sha256"):
-        yield f"{file}: its SHA-256 is not the manifest's"
+        yield f"{file}: SHA-256 differs from the manifest"
     try:
         rows = pq.read_metadata(file).num_rows
     except (pa.ArrowException, OSError):
-        return  # reading its rows says so
+        return  # reported when its rows are read
     if rows != entry.get("rows"):
-        yield f"{file}: {rows} rows, the manifest has {entry.get('rows')}"
+        yield f"{file}: {rows} rows, but the manifest states {entry.get('rows')}"

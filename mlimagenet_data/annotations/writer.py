@@ -1,4 +1,4 @@
-"""Writes imported rows as a dataset folder: the Parquet shards, card and manifest that a build publishes, too."""
+"""Write imported rows as a dataset folder, with the Parquet shards, card and manifest of a build."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["DatasetWriter", "complete_columns", "tables_of"]
 
 
 def tables_of(rows: Iterable[dict[str, Any]]) -> Iterator[pa.Table]:
-    """Yield rows of the schema as tables of `GROUP_ROWS`."""
+    """Yield rows of the schema as tables of at most `GROUP_ROWS` rows."""
     schema = arrow_schema()
     pending: list[dict[str, Any]] = []
     for row in rows:
@@ -46,28 +46,28 @@ def tables_of(rows: Iterable[dict[str, Any]]) -> Iterator[pa.Table]:
 
 
 class DatasetWriter:
-    """Writes one split into a dataset folder. Nothing of it is seen there before all is written; used as a context.
+    """Context manager that writes one split into a dataset folder. No shard appears there until all rows are written.
 
     Args:
-        out: The folder. It may hold other imported splits, and no build.
-        split: The split's name.
+        out: The dataset folder. It may hold other imported splits, but not a build.
+        split: Name of the split.
 
     Raises:
-        AnnotationError: If the split is there already, or the folder holds a build.
+        AnnotationError: If the name is invalid, the split already exists, or the folder holds a build.
     """
 
     def __init__(self, out: Path, split: str) -> None:
         if not split.isidentifier() or not split.isascii():
-            raise AnnotationError(f"--split {split}: a split's name is made of letters, digits and underscores")
+            raise AnnotationError(f"--split {split}: invalid name; it must consist of letters, digits and underscores")
         self._manifest = read_manifest(out)
         built = [name for name, other in self._manifest.get("splits", {}).items() if "imported" not in other]
         if built or list((out / "data").glob(f"{split}-*.parquet")):
             what = "a build" if built else f"a split {split!r}"
-            raise AnnotationError(f"{out}: holds {what} already; choose another --out, or move it away")
+            raise AnnotationError(f"{out}: already holds {what}; choose another --out or move it away")
         self.out, self.split = out, split
         self._schema = arrow_schema()
         self._folder = out / f".import-{os.getpid()}"
-        self._rows: list[int] = []  # of each file
+        self._rows: list[int] = []  # per file
         self._writer: Any = None
         self._counts: Counter[str] = Counter()
         self._statuses: Counter[str] = Counter()
@@ -84,7 +84,7 @@ class DatasetWriter:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, table: pa.Table) -> None:
-        """Write rows; of the schema's columns, sizes, regions and statuses may be missing: unknown, none, and what follows."""
+        """Write rows; `complete_columns` fills in missing sizes, regions and statuses."""
         table = complete_columns(table, self._schema)
         self._count(table)
         while table.num_rows:
@@ -96,13 +96,13 @@ class DatasetWriter:
             table = table.slice(part.num_rows)
 
     def finish(self, imported: dict[str, Any], *, licence: str, creators: str, note: str) -> dict[str, Any]:
-        """Bring the files into the folder, write card and manifest, and return the split's part of it.
+        """Move the files into the folder, write the card and manifest, and return the split's manifest entry.
 
         Args:
-            imported: Where the rows come from; goes into the manifest.
-            licence: The annotations' licence, in the Hub's words.
-            creators: Who made them, in the Hub's words.
-            note: What the card says about them, in Markdown.
+            imported: Source of the rows, for the manifest.
+            licence: The Hub's identifier of the annotations' licence.
+            creators: The Hub's identifier of the annotations' creators.
+            note: Description of the split for the card, in Markdown.
         """
         if self._writer is None:
             self._open()
@@ -137,7 +137,10 @@ class DatasetWriter:
 
 
 def complete_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return rows with all columns of the schema; missing sizes, regions and statuses are unknown, none, what follows."""
+    """Return rows with all columns of the schema.
+
+    Missing sizes become null and missing regions empty; missing statuses follow from the regions.
+    """
     count = table.num_rows
     columns = {name: table[name] for name in table.column_names}
     for name in ("height", "width"):
@@ -168,7 +171,7 @@ _BODY = """\
 
 {notes}
 
-It holds no pixels: join the rows with your own copy of the images by `image_id` or `file_name`.
+The dataset holds no pixels; join its rows with your own copy of the images by `image_id` or `file_name`.
 
 ```python
 from mlimagenet_data import MultiLabelImageNet
@@ -176,9 +179,11 @@ from mlimagenet_data import MultiLabelImageNet
 train = MultiLabelImageNet("path/to/imagenet", transform, annotations="path/to/this/folder")
 ```
 
-`label` is the original class, `labels` and `scores` are the image's classes, best first; `regions` are masks (COCO RLE on a grid
-of their own, to be stretched to the image by nearest neighbour) with a class and a score each. `height` and `width` are null
-where the import did not know them. `build_manifest.json` names the files that the rows come from, and what was left out.
+`label` is the original class. `labels` and `scores` are the image's classes and their scores, best first. Each of the
+`regions` has a mask, a class and a score. A mask is COCO RLE on its own grid; stretch it to the image by nearest
+neighbour. `height` and `width` are null if the import did not know them. `build_manifest.json` lists the source files
+and the entries left out.
+
 Statuses:
 
 {statuses}

@@ -1,1 +1,2 @@
-"""The subcommands of `mlimagenet`: one module each, with `add(commands)`; heavy imports are inside functions."""
+"""The subcommands of `mlimagenet`: one module each, with `add(commands)`. Functions import heavy packages when they
+run."""

@@ -14,27 +14,38 @@ from mlimagenet_data.errors import MLImageNetError
 __all__ = ["add"]
 
 _TEXT = """\
-Ranks images whose label is likely wrong, with cleanlab's multi-label quality scores, and says how original and new labels
-disagree. Low quality comes first. Nothing is changed."""
+Rank images by how likely their label is wrong.
+
+Scores are cleanlab's multi-label quality scores; the lowest come first. Each
+image gets a verdict that compares its original label with the new labels:
+
+  agrees      the original label scores best
+  weaker      the original label is among the labels, but another scores better
+  replaced    the original label is not seen, but something else clearly is
+  unseen      neither the original label nor anything else is clearly seen
+  unlabelled  the image has no original label
+
+Nothing is changed."""
 
 
 def add(commands: Any) -> None:
     """Declare the subcommand."""
     parser = command(commands, "audit", _audit, _TEXT)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "example: mlimagenet audit DATASET --verdict replaced --images path/to/imagenet"
     add_annotations(parser)
     parser.add_argument(
-        "--of", choices=("original", "labels"), default="original", help="Which labels to judge (default: original)."
+        "--of",
+        choices=("original", "labels"),
+        default="original",
+        help="Judge the original labels, or the new ones (default: original).",
     )
-    parser.add_argument("--top", metavar="N", type=int, default=20, help="Images to list (default: 20).")
-    parser.add_argument(
-        "--verdict", help="List only images of this kind: agrees, weaker, replaced, unseen, unlabelled (default: all)."
-    )
-    parser.add_argument(
-        "--images", metavar="DIR", type=Path, help="Your copy of the images, to draw those that are listed."
-    )
+    parser.add_argument("--top", metavar="N", type=int, default=20, help="Number of images to list (default: 20).")
+    parser.add_argument("--verdict", help="List only images with this verdict (default: all).")
+    parser.add_argument("--images", metavar="DIR", type=Path, help="Your copy of the images; draws the listed ones.")
     parser.add_argument(
         "--sheet", metavar="FILE.png", type=Path, default=Path("audit.png"),
-        help="Where to draw them, with --images (default: audit.png).",
+        help="Picture to write with --images (default: audit.png).",
     )  # fmt: skip
 
 
@@ -43,7 +54,7 @@ def _audit(given: argparse.Namespace) -> None:
     from mlimagenet_data.annotations.store import AnnotationStore
 
     if given.verdict and given.verdict not in VERDICTS:
-        raise MLImageNetError(f"--verdict {given.verdict}: it must be one of {', '.join(VERDICTS)}")
+        raise MLImageNetError(f"--verdict {given.verdict}: must be one of {', '.join(VERDICTS)}")
     store = AnnotationStore(given.annotations, given.split)
     findings = audit(store, of=given.of)
     counts = Counter(finding.verdict for finding in findings)

@@ -1,10 +1,11 @@
-"""What the subcommands share: where annotations are, `--json`, printing."""
+"""Arguments and printing that the subcommands share."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,16 +16,16 @@ Run = Callable[[argparse.Namespace], int | None]  # returns the exit code, None 
 
 
 def command(commands: Any, name: str, run: Run, text: str) -> argparse.ArgumentParser:
-    """Declare a subcommand that can print JSON; the first sentence of `text` is its line in `mlimagenet --help`."""
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=text.partition(". ")[0], description=text)
-    parser.add_argument("--json", action="store_true", help="Print JSON, for scripts.")
+    """Declare a subcommand with `--json`. The first sentence of `text` is its line in `mlimagenet --help`."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=re.split(r"\.(?:\s|$)", text)[0], description=text)
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of text.")
     parser.set_defaults(run=run)
     return parser
 
 
 def add_annotations(parser: argparse.ArgumentParser) -> None:
-    """Declare which annotations a subcommand reads."""
-    parser.add_argument("annotations", help="The dataset's folder, or its id on the Hub (USER/NAME).")
+    """Declare the arguments that choose the annotations to read."""
+    parser.add_argument("annotations", metavar="DATASET", help="Dataset folder, or dataset id on the Hub (USER/NAME).")
     parser.add_argument("--split", default="train", help="Split to read (default: train).")
 
 
@@ -34,7 +35,7 @@ def say(*lines: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Return a text without control characters but tabs and line ends: names in annotations may be a stranger's."""
+    """Return a text with control characters except tabs and line ends replaced: annotations may be untrusted."""
     return text.translate(_CONTROLS)
 
 
@@ -45,7 +46,7 @@ def say_json(value: Any) -> None:
 
 @contextlib.contextmanager
 def progress(what: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
-    """Show a bar with the time left on a terminal's standard error; yield a function that moves it on."""
+    """Show a progress bar on standard error if that is a terminal; yield a function that advances it."""
     from tqdm import tqdm
 
     with tqdm(total=total, desc=what, unit=unit, unit_scale=True, disable=None, leave=False) as bar:

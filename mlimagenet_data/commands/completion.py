@@ -10,14 +10,14 @@ from mlimagenet_data.commands.common import say
 __all__ = ["add"]
 
 _TEXT = """\
-Prints a script that completes commands and options in a shell. For bash, put `eval "$(mlimagenet completion bash)"` into
-~/.bashrc."""
+Print a shell script that completes commands and options. For bash, add `eval "$(mlimagenet completion bash)"` to
+~/.bashrc. Needs shtab."""
 
 
 def add(commands: Any) -> None:
     """Declare the subcommand."""
     parser = commands.add_parser("completion", help=_TEXT.partition(". ")[0], description=_TEXT)
-    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="The shell.")
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="Shell to complete in.")
     parser.set_defaults(run=_completion)
 
 

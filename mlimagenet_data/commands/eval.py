@@ -20,60 +20,80 @@ if TYPE_CHECKING:
 __all__ = ["add"]
 
 _TEXT = """\
-Measures a classifier against all valid labels of images. --data KIND:FOLDER says which images: folder (class folders), real
-(ImageNet's validation images with ReaL labels), multilabel and imagenet-m (with the annotations of Shankar et al. and Vasudevan
-et al.), v2 (ImageNet-V2), imagenet-s (ImageNet-S), annotations (of this project). Under torchrun, processes share the images."""
+Evaluate a classifier against all valid labels of each image.
+
+--data KIND:FOLDER names the kind of set and the folder of its images:
+
+  folder       images in class folders, one label each
+  real         ImageNet validation with ReaL labels
+  multilabel   ImageNet validation with the annotations of Shankar et al. and
+               Vasudevan et al.; needs --labels
+  imagenet-m   the 68 images of ImageNet-M, from the same file; needs --labels
+  v2           ImageNet-V2, with single labels or --labels
+  imagenet-s   ImageNet-S
+  annotations  images with annotations of this project; needs --labels
+
+Under torchrun, processes share the images."""
 
 _KINDS = ("folder", "real", "multilabel", "imagenet-m", "v2", "imagenet-s", "annotations")
 _LABELLED = ("multilabel", "imagenet-m", "annotations")  # kinds that need --labels
-_VALIDATION = ("real", "multilabel", "imagenet-m")  # kinds of images that may lie in one folder
+_VALIDATION = ("real", "multilabel", "imagenet-m")  # kinds whose images may be in one flat folder
 
 
 def add(commands: Any) -> None:
     """Declare the subcommand."""
     parser = command(commands, "eval", _eval, _TEXT)
-    parser.add_argument("--data", metavar="KIND:FOLDER", required=True, help=f"Images; KIND is {', '.join(_KINDS)}.")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "example: mlimagenet eval --model resnet50 --data real:path/to/imagenet/val"
+    parser.add_argument(
+        "--data", metavar="KIND:FOLDER", required=True, help=f"Set to evaluate on; KIND: {', '.join(_KINDS)}."
+    )
     parser.add_argument(
         "--labels", metavar="FILE",
-        help="real: real.json (default: timm's copy); multilabel, imagenet-m, v2: human_accuracy_v3.0.0.json; v2: or "
-        "Multilabelfy's refined labels; annotations: the dataset's folder or Hub id.",
+        help="Labels of the set. real: real.json (default: timm's copy). multilabel, imagenet-m: "
+        "human_accuracy_v3.0.0.json. v2: the same, or Multilabelfy's refined labels. annotations: dataset folder or Hub id.",
     )  # fmt: skip
     parser.add_argument(
         "--class-list", metavar="FILE", type=Path,
-        help="real, multilabel, imagenet-m: original classes of images in one folder: Kaggle's LOC_val_solution.csv, "
-        "Caffe's val.txt, or 50,000 wnids; not the development kit's.",
+        help="real, multilabel, imagenet-m: original classes of images in one flat folder. Kaggle's "
+        "LOC_val_solution.csv, Caffe's val.txt, or 50,000 wnids; the development kit's list is not supported.",
     )  # fmt: skip
-    parser.add_argument("--split", default="train", help="annotations: the split (default: train).")
+    parser.add_argument("--split", default="train", help="annotations: split to read (default: train).")
     parser.add_argument(
-        "--min-score", type=float, default=0.5, help="annotations: labels count from it on (default: 0.5)."
+        "--min-score", metavar="S", type=float, default=0.5, help="annotations: ignore lower scores (default: 0.5)."
     )
-    parser.add_argument("--partial", action="store_true", help="Images may be missing from a published set.")
+    parser.add_argument("--partial", action="store_true", help="Accept a copy of a published set with missing images.")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--model", metavar="NAME", help="A timm model, torchvision:NAME, or embedded.")
+    source.add_argument("--model", metavar="NAME", help="timm model, torchvision:NAME, or embedded.")
     source.add_argument(
-        "--predictions", metavar="FILE", type=Path, help="Evaluate saved logits (.safetensors, .npy) instead."
+        "--predictions", metavar="FILE", type=Path, help="Saved logits (.safetensors, .npy); runs no model."
     )
+    parser.add_argument("--weights", metavar="FILE", type=Path, help="Weights to load: .safetensors, or a state dict.")
     parser.add_argument(
-        "--weights", metavar="FILE", type=Path, help="The model's weights: .safetensors, or a state dict."
+        "--image-size", metavar="N", type=int, help="Input size of a timm model (default: the model's own)."
     )
+    parser.add_argument("--batch-size", metavar="N", type=int, default=64, help="Images per batch (default: 64).")
+    parser.add_argument("--device", help="Device to run on, such as cuda:1 (default: a GPU if available).")
+    parser.add_argument("--amp", action="store_true", help="Use half precision: float16 on GPUs, bfloat16 elsewhere.")
     parser.add_argument(
-        "--image-size", metavar="N", type=int, help="Side of a timm model's input (default: the model's)."
+        "--workers", metavar="N", type=int, default=0, help="Number of processes that read images (default: 0)."
     )
-    parser.add_argument("--batch-size", metavar="N", type=int, default=64, help="Images at a time (default: 64).")
-    parser.add_argument("--device", help="Where the model runs (default: a GPU if there is one).")
-    parser.add_argument("--amp", action="store_true", help="Half precision: float16 on GPUs, bfloat16 elsewhere.")
-    parser.add_argument("--workers", metavar="N", type=int, default=0, help="Processes that read images (default: 0).")
     parser.add_argument(
         "--activation",
         choices=("softmax", "sigmoid"),
         default="softmax",
-        help="From logits to probabilities (default: softmax).",
+        help="Turns logits into probabilities; sigmoid for multi-label models (default: softmax).",
     )
-    parser.add_argument("--threshold", type=float, default=0.5, help="Classes are predicted from it on (default: 0.5).")
-    parser.add_argument("--top-k", metavar="K", type=int, default=1, help="Or the K best classes are (default: 1).")
-    parser.add_argument("--out", metavar="FILE.json", type=Path, help="Write all metrics.")
-    parser.add_argument("--plot", metavar="FILE.png", type=Path, help="Draw them. Needs matplotlib.")
-    parser.add_argument("--save-predictions", metavar="FILE", type=Path, help="Keep the logits: .safetensors or .npy.")
+    parser.add_argument(
+        "--threshold", metavar="P", type=float, default=0.5,
+        help="Predict classes with at least this probability (default: 0.5).",
+    )  # fmt: skip
+    parser.add_argument(
+        "--top-k", metavar="K", type=int, default=1, help="Also report F1 of the K best classes (default: 1)."
+    )
+    parser.add_argument("--out", metavar="FILE.json", type=Path, help="Write all metrics to this file.")
+    parser.add_argument("--plot", metavar="FILE.png", type=Path, help="Plot the metrics. Needs matplotlib.")
+    parser.add_argument("--save-predictions", metavar="FILE", type=Path, help="Save the logits: .safetensors or .npy.")
 
 
 def _eval(given: argparse.Namespace) -> None:
@@ -83,7 +103,7 @@ def _eval(given: argparse.Namespace) -> None:
     _check(given)
     data = _open(given)
     predictions = load_predictions(given.predictions, data.files) if given.predictions else _predict(given, data)
-    if predictions is None:  # another process of torchrun has them all
+    if predictions is None:  # under torchrun, only the first process has them
         return
     if given.save_predictions:
         save_predictions(given.save_predictions, predictions, data.files)
@@ -108,28 +128,28 @@ def _eval(given: argparse.Namespace) -> None:
 
 
 def _check(given: argparse.Namespace) -> None:
-    """Refuse what could only fail after the model has run."""
+    """Reject arguments that would only fail after the model has run."""
     kind, colon, folder = given.data.partition(":")
     if kind not in _KINDS or not colon or not folder:
-        raise MLImageNetError(f"--data {given.data}: it must be KIND:FOLDER with one of the kinds {', '.join(_KINDS)}")
+        raise MLImageNetError(f"--data {given.data}: must be KIND:FOLDER, where KIND is one of {', '.join(_KINDS)}")
     if kind in _LABELLED and not given.labels:
-        raise MLImageNetError(f"--data {given.data}: it needs --labels, see --help")
+        raise MLImageNetError(f"--data {given.data}: needs --labels; see --help")
     if given.class_list and kind not in _VALIDATION:
-        raise MLImageNetError(f"--class-list {given.class_list}: it is for --data {', '.join(_VALIDATION)}")
+        raise MLImageNetError(f"--class-list {given.class_list}: only for --data {', '.join(_VALIDATION)}")
     for name in ("threshold", "min_score"):
         if not 0 <= getattr(given, name) <= 1:
-            raise MLImageNetError(f"--{name.replace('_', '-')} {getattr(given, name)}: it must be from 0 to 1")
+            raise MLImageNetError(f"--{name.replace('_', '-')} {getattr(given, name)}: must be between 0 and 1")
     if given.image_size is not None and given.image_size < 1:
-        raise MLImageNetError(f"--image-size {given.image_size}: it must be 1 or more")
+        raise MLImageNetError(f"--image-size {given.image_size}: must be at least 1")
     if given.batch_size < 1 or given.workers < 0 or not 1 <= given.top_k <= 50:
-        raise MLImageNetError("--batch-size must be 1 or more, --workers 0 or more, --top-k from 1 to 50")
+        raise MLImageNetError("--batch-size must be at least 1, --workers at least 0, --top-k between 1 and 50")
     if given.save_predictions and given.save_predictions.suffix not in (".safetensors", ".npy"):
-        raise MLImageNetError(f"--save-predictions {given.save_predictions}: its name must end in .safetensors or .npy")
+        raise MLImageNetError(f"--save-predictions {given.save_predictions}: the name must end in .safetensors or .npy")
     if given.plot and importlib.util.find_spec("matplotlib") is None:
         raise MLImageNetError("--plot needs matplotlib: pip install 'mlimagenet-data[eval]'")
     for path in (given.out, given.plot, given.save_predictions):
         if path and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise MLImageNetError(f"{path}: its folder does not exist, or it is a folder itself")
+            raise MLImageNetError(f"{path}: must be a file in an existing folder")
 
 
 def _open(given: argparse.Namespace) -> EvaluationSet:
@@ -179,21 +199,22 @@ def _print(report: Report, predictions: Predictions) -> None:
     skipped = "".join(f", {count} skipped ({why})" for why, count in report.skipped.items())
     unread = f", {report.unread} not read" if report.unread else ""
     rows = {
-        "top-1 of the original label": report.top1, "top-5": report.top5, "best class is a valid one": report.accuracy,
-        "mean of that over classes": report.class_mean_accuracy, f"mAP of {report.map_classes} classes": report.map,
-        "mAP of images": report.map_samples, f"F1 from {report.threshold:g} on, micro": report.at_threshold.micro.f1,
-        "  macro": report.at_threshold.macro.f1, f"F1 of the {report.k} best, micro": report.at_top_k.micro.f1,
-        "  macro ": report.at_top_k.macro.f1, "F1 at thresholds by count, macro": report.at_counts.macro.f1,
-        "  by count of original labels": report.at_original_counts.macro.f1,
+        "top-1 of original label": report.top1, "top-5": report.top5, "best class is valid": report.accuracy,
+        "  mean over original classes": report.class_mean_accuracy,
+        f"mAP over {report.map_classes} classes": report.map, "mAP over images": report.map_samples,
+        f"F1 at threshold {report.threshold:g}, micro": report.at_threshold.micro.f1,
+        "  macro": report.at_threshold.macro.f1, f"F1 of top {report.k}, micro": report.at_top_k.micro.f1,
+        "  macro ": report.at_top_k.macro.f1, "F1 at count thresholds, macro": report.at_counts.macro.f1,
+        "  counts of original labels": report.at_original_counts.macro.f1,
         "calibration error": report.calibration.error,
     }  # fmt: skip
     say(f"{predictions.model} on {report.data}: {report.evaluated} of {report.images} images{unread}{skipped}")
     say(*(f"{name:<34}{'-' if math.isnan(value) else f'{100 * value:.2f}%'}" for name, value in rows.items()))
     for name, group in report.by_labels.items():
         if group.images:
-            figures = f"{100 * group.accuracy:.2f}% right, mAP {100 * group.map_samples:.2f}%"
+            figures = f"{100 * group.accuracy:.2f}% correct, mAP {100 * group.map_samples:.2f}%"
             say(f"{f'images with {name} valid':<34}{figures} ({group.images} images)")
     for file, why in predictions.failures[:20]:
         say(f"not read: {file}: {why}")
     if len(predictions.failures) > 20:
-        say(f"and {len(predictions.failures) - 20} more; --out writes all")
+        say(f"and {len(predictions.failures) - 20} more; --out FILE.json lists all")

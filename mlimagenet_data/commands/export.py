@@ -15,21 +15,29 @@ if TYPE_CHECKING:
 __all__ = ["add"]
 
 _TEXT = """\
-Writes annotations in a form that other tools read. coco: instance JSON with masks stretched to the images. tsv: the paper's file,
-filename, original class, classes, scores. csv: a line for each label. webdataset: a folder of tar files with your images, as they
-are, and the annotations of each as JSON. What a form has no room for is left out."""
+Convert annotations for other tools.
+
+  coco        instance JSON, with masks resized to the images
+  tsv         the paper's format: filename, original class, classes, scores
+  csv         one line per label
+  webdataset  a folder of tar files with your unmodified images, and the
+              annotations of each as JSON
+
+Fields that a format cannot hold are dropped."""
 
 
 def add(commands: Any) -> None:
     """Declare the subcommand."""
     parser = command(commands, "export", _export, _TEXT)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "example: mlimagenet export DATASET instances.json --to coco"
     add_annotations(parser)
-    parser.add_argument("out", type=Path, help="The file to write; for webdataset a folder.")
-    parser.add_argument("--to", choices=("coco", "tsv", "csv", "webdataset"), required=True, help="Its form.")
-    parser.add_argument("--images", metavar="DIR", type=Path, help="webdataset: your copy of the images.")
+    parser.add_argument("out", metavar="OUT", type=Path, help="File to write; a folder for webdataset.")
+    parser.add_argument("--to", choices=("coco", "tsv", "csv", "webdataset"), required=True, help="Output format.")
+    parser.add_argument("--images", metavar="DIR", type=Path, help="webdataset: your copy of the images (required).")
     parser.add_argument(
         "--missing", choices=("error", "skip"), default="error",
-        help="webdataset: what an image without a file is (default: error).",
+        help="webdataset: fail on images without a file, or skip them (default: error).",
     )  # fmt: skip
 
 
@@ -41,7 +49,7 @@ def _export(given: argparse.Namespace) -> None:
     from mlimagenet_data.formats.tsv import write_tsv
 
     if (given.to == "webdataset") != (given.images is not None):
-        raise MLImageNetError("--images DIR goes with --to webdataset, and that needs it")
+        raise MLImageNetError("--to webdataset needs --images DIR; other formats do not take it")
     store = AnnotationStore(given.annotations, given.split)
     counts: dict[str, int] = {}
     if given.to == "webdataset":

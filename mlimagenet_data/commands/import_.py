@@ -11,37 +11,43 @@ from mlimagenet_data.commands.common import command, progress, say, say_json
 __all__ = ["add"]
 
 _TEXT = """\
-Turns annotations of another form into a dataset that the loader reads. tsv: the paper's multilabel_annotations.tsv. coco:
-instance JSON whose categories are ImageNet's classes. imagenet-s: a folder of semantic masks (PNG). The first line or entry that
-is wrong is an error that names it."""
+Convert other annotations into a dataset for the loader.
+
+  tsv         the paper's multilabel_annotations.tsv
+  coco        instance JSON with ImageNet's classes as categories
+  imagenet-s  a folder of semantic masks (PNG)
+
+Stops at the first invalid line or entry and names it."""
 
 
 def add(commands: Any) -> None:
     """Declare the subcommand."""
     parser = command(commands, "import", _import, _TEXT)
-    parser.add_argument("source", type=Path, help="The file, or the folder of masks.")
-    parser.add_argument("--from", dest="form", choices=("tsv", "coco", "imagenet-s"), required=True, help="Its form.")
-    parser.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="The dataset's folder.")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "example: mlimagenet import instances.json --from coco --out annotations"
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="File to convert, or folder of masks.")
+    parser.add_argument(
+        "--from", dest="form", choices=("tsv", "coco", "imagenet-s"), required=True, help="Input format."
+    )
+    parser.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="Dataset folder to write.")
     parser.add_argument("--split", default="train", help="Split to write (default: train).")
     parser.add_argument(
         "--images", metavar="DIR", type=Path,
-        help="Your copy of the images: their sizes are read, and files that are missing or damaged get that as their status.",
+        help="Your copy of the images; records their sizes, and which files are missing or damaged.",
     )  # fmt: skip
     parser.add_argument(
         "--proposals",
         metavar="FILE.json",
         type=Path,
-        help="tsv: COCO JSON of masks without classes, to become regions.",
+        help="tsv: COCO JSON of class-agnostic masks to turn into regions.",
     )
-    parser.add_argument("--classes", metavar="FILE", type=Path, help="imagenet-s: its list of WordNet ids.")
-    parser.add_argument(
-        "--skip-bad", action="store_true", help="Leave out lines and entries that are wrong, count and list them."
-    )
+    parser.add_argument("--classes", metavar="FILE", type=Path, help="imagenet-s: list of the set's WordNet ids.")
+    parser.add_argument("--skip-bad", action="store_true", help="Skip invalid lines and entries; count and list them.")
 
 
 def _import(given: argparse.Namespace) -> None:
     try:
-        import datasets  # noqa: F401 - the schema and the card need it, later
+        import datasets  # noqa: F401 - the schema and the card need it later
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error}; pip install 'mlimagenet-data[import]'") from error
     from mlimagenet_data.formats.importing import Import, import_annotations
@@ -60,6 +66,6 @@ def _import(given: argparse.Namespace) -> None:
     say(
         f"{given.out}: {split['rows']} images, {split['labels']} labels, {split['regions']} regions",
         *(f"{count:>8} {status}" for status, count in sorted(split["statuses"].items())),
-        *([f"{imported['left_out']:>8} lines or entries left out:"] if imported["left_out"] else []),
+        *([f"{imported['left_out']:>8} invalid lines or entries skipped:"] if imported["left_out"] else []),
         *(f"  {message}" for message in imported["faults"][:10]),
     )

@@ -13,9 +13,7 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Declare the subcommand."""
-    parser = command(
-        commands, "info", _info, "Says what annotations are: rows, files, classes, and what they were made with."
-    )
+    parser = command(commands, "info", _info, "Summarize a dataset: rows, files, classes and origin.")
     add_annotations(parser)
 
 
@@ -27,7 +25,7 @@ def _info(given: argparse.Namespace) -> None:
     statuses = ", ".join(f"{count} {name}" for name, count in found["statuses"].items())
     say(
         f"folder      {found['folder']}",
-        f"splits      {', '.join(found['splits'])}; this is {found['split']}",
+        f"splits      {', '.join(found['splits'])}; showing {found['split']}",
         f"rows        {found['rows']} ({statuses})",
         f"files       {found['shards']}, {found['bytes'] / 1e6:.1f} MB{', with images' if found['embeds_images'] else ''}",
         f"classes     {found['classes']} of ImageNet-1k",
@@ -69,11 +67,11 @@ def _facts(annotations: str, split: str) -> dict[str, Any]:
 
 
 def _origin(found: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what the manifest says the rows come from; it may be a stranger's."""
+    """Return (name, text) lines on the origin of the rows. The manifest may be untrusted."""
     lines = []
     if isinstance(imported := found["imported"], dict):
         left_out = imported.get("left_out", 0)
-        lines.append(("imported", f"{imported.get('form')} {imported.get('source')}, {left_out} entries left out"))
+        lines.append(("imported", f"{imported.get('form')} {imported.get('source')}, {left_out} entries skipped"))
     for network in found["networks"] if isinstance(found["networks"], list) else []:
         if isinstance(network, dict):
             lines.append(("network", f"{network.get('source')} ({network.get('licence')})"))

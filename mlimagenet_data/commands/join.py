@@ -11,21 +11,22 @@ from mlimagenet_data.commands.common import add_annotations, command, progress, 
 __all__ = ["add"]
 
 _TEXT = """\
-Checks that a copy of the images goes with annotations: files that are missing, files without annotations, and other sizes. Exits
-with 1 if an image is missing or, with --sizes, has another size."""
+Check that your copy of the images matches the annotations. Lists missing files, files without annotations and, with
+--sizes, images of another size. Exits with 1 if an image is missing or has another size."""
 
 
 def add(commands: Any) -> None:
     """Declare the subcommand."""
     parser = command(commands, "join", _join, _TEXT)
+    parser.epilog = "example: mlimagenet join DATASET path/to/imagenet --sizes"
     add_annotations(parser)
     parser.add_argument(
-        "images", metavar="IMAGES", type=Path, help="The images: the split's folder, or the one above it."
+        "images", metavar="IMAGES", type=Path, help="Your copy of the images: the split's folder, or its parent."
     )
     parser.add_argument(
-        "--sizes", action="store_true", help="Read each image's size, too: minutes for all of ImageNet."
+        "--sizes", action="store_true", help="Also compare image sizes; takes minutes for all of ImageNet."
     )
-    parser.add_argument("--top", metavar="N", type=int, default=10, help="Files of each kind to print (default: 10).")
+    parser.add_argument("--top", metavar="N", type=int, default=10, help="Files to print per kind (default: 10).")
 
 
 def _join(given: argparse.Namespace) -> int:
@@ -39,7 +40,7 @@ def _join(given: argparse.Namespace) -> int:
     if given.json:
         say_json(found.as_dict())
     else:
-        say(f"{found.matched} of {found.images} annotated images are there")
+        say(f"{found.matched} of {found.images} annotated images found")
         for kind, rows in (
             ("missing", found.missing),
             ("without annotations", found.extra),

@@ -11,25 +11,29 @@ from mlimagenet_data.commands.common import add_annotations, command, say, say_j
 __all__ = ["add"]
 
 _TEXT = """\
-Finds images by their labels. With --pairs-with it counts the classes that occur beside one. Classes are given by name, WordNet id
-or index."""
+Find images by their labels, or count classes that co-occur. Name a CLASS by its name, WordNet id or index."""
 
 
 def add(commands: Any) -> None:
     """Declare the subcommand."""
     parser = command(commands, "labels", _labels, _TEXT)
+    parser.epilog = "example: mlimagenet labels DATASET --class tench --with goldfish"
     add_annotations(parser)
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--class", dest="shown", metavar="CLASS", help="List images that have this label.")
-    which.add_argument(
-        "--pairs-with", metavar="CLASS", help="List the classes that occur with this one, and how often."
-    )
-    parser.add_argument("--with", dest="others", metavar="CLASS", action="append", default=[], help="And this one.")
-    parser.add_argument("--without", metavar="CLASS", action="append", default=[], help="But not this one.")
+    which.add_argument("--class", dest="shown", metavar="CLASS", help="List images with this label.")
+    which.add_argument("--pairs-with", metavar="CLASS", help="Count the classes that occur together with this one.")
     parser.add_argument(
-        "--min-score", metavar="S", type=float, default=0.0, help="Labels below this score do not count (default: 0)."
+        "--with", dest="others", metavar="CLASS", action="append", default=[],
+        help="Require this class as well (repeatable).",
+    )  # fmt: skip
+    parser.add_argument(
+        "--without", metavar="CLASS", action="append", default=[],
+        help="Exclude images with this class (repeatable).",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min-score", metavar="S", type=float, default=0.0, help="Ignore labels that score less (default: 0)."
     )
-    parser.add_argument("--top", metavar="N", type=int, default=20, help="Lines to print (default: 20).")
+    parser.add_argument("--top", metavar="N", type=int, default=20, help="Number of lines to print (default: 20).")
 
 
 def _labels(given: argparse.Namespace) -> None:
@@ -56,4 +60,4 @@ def _labels(given: argparse.Namespace) -> None:
         return
     for image_id, scores in found[: given.top]:
         say(f"{image_id}  " + ", ".join(f"{names[k]} {score:.2f}" for k, score in zip(shown, scores, strict=True)))
-    say(f"{len(found)} images" + (f", the surest {given.top} are listed" if len(found) > given.top else ""))
+    say(f"{len(found)} images" + (f"; showing the top {given.top}" if len(found) > given.top else ""))

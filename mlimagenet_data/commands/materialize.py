@@ -13,44 +13,43 @@ from mlimagenet_data.errors import MLImageNetError
 __all__ = ["add"]
 
 _TEXT = """\
-Writes whole-image targets beside your own images, as a local Hugging Face dataset. One row per image: the image (its absolute
-path, or with --embed the file itself), labels (class indices), and target (1000 values: true or false, or the scores). timm's
-train.py reads it unmodified, in releases with --task multilabel (September 2026 or later). Targets are those of the whole image,
-whatever the script crops."""
+Write your images with whole-image targets for training. The output is a local Hugging Face dataset with one row per
+image: image (its absolute path, or with --embed the file itself), labels (class indices), and target (1000 values: true
+or false, or the scores). timm's unmodified train.py reads it, in releases with --task multilabel (September 2026 or
+later). Targets describe the whole image, even if the training script crops it."""
 
 
 def add(commands: Any) -> None:
     """Declare the subcommand."""
     parser = command(commands, "materialize", _materialize, _TEXT)
+    parser.epilog = "example: mlimagenet materialize path/to/imagenet out --split val"
     option = parser.add_argument
-    option("root", metavar="IMAGES", type=Path, help="The ImageNet folder (with train/, val/), or the split's folder.")
-    option(
-        "out", metavar="OUT", type=Path, help="The folder to write. Run again with another --split to add that split."
-    )
+    option("root", metavar="IMAGES", type=Path, help="ImageNet folder (with train/, val/), or the split's folder.")
+    option("out", metavar="OUT", type=Path, help="Folder to write. Run again with another --split to add that split.")
     option(
         "--annotations", metavar="DATASET",
-        help="The dataset's folder or Hub id (default: $MLIMAGENET_ANNOTATIONS, else IMAGES/mlimagenet, else ./mlimagenet).",
+        help="Dataset folder or Hub id (default: $MLIMAGENET_ANNOTATIONS, else IMAGES/mlimagenet, else ./mlimagenet).",
     )  # fmt: skip
-    option("--split", default="train", help="The split, in the annotations and as a folder in IMAGES (default: train).")
+    option("--split", default="train", help="Split of the annotations, and its folder in IMAGES (default: train).")
     option(
         "--target", choices=("multi_hot", "soft"), default="multi_hot",
-        help="What the column target holds: whether the class is there, or its score (default: multi_hot).",
+        help="Values of the target column: multi_hot is true or false, soft is the scores (default: multi_hot).",
     )  # fmt: skip
     option(
         "--missing", choices=("error", "skip", "single_label"), default="error",
-        help="error: fail if an annotated image has no file. skip: leave it out. single_label: like error, and add images "
-        "without annotations, with their class folder as the only label (default: error).",
+        help="error: fail if an annotated image has no file. skip: omit the image. single_label: like error, and add "
+        "images without annotations, labelled by their class folder (default: error).",
     )  # fmt: skip
     option(
         "--original", choices=("as_others", "always", "if_located"), default="as_others",
-        help="LabelPolicy's rule for the original label (default: as_others).",
+        help="LabelPolicy rule for the original label (default: as_others).",
     )  # fmt: skip
     option(
         "--unlocated", choices=("spread", "keep", "drop"), default="spread",
-        help="LabelPolicy's rule for labels that no region shows; spread and keep are the same for whole images "
+        help="LabelPolicy rule for labels without a region; for whole images, spread and keep are the same "
         "(default: spread).",
     )  # fmt: skip
-    option("--embed", action="store_true", help="Copy the image files into the dataset, so that it can be moved.")
+    option("--embed", action="store_true", help="Copy the image files into the dataset, so that you can move it.")
 
 
 def _materialize(given: argparse.Namespace) -> None:

@@ -11,19 +11,20 @@ from mlimagenet_data.commands.common import command, say, say_json
 __all__ = ["add"]
 
 _TEXT = """\
-Publishes a dataset folder on the Hugging Face Hub. An interrupted upload goes on when the command is run again. Log in with
-`hf auth login` or set HF_TOKEN. Intermediate results of a build (.build/) stay here."""
+Publish a dataset folder on the Hugging Face Hub. Log in with `hf auth login`, or set HF_TOKEN. Run the command again to
+resume an interrupted upload. Intermediate results of a build (.build/) are not uploaded."""
 
 
 def add(commands: Any) -> None:
     """Declare the subcommand."""
     parser = command(commands, "push", _push, _TEXT)
-    parser.add_argument("folder", type=Path, help="The dataset's folder.")
-    parser.add_argument("repository", metavar="USER/NAME", help="The dataset's id on the Hub.")
-    parser.add_argument("--private", action="store_true", help="Create it as a private one.")
-    parser.add_argument("--tag", help="Name this revision so, such as v1.0.")
-    parser.add_argument("--with-images", action="store_true", help="Publish rows that hold image files, too.")
-    parser.add_argument("--dry-run", action="store_true", help="Only say what would be sent.")
+    parser.epilog = "example: mlimagenet push DATASET USER/NAME --tag v1.0 --dry-run"
+    parser.add_argument("folder", metavar="DATASET", type=Path, help="Dataset folder.")
+    parser.add_argument("repository", metavar="USER/NAME", help="Dataset id on the Hub.")
+    parser.add_argument("--private", action="store_true", help="Create a private dataset.")
+    parser.add_argument("--tag", help="Tag this revision, e.g. v1.0.")
+    parser.add_argument("--with-images", action="store_true", help="Allow publishing rows that embed image files.")
+    parser.add_argument("--dry-run", action="store_true", help="List the files without uploading them.")
 
 
 def _push(given: argparse.Namespace) -> None:
@@ -38,5 +39,5 @@ def _push(given: argparse.Namespace) -> None:
         return
     say(*(f"{size:>14,} {name}" for name, size in publication.files.items()))
     total = sum(publication.files.values())
-    goal = f"published at {address}" if address else f"would be sent to {given.repository}"
+    goal = f"published at {address}" if address else f"would be uploaded to {given.repository}"
     say(f"{total:>14,} bytes in {len(publication.files)} files {goal}")

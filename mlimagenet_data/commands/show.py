@@ -18,24 +18,27 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Declare the subcommand."""
-    parser = command(commands, "show", _show, "Prints one image's labels and regions, and draws them.")
+    parser = command(commands, "show", _show, "Print one image's labels and regions, and draw them.")
+    parser.epilog = "example: mlimagenet show DATASET n01440764/n01440764_10026"
     add_annotations(parser)
-    parser.add_argument("image_id", metavar="IMAGE_ID", help="Its key, as n01440764/n01440764_10026.")
-    parser.add_argument("--images", metavar="DIR", type=Path, help="Your copy of the images, to draw it.")
-    parser.add_argument("--out", metavar="FILE.png", type=Path, help="Where to draw it, with --images.")
+    parser.add_argument("image_id", metavar="IMAGE_ID", help="image_id, such as n01440764/n01440764_10026.")
+    parser.add_argument("--images", metavar="DIR", type=Path, help="Your copy of the images; needs --out.")
+    parser.add_argument("--out", metavar="FILE.png", type=Path, help="Picture to write; needs --images.")
 
 
 def _show(given: argparse.Namespace) -> None:
     from mlimagenet_data.annotations.store import AnnotationStore
 
     if (given.images is None) != (given.out is None):
-        raise MLImageNetError("--images DIR and --out FILE.png go together: where the image is, and where to draw it")
+        raise MLImageNetError("--images DIR and --out FILE.png need each other; give both, or neither")
     store = AnnotationStore(given.annotations, given.split)
     try:
         record = store.record(store.find(given.image_id))
     except KeyError:
         example = f"; the first is {store.image_id(0)}" if len(store) else ""
-        raise MLImageNetError(f"{given.image_id}: no image of that id in split {given.split!r}{example}") from None
+        raise MLImageNetError(
+            f"{given.image_id}: no image with that image_id in split {given.split!r}{example}"
+        ) from None
     if given.json:
         say_json(_as_dict(record))
     else:

@@ -14,10 +14,12 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Declare the subcommand."""
-    parser = command(commands, "stats", _stats, "Counts labels, regions, classes, and classes that occur together.")
+    parser = command(commands, "stats", _stats, "Count labels, regions, classes and co-occurring classes.")
     add_annotations(parser)
-    parser.add_argument("--plot", metavar="FILE.png", type=Path, help="Draw the counts, too. Needs matplotlib.")
-    parser.add_argument("--pairs", metavar="N", type=int, default=10, help="Pairs of classes to print (default: 10).")
+    parser.add_argument("--plot", metavar="FILE.png", type=Path, help="Plot the counts. Needs matplotlib.")
+    parser.add_argument(
+        "--pairs", metavar="N", type=int, default=10, help="Number of class pairs to print (default: 10)."
+    )
 
 
 def _stats(given: argparse.Namespace) -> None:
@@ -33,9 +35,9 @@ def _stats(given: argparse.Namespace) -> None:
     names, readable = imagenet_classes().names, max(found.readable, 1)
     several = sum(found.by_labels[2:])
     say(
-        f"images              {found.images}, {found.readable} of them readable",
-        f"labels an image     {found.labels / readable:.2f}; {100 * several / readable:.1f}% of the images have two or more",
-        f"regions an image    {found.regions / readable:.2f}",
+        f"images              {found.images}, of which {found.readable} readable",
+        f"labels per image    {found.labels / readable:.2f}; {100 * several / readable:.1f}% of the images have two or more",
+        f"regions per image   {found.regions / readable:.2f}",
         f"classes             {sum(count > 0 for count in found.per_class)} occur as labels",
     )
     if found.with_original:

@@ -11,15 +11,15 @@ from mlimagenet_data.commands.common import add_annotations, command, progress, 
 __all__ = ["add"]
 
 _TEXT = """\
-Checks annotations: every row and mask, image_ids across files, sizes and hashes against the build manifest. Exits with 1 and the
-list of faults if there is one."""
+Check a dataset for damaged or inconsistent files. Checks every row and mask, duplicate image_ids across files, and file
+sizes and hashes against the build manifest. Lists the faults and exits with 1 if there are any."""
 
 
 def add(commands: Any) -> None:
     """Declare the subcommand."""
     parser = command(commands, "verify", _verify, _TEXT)
     add_annotations(parser)
-    parser.add_argument("--top", metavar="N", type=int, default=100, help="Faults after which to stop (default: 100).")
+    parser.add_argument("--top", metavar="N", type=int, default=100, help="Stop after N faults (default: 100).")
 
 
 def _verify(given: argparse.Namespace) -> int:
@@ -39,7 +39,7 @@ def _verify(given: argparse.Namespace) -> int:
     if given.json:
         say_json({"files": len(files), "rows": rows, "faults": faults})
     elif faults:
-        say(*faults, *(["there may be more; --top N lists more"] if len(faults) == given.top else []))
+        say(*faults, *(["stopped; there may be more: raise --top N"] if len(faults) == given.top else []))
     else:
-        say(f"{len(files)} files, {rows} rows: nothing is wrong")
+        say(f"{len(files)} files, {rows} rows: no faults")
     return 1 if faults else 0

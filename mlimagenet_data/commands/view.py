@@ -18,32 +18,34 @@ if TYPE_CHECKING:
 __all__ = ["add"]
 
 _TEXT = """\
-Writes a web page to look at images, regions and labels, and at what is left of them in a crop. It opens from a disk, needs no
-server and loads nothing from elsewhere. With --images it holds small copies of the photographs: mind who may see them."""
+Write a web page that shows images, regions and labels. Crop an image in it to see which labels remain. The viewer opens
+from disk, needs no server and loads nothing from elsewhere. With --images it contains thumbnails of your images: mind
+who may see them."""
 _LIMITS = {True: 200, False: 2000}  # in one file, in a folder
 
 
 def add(commands: Any) -> None:
     """Declare the subcommand."""
     parser = command(commands, "view", _view, _TEXT)
+    parser.epilog = "example: mlimagenet view DATASET --images path/to/imagenet --out viewer.html"
     add_annotations(parser)
     parser.add_argument(
-        "--images", metavar="DIR", type=Path, help="Your copy of the images. Without it, the page shows masks on grey."
+        "--images", metavar="DIR", type=Path, help="Your copy of the images; without it, masks are drawn on grey."
     )
     parser.add_argument(
         "--out", metavar="FILE.html|FOLDER", type=Path, required=True,
-        help="One file with all in it, or, for more images, a folder to open the index.html of.",
+        help="Self-contained HTML file, or, for more images, a folder; open its index.html.",
     )  # fmt: skip
     parser.add_argument(
         "--limit", metavar="N", type=int,
-        help="Images at most, evenly spaced; 0 for all (default: 200 in a file, 2000 in a folder).",
+        help="Maximum number of images, evenly spaced; 0 for all (default: 200 in a file, 2000 in a folder).",
     )  # fmt: skip
     parser.add_argument(
-        "--thumbnail-size", metavar="PIXELS", type=int, default=400, help="Longer side of a picture (default: 400)."
+        "--thumbnail-size", metavar="PIXELS", type=int, default=400, help="Longer side of a thumbnail (default: 400)."
     )
     parser.add_argument(
         "--policy", metavar="NAME=VALUE", action="append", default=[],
-        help="What counts as present in a crop, as LabelPolicy has it (visibility=0.6); may be given several times.",
+        help="LabelPolicy setting that decides which labels a crop keeps, e.g. visibility=0.6 (repeatable).",
     )  # fmt: skip
 
 
@@ -60,7 +62,7 @@ def _view(given: argparse.Namespace) -> None:
     store = AnnotationStore(given.annotations, given.split)
     rows = pick_rows(store, limit)
     if not rows:
-        raise MLImageNetError(f"{given.annotations}: no image of split {given.split} could be read; nothing to view")
+        raise MLImageNetError(f"{given.annotations}: no readable image in split {given.split}; nothing to show")
     title = Path(given.annotations).resolve().name if Path(given.annotations).is_dir() else given.annotations
     about = {"title": title, "split": given.split, "total": len(store), "photographs": given.images is not None}
     problems: list[str] = []
@@ -75,7 +77,7 @@ def _view(given: argparse.Namespace) -> None:
     page = given.out if is_file else given.out / "index.html"
     say(f"{page}: {len(rows)} of {len(store)} images, {size / 1e6:.1f} MB")
     if problems:
-        say(f"{len(problems)} of them without a photograph; the first: {problems[0]}")
+        say(f"{len(problems)} images without a photograph; the first: {problems[0]}")
 
 
 def _noting(found: Iterator[PageEntry], problems: list[str]) -> Iterator[PageEntry]:
@@ -87,15 +89,15 @@ def _noting(found: Iterator[PageEntry], problems: list[str]) -> Iterator[PageEnt
 
 def _check(given: argparse.Namespace, limit: int) -> None:
     if limit < 0:
-        raise MLImageNetError(f"--limit {limit}: it must be 0 or more")
+        raise MLImageNetError(f"--limit {limit}: must be at least 0")
     if not 16 <= given.thumbnail_size <= 4096:
-        raise MLImageNetError(f"--thumbnail-size {given.thumbnail_size}: it must be 16 to 4096 pixels")
+        raise MLImageNetError(f"--thumbnail-size {given.thumbnail_size}: must be between 16 and 4096 pixels")
     if given.images is not None and not given.images.is_dir():
         raise MLImageNetError(f"--images {given.images}: no such folder")
 
 
 def _policy(settings: list[str]) -> LabelPolicy:
-    """Return the LabelPolicy of NAME=VALUE settings."""
+    """Return a LabelPolicy with NAME=VALUE settings applied."""
     from dataclasses import fields
 
     from mlimagenet_data.labelling.policy import LabelPolicy
@@ -105,11 +107,11 @@ def _policy(settings: list[str]) -> LabelPolicy:
     for setting in settings:
         name, _, value = setting.partition("=")
         if name not in defaults:
-            raise MLImageNetError(f"--policy {setting}: the names are {', '.join(defaults)}")
+            raise MLImageNetError(f"--policy {setting}: NAME must be one of {', '.join(defaults)}")
         try:
             values[name] = float(value) if isinstance(defaults[name], float) else value
         except ValueError as error:
-            raise MLImageNetError(f"--policy {setting}: {name} is a number") from error
+            raise MLImageNetError(f"--policy {setting}: {name} must be a number") from error
     try:
         return LabelPolicy(**values)
     except ValueError as error:

@@ -1,1 +1,1 @@
-"""Evaluation: sets of images with all their valid classes, networks' predictions on them, and what these are worth."""
+"""Evaluation: sets of images with all their valid classes, predictions on them, and metrics of these."""

@@ -1,4 +1,4 @@
-"""Networks to evaluate, with their own preprocessing: timm's and torchvision's by name, and the embedded one."""
+"""Networks to evaluate, each with its own preprocessing: timm and torchvision models, and the embedded network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlimagenet_data.files import TORCH_LOAD_ERRORS
 
 __all__ = ["Network", "open_network", "read_weights"]
 
-_PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
+_PREFIXES = ("module.", "_orig_mod.")  # added by DistributedDataParallel and torch.compile
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Network:
     """A network in evaluation mode, on the CPU.
 
     Attributes:
-        name: As it was asked for.
-        module: Gives logits (B, 1000) of a batch.
-        prepare: Makes the input, a float32 tensor (3, H, W), of an RGB image.
+        name: The requested name.
+        module: Maps a batch to logits (B, 1000).
+        prepare: Turns an RGB image into the input, a float32 tensor (3, H, W).
     """
 
     name: str
@@ -35,16 +35,16 @@ class Network:
 
 
 def open_network(name: str, weights: Path | None = None, image_size: int | None = None) -> Network:
-    """Return a network.
+    """Create a network with its weights.
 
     Args:
-        name: `embedded` (EfficientNet-Lite0, see `mlimagenet_data.embedded`), `torchvision:NAME`, or timm's name with or without
-            the tag of the weights.
-        weights: A file of weights, `.safetensors` or a state dict; None: those that timm or torchvision downloads.
-        image_size: Side of timm's models' input; None: what the model says.
+        name: `embedded` (EfficientNet-Lite0, see `mlimagenet_data.embedded`), `torchvision:NAME`, or a timm model name
+            with or without a weights tag.
+        weights: Weights file, `.safetensors` or a state dict; None downloads the published weights.
+        image_size: Input size of timm models; None uses the model's own.
 
     Raises:
-        EvaluationError: If there is no such network, or the weights do not fit or cannot be downloaded.
+        EvaluationError: If the network does not exist, or the weights do not match or cannot be downloaded.
     """
     try:
         if name == "embedded":
@@ -52,7 +52,7 @@ def open_network(name: str, weights: Path | None = None, image_size: int | None 
             prepare = _timm_transform(module, image_size)
         elif name.startswith("torchvision:"):
             if image_size is not None:
-                raise ValueError(f"--image-size {image_size} is for timm's models")
+                raise ValueError(f"--image-size {image_size} works only with timm models")
             module, prepare = _torchvision(name.partition(":")[2], weights)
         else:
             module = _timm(name, weights, image_size)
@@ -60,11 +60,15 @@ def open_network(name: str, weights: Path | None = None, image_size: int | None 
     except EvaluationError:
         raise
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error}; --model {name} needs it: pip install 'mlimagenet-data[eval]'") from error
-    except (RuntimeError, ValueError, KeyError, AssertionError, OSError) as error:  # OSError: no network
+        raise ModuleNotFoundError(
+            f"{error}; install what --model {name} needs: pip install 'mlimagenet-data[eval]'"
+        ) from error
+    except (RuntimeError, ValueError, KeyError, AssertionError, OSError) as error:  # OSError: no internet connection
         reason = " ".join(str(error).split())[:500]
-        advice = "; --weights FILE reads them from a file" if weights is None and isinstance(error, OSError) else ""
-        raise EvaluationError(f"--model {name}: it cannot be made: {reason}{advice}") from error
+        advice = (
+            "; use --weights FILE to read them from a file" if weights is None and isinstance(error, OSError) else ""
+        )
+        raise EvaluationError(f"--model {name}: cannot create the network: {reason}{advice}") from error
     return Network(name, module.eval(), prepare)
 
 
@@ -72,9 +76,9 @@ def _timm(name: str, weights: Path | None, image_size: int | None) -> Any:
     import timm
 
     if not timm.is_model(name.partition(".")[0]):
-        raise ValueError("timm knows no such model")
+        raise ValueError("timm has no model of that name")
     module = timm.create_model(name, pretrained=weights is None)
-    if image_size is not None and hasattr(module, "set_input_size"):  # ViTs' position embedding
+    if image_size is not None and hasattr(module, "set_input_size"):  # resizes the position embedding of ViTs
         module.set_input_size(img_size=(image_size, image_size))
     return _filled(module, weights)
 
@@ -96,29 +100,29 @@ def _torchvision(name: str, weights: Path | None) -> tuple[Any, Callable[[Image.
 
 
 def _filled(module: Any, weights: Path | None) -> Any:
-    """Give a module the weights of a file."""
+    """Load a weights file into a module, if one is given."""
     if weights is not None:
         module.load_state_dict(read_weights(weights))
     return module
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Return a state dict: of a .safetensors file, or of a file of torch.save, whose pickle may hold nothing but tensors.
+    """Read a state dict from a .safetensors file or a torch.save file, whose pickle may contain only tensors.
 
-    A checkpoint with the state dict under `state_dict_ema`, `state_dict`, `model_ema` or `model` works, too.
+    Checkpoints that hold the state dict under `state_dict_ema`, `state_dict`, `model_ema` or `model` also work.
 
     Raises:
-        EvaluationError: If the file is not there, or is no such thing.
+        EvaluationError: If the file does not exist or holds no state dict.
     """
     if not path.is_file():
-        raise EvaluationError(f"{path}: no such file of weights")
+        raise EvaluationError(f"{path}: weights file not found")
     state = _safetensors(path) if path.suffix == ".safetensors" else _pickled_tensors(path)
     for name in ("state_dict_ema", "state_dict", "model_ema", "model"):
         if isinstance(state, dict) and isinstance(state.get(name), dict):
             state = state[name]
             break
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise EvaluationError(f"{path}: it holds no state dict (a dict of tensors by name)")
+        raise EvaluationError(f"{path}: must hold a state dict (tensors by name)")
     for prefix in _PREFIXES:
         if state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
@@ -132,11 +136,11 @@ def _safetensors(path: Path) -> Any:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise EvaluationError(f"{path}: no readable weights: {error}") from error
+        raise EvaluationError(f"{path}: cannot read weights: {error}") from error
 
 
 def _pickled_tensors(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except TORCH_LOAD_ERRORS as error:
-        raise EvaluationError(f"{path}: no readable weights: {type(error).__name__}: {str(error)[:200]}") from error
+        raise EvaluationError(f"{path}: cannot read weights: {type(error).__name__}: {str(error)[:200]}") from error

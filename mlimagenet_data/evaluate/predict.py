@@ -1,4 +1,4 @@
-"""Runs a network over a set, in one process or, under torchrun, in several that share the images."""
+"""Inference over a set, in one process, or in several under torchrun that share the images."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from mlimagenet_data.evaluate.sets.examples import EvaluationSet
 __all__ = ["open_device", "predict"]
 
 _AMP = {"cuda": torch.float16, "cpu": torch.bfloat16}
-_FORMAT = torch.channels_last  # for the embedded network on a CPU 1.8 (8 images) to 3 times (64) as fast
+_FORMAT = torch.channels_last  # speeds up the embedded network on a CPU 1.8 (8 images) to 3 times (64)
 LoadedBatch = tuple[list[int], torch.Tensor | None, list[tuple[int, str]]]
 
 
 def open_device(name: str | None = None) -> torch.device:
-    """Return a device by its name; None: this process's GPU, or the CPU where there is none.
+    """Return a device by name; None selects this process's GPU, or the CPU without one.
 
     Raises:
-        EvaluationError: If torch has no such device here.
+        EvaluationError: If torch cannot use the device.
     """
     if name is None:
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
@@ -43,29 +43,30 @@ def predict(
     network: Network, data: EvaluationSet, *, batch_size: int = 64, device: torch.device | None = None,
     amp: bool = False, workers: int = 0, progress: bool = False,
 ) -> Predictions | None:  # fmt: skip
-    """Return a network's predictions on a set.
+    """Run a network on a set.
 
-    Under torchrun each process takes every n-th image, so that none is seen twice, and the first one gathers all.
+    Under torchrun, each of n processes takes every n-th image, so that none is processed twice; the first process
+    gathers the results.
 
     Args:
-        network: The network; it is moved to the device.
+        network: The network. It is moved to the device.
         data: The set.
-        batch_size: Images at a time.
-        device: Where it runs; None: a GPU if there is one.
-        amp: Run in half precision (float16 on GPUs, bfloat16 elsewhere).
-        workers: Processes that read images.
-        progress: Show a progress bar, where standard error is a terminal.
+        batch_size: Images per batch.
+        device: Device to run on; None selects a GPU if available.
+        amp: Use half precision (float16 on GPUs, bfloat16 elsewhere).
+        workers: Number of processes that read images.
+        progress: Show a progress bar if standard error is a terminal.
 
     Returns:
-        The predictions; None in all processes but the first.
+        The predictions in the first process, None in all others.
 
     Raises:
-        EvaluationError: If the network's output is not (B, 1000), or not finite.
+        EvaluationError: If the network's output does not have shape (B, 1000), or is not finite.
     """
     device = device or open_device()
     started = "RANK" in os.environ and not dist.is_initialized()
     if started:
-        dist.init_process_group("gloo")  # there is nothing to exchange but the results
+        dist.init_process_group("gloo")  # only the results are exchanged
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     mine = range(rank, len(data), world)
     logits = torch.full((len(mine), NUM_CLASSES), float("nan"))
@@ -92,17 +93,15 @@ def _forward(module: torch.nn.Module, images: torch.Tensor, amp: bool, name: str
         out: Any = module(images)
     if not isinstance(out, torch.Tensor) or out.ndim != 2 or out.shape[1] != NUM_CLASSES:
         found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-        raise EvaluationError(f"--model {name}: its output is {found}; it must be (images, {NUM_CLASSES})")
+        raise EvaluationError(f"--model {name}: the output is {found}; it must have shape (images, {NUM_CLASSES})")
     logits: torch.Tensor = out.float().cpu()
     if not logits.isfinite().all():
-        raise EvaluationError(
-            f"--model {name}: it gives logits that are not finite{'; try without --amp' if amp else ''}"
-        )
+        raise EvaluationError(f"--model {name}: the logits are not finite{'; try without --amp' if amp else ''}")
     return logits
 
 
 class _Images(Dataset[Any]):
-    """Prepared images with their places, or the reason why one cannot be read."""
+    """Prepared images with their positions, or the reason why an image cannot be read."""
 
     def __init__(self, network: Network, data: EvaluationSet, rows: range) -> None:
         self._prepare, self._data, self._rows = network.prepare, data, rows
@@ -135,7 +134,7 @@ def _shown(loader: Any, images: int, progress: bool) -> Iterator[LoadedBatch]:
 def _gather(
     logits: torch.Tensor, failures: list[tuple[int, str]], data: EvaluationSet, name: str, rank: int, world: int
 ) -> Predictions | None:
-    """Bring all processes' results to the first one: process r has the images r, r + world, r + 2 world, ..."""
+    """Gather the results in the first process: process r has the images r, r + world, r + 2 world, ..."""
     named = [(rank + world * place, why) for place, why in failures]
     if world > 1:
         most = -(-len(data) // world)

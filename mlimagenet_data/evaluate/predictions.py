@@ -1,4 +1,4 @@
-"""Predictions: a network's logits on the images of a set, kept in a file so that they can be evaluated again without it."""
+"""Predictions: logits on the images of a set, saved to a file to evaluate them again without the network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 Activation = Literal["softmax", "sigmoid"]
 ACTIVATIONS = ("softmax", "sigmoid")
-# what safetensors, json and NumPy's parser of headers raise on damaged files, found by fuzzing
+# raised by safetensors, json and NumPy's header parser on damaged files, found by fuzzing
 _DAMAGED = (
     OSError,
     ValueError,
@@ -50,9 +50,9 @@ class Predictions:
     """Logits of a set's images.
 
     Attributes:
-        logits: (N, 1000) float32; rows of NaN are images that could not be read.
+        logits: (N, 1000) float32; NaN rows are unreadable images.
         model: The network's name.
-        failures: (file, reason) of the images that could not be read.
+        failures: (file, reason) of the unreadable images.
     """
 
     logits: NDArray[np.float32]
@@ -61,10 +61,10 @@ class Predictions:
 
 
 def read_rows(logits: Floats) -> Mask:
-    """Return which rows are predictions, not NaN throughout: (N,) bool.
+    """Return which rows hold a prediction, i.e. are not all NaN: (N,) bool.
 
     Raises:
-        EvaluationError: If another row has a value that is not finite; the message says where.
+        EvaluationError: If a row is only partly finite; the message names row and class.
     """
     out = np.zeros(len(logits), np.bool_)
     for start in range(0, len(logits), _ROWS):
@@ -74,16 +74,16 @@ def read_rows(logits: Floats) -> Mask:
         bad = np.argwhere(~np.isfinite(part) & read[:, None])
         if bad.size:
             row, k = bad[0].tolist()
-            raise EvaluationError(f"predictions: {part[row, k]} in row {start + row}, class {k}; it must be finite")
+            raise EvaluationError(f"predictions: {part[row, k]} in row {start + row}, class {k}; must be finite")
     return out
 
 
 def probabilities(logits: Floats, activation: Activation) -> NDArray[np.float32]:
-    """Return the probabilities of logits: (N, K) float32 in [0, 1]; rows of NaN stay so.
+    """Convert logits to probabilities: (N, K) float32 in [0, 1]. NaN rows stay NaN.
 
     Args:
         logits: (N, K).
-        activation: `softmax` for networks that were trained with one label an image, `sigmoid` for multi-label ones.
+        activation: `softmax` for networks trained with one label per image, `sigmoid` for multi-label networks.
     """
     out = np.empty(logits.shape, np.float32)
     for start in range(0, len(logits), _ROWS):
@@ -98,10 +98,10 @@ def probabilities(logits: Floats, activation: Activation) -> NDArray[np.float32]
 
 
 def save_predictions(path: Path, predictions: Predictions, files: Sequence[str]) -> None:
-    """Write predictions: safetensors with the images' names, or NumPy's .npy without.
+    """Write predictions as safetensors with the images' names, or as NumPy's .npy without them.
 
     Raises:
-        EvaluationError: If the name ends otherwise.
+        EvaluationError: If the suffix is neither .safetensors nor .npy.
     """
     if path.suffix == ".safetensors":
         from safetensors.numpy import save_file
@@ -112,7 +112,7 @@ def save_predictions(path: Path, predictions: Predictions, files: Sequence[str])
     elif path.suffix == ".npy":
         write_atomic(path, lambda temporary: _save_npy(temporary, predictions.logits))
     else:
-        raise EvaluationError(f"{path}: the name of a predictions file must end in .safetensors or .npy")
+        raise EvaluationError(f"{path}: the file name must end in .safetensors or .npy")
 
 
 def _save_npy(path: Path, values: Floats) -> None:
@@ -121,20 +121,21 @@ def _save_npy(path: Path, values: Floats) -> None:
 
 
 def load_predictions(path: Path, files: Sequence[str]) -> Predictions:
-    """Return what `save_predictions`, or another program, wrote for these images: logits of 1000 classes in the same order.
+    """Read predictions of these images, in this order, written by `save_predictions` or another program.
 
     Args:
-        path: A .safetensors file with a tensor `logits`, or a .npy file (names of images are not checked then).
+        path: A .safetensors file with a tensor `logits` (N, 1000), or a .npy file, which cannot be checked for image
+            names.
         files: The names of the set's images.
 
     Raises:
-        EvaluationError: If the file is no such thing, or is of other images.
+        EvaluationError: If the file is damaged, or holds predictions of other images.
     """
     try:
         logits, facts = _read_safetensors(path) if path.suffix == ".safetensors" else _read_npy(path)
         known = {name: json.loads(fact) for name, fact in facts.items() if name in ("model", "failures", "files")}
     except _DAMAGED as error:
-        raise EvaluationError(f"{path}: no readable predictions: {error}") from error
+        raise EvaluationError(f"{path}: cannot read predictions: {error}") from error
     if logits.shape != (len(files), NUM_CLASSES) or not np.issubdtype(logits.dtype, np.floating):
         raise EvaluationError(
             f"{path}: {logits.dtype} {logits.shape}; the set needs floats of shape ({len(files)}, {NUM_CLASSES})"
@@ -144,7 +145,7 @@ def load_predictions(path: Path, files: Sequence[str]) -> Predictions:
         pairs = zip_longest(names if isinstance(names, list) else [names], files)
         row, (name, expected) = next((k, pair) for k, pair in enumerate(pairs) if pair[0] != pair[1])
         raise EvaluationError(
-            f"{path}: row {row} is {str(name)[:200]}, in the set it is {expected}; it is of other images"
+            f"{path}: row {row} is {str(name)[:200]}, but {expected} in the set: these are predictions of other images"
         )
     given = known.get("failures")
     reasons = {str(name): str(why) for name, why in given} if isinstance(given, list) else {}
@@ -158,13 +159,13 @@ def _read_safetensors(path: Path) -> tuple[NDArray[np.floating], dict[str, str]]
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, "numpy") as file:  # checks sizes against the file's before anything is read
+        with safe_open(path, "numpy") as file:  # checks sizes against the file's before reading
             if "logits" not in file.keys():  # noqa: SIM118 - not a dict
-                raise ValueError(f"it has the tensors {sorted(file.keys())[:9]}, none is named logits")
+                raise ValueError(f"no tensor is named logits, only {sorted(file.keys())[:9]}")
             return file.get_tensor("logits"), file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(str(error)) from error
 
 
 def _read_npy(path: Path) -> tuple[NDArray[np.floating], dict[str, str]]:
-    return np.asarray(np.lib.format.open_memmap(path, mode="r")), {}  # mapped: a false size takes no memory
+    return np.asarray(np.lib.format.open_memmap(path, mode="r")), {}  # mapped: a false size allocates no memory

@@ -1,4 +1,4 @@
-"""All metrics of a network's predictions on a set."""
+"""Report: all metrics of predictions on a set."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ __all__ = ["Classes", "Group", "Report", "evaluate"]
 
 
 class Group(NamedTuple):
-    """The images with a certain number of valid labels.
+    """Figures of the images with a given number of valid labels.
 
     Attributes:
-        images: How many there are.
-        accuracy: Share whose predicted class is right.
-        map_samples: Mean average precision of the images.
+        images: Number of images.
+        accuracy: Share of images whose best class is correct.
+        map_samples: Average precision, mean over the images.
         f1: F1 at the threshold, mean over the images.
     """
 
@@ -46,12 +46,12 @@ class Group(NamedTuple):
 
 
 class Classes(NamedTuple):
-    """Figures of each class, by class index; NaN for classes without positives and those that nobody looked for.
+    """Figures by class index; NaN for classes without positives and for classes that were not judged.
 
     Attributes:
-        positives: (1000,) images that show it.
+        positives: (1000,) number of images that show the class.
         average_precision: (1000,).
-        threshold: (1000,) probability from which on as many images are predicted as show it.
+        threshold: (1000,) probability at which the number of predicted images equals the number that show the class.
     """
 
     positives: NDArray[np.int64]
@@ -61,29 +61,29 @@ class Classes(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """Metrics; shares in [0, 1], NaN where there is nothing to measure.
+    """Metrics; shares are in [0, 1], undefined values NaN.
 
     Attributes:
-        data: What was evaluated on.
-        images: Images of the set.
-        unread: Images without a prediction; they are left out everywhere.
-        skipped: Reasons why images count for top-1 and top-5 only, and their numbers.
-        evaluated: The other images, which all metrics but top-1 and top-5 are of.
-        top1: Share of the images with a known original class that is the best one.
-        top5: The same, of the five best ones.
-        accuracy: Share of the images whose best class is valid or unclear: ReaL accuracy with ReaL labels.
-        class_mean_accuracy: The same, averaged over original classes: multi-label accuracy as published.
-        map: Mean average precision over the classes that have positives.
-        map_classes: How many these are.
+        data: Name of the set.
+        images: Number of images in the set.
+        unread: Number of images without a prediction; no metric includes them.
+        skipped: Number of images that only top-1 and top-5 include, by reason.
+        evaluated: Number of images that all metrics include.
+        top1: Share of images whose original class scores best, among images with a known one.
+        top5: Share of images whose original class is among the five best.
+        accuracy: Share of images whose best class is valid or unclear; ReaL accuracy with ReaL labels.
+        class_mean_accuracy: Mean of `accuracy` over original classes; multi-label accuracy as published.
+        map: Mean average precision over the classes with positives.
+        map_classes: Number of these classes.
         map_samples: Mean average precision over the images.
-        threshold: Probability from which on a class is predicted in `at_threshold`.
-        at_threshold: Precision, recall and F1 there.
-        k: Number of classes that are predicted in `at_top_k`.
+        threshold: Smallest probability of a predicted class in `at_threshold`.
+        at_threshold: Precision, recall and F1 at this threshold.
+        k: Number of predicted classes per image in `at_top_k`.
         at_top_k: Precision, recall and F1 of the k best classes.
-        at_counts: Precision, recall and F1 at thresholds that predict each class as often as the images show it.
-        at_original_counts: The same, as often as it is their original class; NaN unless that of all images is known.
-        by_labels: Images with 1, 2, 3, and 4 or more valid labels.
-        calibration: Of the best class's probability, with `accuracy`'s rule of what is right.
+        at_counts: Precision, recall and F1 at thresholds that predict each class as often as images show it.
+        at_original_counts: Like `at_counts`, with the counts of original classes; NaN unless all of these are known.
+        by_labels: Figures of images with 1, 2, 3, and 4 or more valid labels.
+        calibration: Calibration of the best class's probability; a class is correct as in `accuracy`.
         per_class: Average precision and threshold of each class.
     """
 
@@ -110,30 +110,30 @@ class Report:
     per_class: Classes
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all values as JSON has them, None for NaN."""
+        """Return all values in JSON types, None for NaN."""
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
 
 
 def evaluate(scores: Floats, data: EvaluationSet, *, threshold: float = 0.5, k: int = 1, bins: int = 15) -> Report:
-    """Return the metrics of probabilities.
+    """Compute all metrics of probabilities on a set.
 
     Args:
-        scores: (N, 1000) in [0, 1], in the set's order; rows of NaN are images without a prediction.
+        scores: (N, 1000) in [0, 1], in the set's order; NaN rows are images without a prediction.
         data: The set.
-        threshold: Probability from which on a class is predicted.
-        k: Number of best classes that are predicted.
-        bins: Bins of the calibration.
+        threshold: Predict classes with at least this probability.
+        k: Number of best classes to predict.
+        bins: Number of calibration bins.
 
     Raises:
-        EvaluationError: If the scores do not belong to the set, or nothing is left to evaluate.
+        EvaluationError: If the scores do not match the set, or no image can be evaluated.
     """
     if scores.shape != (len(data), len(data.judged)):
-        raise EvaluationError(f"scores: {scores.shape}; the set needs ({len(data)}, {len(data.judged)})")
+        raise EvaluationError(f"scores: {scores.shape}; the set needs shape ({len(data)}, {len(data.judged)})")
     read, original = read_rows(scores), data.original
     rows = np.flatnonzero(read & data.evaluated)
     if not rows.size:
         raise EvaluationError(
-            f"{data.root}: no image is left to evaluate: {np.sum(~read)} of {len(data)} were not read"
+            f"{data.root}: no image can be evaluated: {np.sum(~read)} of {len(data)} have no prediction"
         )
     known = np.flatnonzero(read & (original >= 0))
     best = scores[known].argmax(axis=1)
@@ -165,7 +165,7 @@ def _at_original_counts(scores: Floats, targets: Targets, original: NDArray[np.i
 
 
 def _per_class(counts: NDArray[np.int64], precision: Floats, thresholds: Floats, judged: Mask) -> Classes:
-    """Return figures of judged classes in their places among all."""
+    """Return figures of the judged classes, indexed by all classes."""
     out = Classes(np.zeros(len(judged), np.int64), *np.full((2, len(judged)), np.nan))
     out.positives[judged], out.average_precision[judged] = counts, precision
     out.threshold[judged] = np.where(counts > 0, thresholds, np.nan)

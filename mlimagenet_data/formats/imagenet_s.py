@@ -65,7 +65,8 @@ def read_imagenet_s(folder: Path, classes: list[int], faults: Faults) -> Iterato
     Args:
         folder: E.g. `train-semi-segmentation`.
         classes: The class of each id, from `read_class_list`.
-        faults: Told of files whose path names no class, that are an earlier file's photograph, no masks, or have ids without a class.
+        faults: Told of files whose path names no class, that are an earlier file's photograph or no masks, or that have ids
+            without a class.
 
     Raises:
         AnnotationError: If there is no PNG file, and by `faults`; the message names file and value.
@@ -107,6 +108,8 @@ def read_mask(file: Path, classes: int) -> NDArray[np.int64]:
     try:
         with Image.open(file, formats=("PNG",)) as image:
             width, height = image.size
+    except FileNotFoundError as error:
+        raise ImageError(f"{file}: no such file", status="missing") from error
     except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise ImageError(f"{file}: {error}", status="unreadable") from error
     if height * width > MAX_CELLS:

@@ -1,3 +1,3 @@
-"""From a view and an image's annotations to the view's labels and targets.
+"""Labels and targets of a view, computed from the view and its image's annotations.
 
-Imports annotations and views. Datasets, losses and the viewer build on it."""
+Imports annotations and views; used by datasets, losses and the viewer."""

@@ -1,4 +1,4 @@
-"""Targets of a batch of crops with PyTorch, on any device: the vectorised twin of `mlimagenet_data.labelling.policy`."""
+"""Targets of a batch of crops in PyTorch, on any device: the vectorised form of `mlimagenet_data.labelling.policy`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _KINDS = ("multi_hot", "soft", "ignore", "pooled")
 
 @dataclass
 class _Flat:
-    """The batch's annotations as flat lists: regions, labels (an image's class), and who supports whom."""
+    """The batch's annotations as flat lists: regions, labels (classes of images), and pairs that support each other."""
 
-    labels: list[tuple[int, int, float]] = field(default_factory=list)  # (image, class, image's score)
-    unlocated: list[bool] = field(default_factory=list)  # of each label
+    labels: list[tuple[int, int, float]] = field(default_factory=list)  # (image, class, score in the image)
+    unlocated: list[bool] = field(default_factory=list)  # per label
     pairs: list[tuple[int, int, float]] = field(default_factory=list)  # (label, region, score)
     evidence: list[tuple[int, int, int, float]] = field(default_factory=list)  # (image, class, region, score)
     regions: int = 0
@@ -47,13 +47,13 @@ class _Flat:
 def batch_targets(
     store: AnnotationStore, rows: Sequence[int], boxes: torch.Tensor, policy: LabelPolicy, target: str
 ) -> torch.Tensor:
-    """Return the targets of one crop each of several images.
+    """Return the targets of a batch of crops, one per row.
 
     Args:
         store: The annotations.
         rows: B rows of the store.
-        boxes: (B, 4), (top, left, height, width) in pixels of the upright images; they may reach outside. The work is done in
-            float64 on their device.
+        boxes: (B, 4), (top, left, height, width) in pixels of the upright images; they may extend outside. Computation
+            is in float64 on their device.
         policy: Which classes count as present.
         target: `multi_hot`, `soft`, `ignore` or `pooled`; see `MultiLabelImageNet`.
 
@@ -61,11 +61,11 @@ def batch_targets(
         (B, 1000) float32 on the boxes' device.
 
     Raises:
-        ValueError: If the target is no vector, or the boxes do not have that shape or positive sizes.
-        AnnotationError: If an image could not be read when it was annotated.
+        ValueError: If the target is not a vector, or the boxes have another shape or a size that is not positive.
+        AnnotationError: If an image was unreadable when annotated.
     """
     if target not in _KINDS:
-        raise ValueError(f"targets of a batch are one of {', '.join(_KINDS)}, got {target!r}")
+        raise ValueError(f"the target of a batch must be one of {', '.join(_KINDS)}, got {target!r}")
     if boxes.shape != (len(rows), 4) or not bool((boxes[:, 2:] > 0).all()):
         raise ValueError(f"boxes must be ({len(rows)}, 4) with positive heights and widths, got {tuple(boxes.shape)}")
     records = [store.record(row) for row in rows]
@@ -85,7 +85,7 @@ def batch_targets(
 
 
 def _visible(boxes: torch.Tensor, sizes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the parts of the images in the boxes, (B, 4) as fractions (top, left, bottom, right), and the boxes' areas."""
+    """Return the part of each image in its box, (B, 4) fractions (top, left, bottom, right), and the boxes' areas."""
     first, last = boxes[:, :2] / sizes, (boxes[:, :2] + boxes[:, 2:]) / sizes
     area = (last - first).prod(dim=1)
     return torch.cat([first.clamp(0, 1), last.clamp(0, 1)], dim=1), area
@@ -115,7 +115,7 @@ def _shares(records: list[Record], count: int, visible: torch.Tensor, area: torc
 
 
 def _overlap(start: torch.Tensor, stop: torch.Tensor, cells: int) -> torch.Tensor:
-    """Return (M, cells): how much of each cell the intervals, given as fractions of all cells, cover."""
+    """Return (M, cells): the share of each cell covered by intervals given as fractions of all cells."""
     edges = torch.arange(cells + 1, dtype=torch.float64, device=start.device)
     low, high = (start * cells)[:, None], torch.maximum(start, stop)[:, None] * cells
     return edges.clamp(low, high).diff(dim=1)
@@ -150,7 +150,7 @@ def _states(
 
 
 def _located(flat: _Flat, states: torch.Tensor, image_score: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return each label's state over its regions, and its best score among those that are present."""
+    """Return each label's state over its regions, and its best score among its present regions."""
     count = len(flat.labels)
     label, region, score = _columns(flat.pairs, states.device)
     of_pair = states[region]

@@ -1,9 +1,9 @@
-"""Reads ReLabel's published label maps: what another classifier saw at each place of each ImageNet image.
+"""ReLabel's published label maps: another classifier's predictions in each cell of each ImageNet image.
 
-Yun et al., "Re-labeling ImageNet: from Single to Multi-Labels, from Global to Localized Labels", arXiv 2101.05022. A file
-`<wnid>/<stem>.pt` holds a tensor [2, k, h, w], published with k = 5 and h = w = 15: the logits of the k best classes at each
-place, and their indices. Made dense, all other classes get a logit of 0. The build takes them in place of a classifier's
-(`--label-maps`); `PooledLabelMap` makes the paper's own targets of them.
+Yun et al., "Re-labeling ImageNet: from Single to Multi-Labels, from Global to Localized Labels", arXiv 2101.05022. A
+file `<wnid>/<stem>.pt` holds a tensor [2, k, h, w], published with k = 5 and h = w = 15: the logits and indices of the
+k best classes in each cell. In the dense map, all other classes have a logit of 0. The build can use these maps in
+place of a classifier's (`--label-maps`); `PooledLabelMap` makes the paper's own targets from them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelMapError", "PooledLabelMap", "densify", "read_label_map"]
 
-_LARGEST = 4096  # cells of a map; the published ones have 225
+_LARGEST = 4096  # cells per map; the published maps have 225
 
 
 class LabelMapError(MLImageNetError, ValueError):
-    """A label map that cannot be used.
+    """An unusable label map.
 
     Attributes:
         status: `missing` or `damaged`.
@@ -44,8 +44,8 @@ def read_label_map(folder: Path, image_id: str) -> Tensor:
     """Return an image's map: (2, k, h, w) float32, logits and classes.
 
     Raises:
-        LabelMapError: If there is no such file, it is no tensor of that form, a logit is not finite, or a class is not one of
-            ImageNet's.
+        LabelMapError: If the file does not exist or is not a tensor of this form, a logit is not finite, or a class
+            index is out of range.
     """
     path = folder / f"{image_id}.pt"
     if not path.is_file():
@@ -61,44 +61,47 @@ def read_label_map(folder: Path, image_id: str) -> Tensor:
 
 
 def _fault(found: object) -> str:
-    """Say what is wrong with a file's content; empty if nothing is."""
+    """Return the fault of a file's content; empty if it is valid."""
     if not isinstance(found, Tensor):
-        return f"a tensor is expected, found a {type(found).__name__}"
+        return f"expected a tensor, got a {type(found).__name__}"
     shape = tuple(found.shape)
     if found.is_sparse or len(shape) != 4 or shape[0] != 2 or not 1 <= shape[1] <= NUM_CLASSES:
-        return f"a dense tensor [2, k, h, w] is expected, found {shape}"
+        return f"expected a dense tensor [2, k, h, w], got {shape}"
     if not 1 <= shape[2] * shape[3] <= _LARGEST:
-        return f"a map of {shape[2]} x {shape[3]} places"
+        return f"the map has {shape[2]} x {shape[3]} cells; it must have between 1 and {_LARGEST}"
     logits, classes = found.float()
     if not torch.isfinite(logits).all():
         return "a logit is not finite"
     if not ((classes >= 0) & (classes < NUM_CLASSES) & (classes == classes.round())).all():
-        return f"a class index is not one of 0 to {NUM_CLASSES - 1}"
+        return f"a class index is not an integer between 0 and {NUM_CLASSES - 1}"
     return ""
 
 
 def densify(label_map: Tensor) -> Tensor:
-    """Return the dense map of (2, k, h, w): (K, h, w) float32, 0 for classes that are not among a place's k best."""
+    """Return the dense form of a (2, k, h, w) map: (K, h, w) float32, 0 for classes outside a cell's k best."""
     logits, classes = label_map
     dense = torch.zeros((NUM_CLASSES, *logits.shape[1:]))
     return dense.scatter_(0, classes.long(), logits)
 
 
 class PooledLabelMap:
-    """Makes ReLabel's targets of what views show: the label map's mean over the view, and its softmax, (1000,) float32.
+    """Makes ReLabel's target of a view: the softmax of the label map's mean over the view, (1000,) float32.
 
-        MultiLabelImageNet(root, transform, annotations=..., target="view", target_transform=PooledLabelMap("label_maps"))
+        MultiLabelImageNet(root, transform, annotations=..., target="view",
+        target_transform=PooledLabelMap("label_maps"))
 
-    The mean is exact by area, where the paper samples with RoIAlign; what lies outside of the image is left out, and a view that
-    shows nothing of it has zeros. To be learnt by `mlimagenet_data.losses.pooled.soft_cross_entropy`.
+    The mean is exact by area; the paper samples with RoIAlign. Area outside the image is left out, and a view that
+    shows none of the image has an all-zero target. Train with `mlimagenet_data.losses.pooled.soft_cross_entropy`.
 
     Args:
-        folder: Of the published files.
-        missing: Images without a file, or with a damaged one: `error`, or `original`, one-hot of the original label.
+        folder: The folder of published files.
+        missing: Target of images whose file is missing or damaged: `error` raises, `original` is the one-hot original
+            label.
 
     Raises:
-        LabelMapError: When called, by `missing`.
-        UntrackableTransformError: When called with a view that was turned or sheared.
+        LabelMapError: When called, if a file is missing or damaged and `missing` is `error` or there is no original
+            label.
+        UntrackableTransformError: When called with a rotated or sheared view.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, missing: Literal["error", "original"] = "error") -> None:
@@ -107,7 +110,7 @@ class PooledLabelMap:
         self.folder, self.missing = Path(folder), missing
 
     def __call__(self, seen: AnnotatedView) -> Tensor:
-        """Return the target of what a view shows."""
+        """Return the target of a view."""
         target = torch.zeros(NUM_CLASSES)
         edges = torch.tensor([edges_of(seen.view)], dtype=torch.float64)
         try:

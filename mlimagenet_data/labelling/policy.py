@@ -1,4 +1,4 @@
-"""Which classes a view shows: `LabelPolicy` and its rules."""
+"""`LabelPolicy`: the rules that decide which classes a view shows."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ _CHOICES = {
     "original": ("as_others", "always", "if_located"),
     "empty": ("none", "original"),
 }
-ROUNDING = 1e-9  # a region that is wholly in view must reach a threshold of 1
+ROUNDING = 1e-9  # a fully visible region must reach a threshold of 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelPolicy:
-    """Which classes count as present in a view.
+    """Rules that decide which classes count as present in a view.
 
-    A class is where its regions are: those whose top-k names it with a score of at least `min_score` (or, if none reaches
-    that, the one that comes closest). It is present if one of its regions reaches the upper visibility or the upper coverage;
-    absent if all of its regions stay at or under both lower ones; undecided otherwise.
+    A class's regions are those whose top-k includes it with a score of at least `min_score` or, if none does, the one
+    that scores it highest. The class is present if one of its regions reaches the upper visibility or the upper
+    coverage threshold. It is absent if none of its regions exceeds either lower threshold. Otherwise it is undecided.
 
     Attributes:
-        visibility: Upper threshold of visible area / region area. Half an object is mostly still recognised.
-        coverage: Upper threshold of visible area / view area: a quarter of the view is what one looks at, even if it is a
-            small part of a large object (a crop of a lawn is grass, though most of the lawn is outside).
-        absent_visibility: Lower threshold of visibility.
-        absent_coverage: Lower threshold of coverage.
-        min_score: Score from which on a region's top-k class counts as seen there.
-        unlocated: A class of the image that no region's top-k names. `spread`: it counts as spread evenly over the image, so
-            its visibility is the visible share of the image and coverage does not save it; `keep`: present in every view;
-            `drop`: never.
-        original: The original label. `as_others`: like every class of the image; `always`: present in every view, as single-label
-            training has it; `if_located`: only where a region's top-k names it.
-        empty: A view in which no class is present. `none`: the target is all zeros; `original`: the original label.
+        visibility: Upper threshold for visible area / region area. Half an object is usually still recognisable.
+        coverage: Upper threshold for visible area / view area. A quarter of the view is prominent even if it is a small
+            part of a large object: a crop of a lawn shows grass, though most of the lawn is outside.
+        absent_visibility: Lower threshold for visibility.
+        absent_coverage: Lower threshold for coverage.
+        min_score: Lowest score at which a region's top-k class counts as located there.
+        unlocated: Rule for a class of the image in no region's top-k. `spread`: treat it as spread evenly over the
+            image; its visibility is the visible share of the image and its coverage is 0. `keep`: present in every
+            view. `drop`: never present.
+        original: Rule for the original label. `as_others`: like every other class of the image. `always`: present in
+            every view, as in single-label training. `if_located`: count it only if it is in a region's top-k.
+        empty: Target of a view in which no class is present. `none`: all zeros. `original`: the original label.
 
     Raises:
-        ValueError: If a threshold is out of range (upper ones and `min_score` in (0, 1], a lower one in [0, its upper one]), or a
-            rule has another name.
+        ValueError: If a rule is unknown or a threshold is out of range. Upper thresholds and `min_score` must be in (0,
+            1]; a lower threshold must be between 0 and its upper one.
     """
 
     visibility: float = 0.5

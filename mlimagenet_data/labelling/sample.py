@@ -1,4 +1,4 @@
-"""From an image and its annotations to (transformed image, target): what all datasets of this package share."""
+"""Samples for all datasets of this package: (transformed image, target) from an image and its annotations."""
 
 from __future__ import annotations
 
@@ -33,20 +33,21 @@ _VECTORS: dict[str, Callable[[ViewLabels], NDArray[np.float32]]] = {
 
 
 class AnnotatedView(NamedTuple):
-    """An image's annotations and what a view shows of it: all that labels are made from."""
+    """An image's annotations and a view of it: everything that its labels depend on."""
 
     record: Record
     view: View
 
 
 class SampleBuilder:
-    """Applies a transform to an image and labels what the result shows.
+    """Applies a transform to an image and labels the resulting view.
 
     Args:
-        transform: See `mlimagenet_data.views.follow.follow`; None leaves the image as it is.
-        policy: Which classes count as present in a view.
+        transform: See `mlimagenet_data.views.follow.follow`; None leaves the image unchanged.
+        policy: Rules that decide which classes count as present in a view.
         target: The kind of target; see `MultiLabelImageNet`.
-        untrackable: `error`, or `whole`: with a transform that cannot be followed, warn once and label the whole image.
+        untrackable: Response to a transform that cannot be followed: `error` raises; `whole` warns once and labels the
+            whole image.
 
     Raises:
         UntrackableTransformError: If a part of the transform cannot be followed.
@@ -60,21 +61,21 @@ class SampleBuilder:
         if untrackable not in get_args(Untrackable):
             raise ValueError(f"untrackable must be one of {', '.join(get_args(Untrackable))}, got {untrackable!r}")
         self.policy, self.target, self.untrackable = policy, target, untrackable
-        self.use(transform)
+        self.set_transform(transform)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the followed transform, which holds functions that cannot be pickled."""
+        """Drop the followed transform; it holds functions that cannot be pickled."""
         return {name: value for name, value in self.__dict__.items() if name != "_followed"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Follow the transform again."""
         self.__dict__.update(state)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the warning was given where the builder was made
-            self.use(self.transform)
+            warnings.simplefilter("ignore")  # the user was warned when the builder was created
+            self.set_transform(self.transform)
 
-    def use(self, transform: Callable[..., Any] | None) -> None:
-        """Take another transform."""
+    def set_transform(self, transform: Callable[..., Any] | None) -> None:
+        """Replace the transform."""
         self.transform = transform
         self._followed: Followed | None = None
         self._gives_up = False
@@ -92,17 +93,17 @@ class SampleBuilder:
             warnings.warn(f"every view gets the whole image's labels: {error}", stacklevel=4)
         self._gives_up = True
 
-    def see(self, record: Record, image: Image.Image) -> tuple[Any, View]:
-        """Return the transformed image and what it shows.
+    def apply_transform(self, record: Record, image: Image.Image) -> tuple[Any, View]:
+        """Return the transformed image and its view.
 
         Raises:
-            AnnotationError: If the image does not have the annotations' size.
+            AnnotationError: If the image's size differs from the annotated size.
             UntrackableTransformError: If an operation cannot be followed, and `untrackable` is `error`.
         """
-        if record.size not in (None, (image.height, image.width)):  # imported annotations may not know the size
+        if record.size not in (None, (image.height, image.width)):  # imported annotations may lack the size
             raise AnnotationError(
-                f"{image.height} x {image.width} pixels, but the annotations of {record.image_id} are of an image of "
-                f"{record.size}: another copy of the image, or a loader that ignores the EXIF orientation"
+                f"{image.height} x {image.width} pixels, but {record.image_id} was annotated at {record.size}: use the "
+                "annotated copy of the image and a loader that applies the EXIF orientation"
             )
         if not self._gives_up:
             try:
@@ -113,20 +114,20 @@ class SampleBuilder:
         return self.transform(image), View.of(image.height, image.width)
 
     def __call__(self, record: Record, image: Image.Image) -> tuple[Any, Any]:
-        """Return the transformed image and its target; raises what `see` does."""
-        output, view = self.see(record, image)
-        return output, self.target_of(record, view)
+        """Return the transformed image and its target; raise the same errors as `apply_transform`."""
+        output, view = self.apply_transform(record, image)
+        return output, self.make_target(record, view)
 
-    def target_of_box(self, record: Record, box: tuple[float, float, float, float]) -> Any:
+    def make_target_of_box(self, record: Record, box: tuple[float, float, float, float]) -> Any:
         """Return the target of a crop (top, left, height, width) of the original, in pixels."""
         if record.size is None:
             raise AnnotationError(f"{record.image_id}: {NO_SIZE}")
         top, left, height, width = box
         if not (height > 0 and width > 0):
             raise ValueError(f"box (top, left, height, width) must have positive height and width, got {tuple(box)}")
-        return self.target_of(record, view_of_box(record.size, top, left, height, width))
+        return self.make_target(record, view_of_box(record.size, top, left, height, width))
 
-    def target_of(self, record: Record, view: View) -> Any:
+    def make_target(self, record: Record, view: View) -> Any:
         """Return the target of a view."""
         if self.target == "single":
             return -1 if record.label is None else record.label

@@ -1,4 +1,4 @@
-"""How much of each region a view shows."""
+"""Visibility and coverage of regions in a view."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def view_shares(stacks: Sequence[MaskStack], view: View) -> dict[int, tuple[floa
 
     Args:
         stacks: The regions' masks.
-        view: What the view shows. Where that is a box, rows and columns are summed apart; else cell by cell.
+        view: The view. If its visible part is a box, rows and columns are summed separately; otherwise cell by cell.
     """
     box, area = view.box, view.area
     out: dict[int, tuple[float, float]] = {}
@@ -38,15 +38,15 @@ def _cells_in_view(stack: MaskStack, view: View) -> list[float]:
 
 
 def _cells_in_box(stack: MaskStack, box: Box) -> list[float]:
-    """Return the area, in cells, of each mask in a box of fractions. Exact, and without decoding the masks.
+    """Return the exact area, in cells, of each mask in a box of fractions, without decoding the masks.
 
-    Let S(p) be the part of the box's area that lies in the first p cells, column by column. A run of cells from p to q then has
-    S(q) - S(p) of it, and S has a closed form: whole columns, and the rows of the column that p lies in.
+    Let S(p) be the box's area within the first p cells, in column-major order. A run of cells from p to q then contains
+    S(q) - S(p). S has a closed form: all columns before p's, plus the rows above p in its own column.
     """
     height, width = stack.grid
     top, bottom = box.top * height, max(box.top, box.bottom) * height
     left, right = box.left * width, max(box.left, box.right) * width
-    before = _clipped(cell_edges(width + 1), left, right)  # of each column: what of the box's width lies before it
+    before = _clipped(cell_edges(width + 1), left, right)  # per column: the box's width to its left
     here = before[1:] - before[:-1]
     before *= bottom - top
     above = _clipped(cell_edges(height), top, bottom)
@@ -54,7 +54,7 @@ def _cells_in_box(stack: MaskStack, box: Box) -> list[float]:
     part = here.take(columns)
     part *= above.take(rows)
     part += before.take(columns)  # S at each run's end
-    least = 1e-12 * (right - left) * (bottom - top)  # what is out of view leaves a rounding error
+    least = 1e-12 * (right - left) * (bottom - top)  # a mask outside the view leaves a rounding error
     shown: list[float] = np.add.reduceat(part[1::2] - part[::2], stack.pairs).tolist()
     return [seen if seen > least else 0.0 for seen in shown]
 

@@ -1,4 +1,4 @@
-"""From a view to its labels, and from labels to target vectors. Pure NumPy."""
+"""Labels of a view, and target vectors of the labels. Pure NumPy."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ViewLabels(NamedTuple):
 
     Attributes:
         states: PRESENT, ABSENT or UNDECIDED for each class of the image, and for an original label added by a rule.
-        where: For each located class of the image, its regions with its score there.
-        region_states: The same for each region.
+        where: Each located class's regions, with its score in each.
+        region_states: PRESENT, ABSENT or UNDECIDED for each region.
         shares: (visibility, coverage) of each region.
         record: The image's annotations.
     """
@@ -41,7 +41,7 @@ def label_view(record: Record, policy: LabelPolicy, view: View | None = None) ->
     Args:
         record: The image's annotations.
         policy: The thresholds and rules.
-        view: What the view shows; None for the whole image.
+        view: The view; None for the whole image.
     """
     if view is None:
         view = View.of(*(record.size or (1, 1)))
@@ -66,7 +66,7 @@ def label_view(record: Record, policy: LabelPolicy, view: View | None = None) ->
 
 
 def regions_by_class(record: Record, wanted: Container[int] | None = None) -> dict[int, dict[int, float]]:
-    """Return for each class (or each wanted one) the regions whose top-k names it, with its score there."""
+    """Return each class's regions (only the wanted classes, if given): those with it in their top-k, and its score."""
     out: dict[int, dict[int, float]] = {}
     position = 0
     for k, count in enumerate(record.topk_of):
@@ -79,7 +79,7 @@ def regions_by_class(record: Record, wanted: Container[int] | None = None) -> di
 
 
 def regions_of(scores: dict[int, float], min_score: float) -> dict[int, float]:
-    """Return those of a class's regions that count: with a score of `min_score`, or else the best."""
+    """Return a class's regions with a score of at least `min_score`, or else the best-scoring ones."""
     if len(scores) == 1:
         return scores
     least = min(min_score, max(scores.values()))
@@ -111,8 +111,8 @@ def multi_hot(labels: ViewLabels, num_classes: int = NUM_CLASSES) -> NDArray[np.
 def soft(labels: ViewLabels, num_classes: int = NUM_CLASSES) -> NDArray[np.float32]:
     """Return (num_classes,) float32: the score of classes that are PRESENT, else 0.
 
-    It is the best score among the class's regions that are present; else the image's for it; else 1 (an original label that only
-    a rule made present).
+    The score is the best among the class's present regions, else the image's score for the class, else 1 (an original
+    label present only by a rule).
     """
     target = np.zeros(num_classes, np.float32)
     of_image = dict(labels.record.labels)
@@ -133,10 +133,10 @@ def with_ignore(labels: ViewLabels, num_classes: int = NUM_CLASSES) -> NDArray[n
 
 
 def pooled(labels: ViewLabels, num_classes: int = NUM_CLASSES) -> NDArray[np.float32]:
-    """Return (num_classes,) float32, a distribution: what the visible regions' top-k say, weighted by their visible area.
+    """Return a distribution, (num_classes,) float32: the visible regions' top-k scores weighted by visible area.
 
-    Yun et al., "Re-labeling ImageNet" (ReLabel), arXiv 2101.05022, pools a label map over the crop; this pools the regions'
-    predictions. A view that shows no region gives the original label, or zeros where there is none.
+    Yun et al., "Re-labeling ImageNet" (ReLabel), arXiv 2101.05022, pools a label map over the crop; this pools the
+    regions' predictions. The target of a view without visible regions is the original label, or zeros if there is none.
     """
     target = np.zeros(num_classes, np.float32)
     for index, where in regions_by_class(labels.record).items():

@@ -1,9 +1,9 @@
-// The crop: a box over the image that is dragged, moved by keys, or set by sliders; whole pixels of the original image.
+// The crop box over the image: dragged, moved with keys or set with sliders; in whole pixels of the original image.
 "use strict";
 
-const LEAST = 8; // pixels of a crop's side, where the image has as many
+const LEAST = 8; // minimum side of a crop in pixels, or the image's side if smaller
 
-// Returns a crop as torchvision's RandomResizedCrop draws it: 8% to 100% of the image, aspect ratio 3/4 to 4/3.
+// Returns a random crop like torchvision's RandomResizedCrop: 8% to 100% of the image, aspect ratio 3/4 to 4/3.
 function randomCrop([imageHeight, imageWidth]) {
   for (let attempt = 0; attempt < 10; attempt++) {
     const area = imageHeight * imageWidth * (0.08 + 0.92 * Math.random());
@@ -17,7 +17,7 @@ function randomCrop([imageHeight, imageWidth]) {
 }
 
 class CropBox {
-  // `changed` is called with the crop {top, left, height, width} whenever it changes.
+  // Calls `changed` with the crop {top, left, height, width} whenever it changes.
   constructor(stage, box, sliders, changed) {
     Object.assign(this, { stage, box, sliders, changed, size: [1, 1], drag: null });
     for (const edges of ["nw", "n", "ne", "e", "se", "s", "sw", "w"]) {
@@ -52,7 +52,7 @@ class CropBox {
     return this.crop.height === this.size[0] && this.crop.width === this.size[1];
   }
 
-  // Takes a crop, rounded, made large enough and moved into the image.
+  // Sets the crop after rounding it, enlarging it to the minimum, and moving it into the image.
   set({ top, left, height, width }) {
     const [imageHeight, imageWidth] = this.size;
     const fit = (value, low, high) => Math.min(Math.max(Math.round(value), low), high);
@@ -82,7 +82,7 @@ class CropBox {
     }
   }
 
-  // Returns the [x, y] of a pointer in pixels of the image.
+  // Returns the pointer position [x, y] in image pixels.
   #point(event) {
     const area = this.stage.getBoundingClientRect();
     const x = ((event.clientX - area.left) / area.width) * this.size[1];
@@ -118,7 +118,7 @@ class CropBox {
     this.#span(left, top, right, bottom);
   }
 
-  // Takes two opposite corners, cut to the image.
+  // Sets the crop from two opposite corners, clipped to the image.
   #span(x0, y0, x1, y1) {
     const [imageHeight, imageWidth] = this.size;
     const cut = (value, high) => Math.round(Math.min(Math.max(value, 0), high));

@@ -1,9 +1,9 @@
-// One image: its regions and labels, and which of them remain in a crop.
+// The dialog for one image: its regions and labels, and which labels remain in a crop.
 "use strict";
 
 const WORDS = { [PRESENT]: "present", [UNDECIDED]: "undecided", [ABSENT]: "absent" };
 
-// Returns an element with a class and a text. Texts of annotations enter the page here, never as HTML.
+// Creates an element with a class and a text. Annotation texts enter the page here, never as HTML.
 function make(tag, className = "", text = "") {
   const element = document.createElement(tag);
   if (className) element.className = className;
@@ -20,7 +20,7 @@ function percent(share) {
 }
 
 class Detail {
-  // `data` is the page's data, `regionsOf(position)` promises an image's regions, `go(step)` shows another image.
+  // `data` is the page's data, `regionsOf(position)` promises an image's regions, `go(step)` opens another image.
   constructor(data, regionsOf, go) {
     Object.assign(this, { data, regionsOf, go, image: null, regions: [], shown: new Set() });
     this.dialog = byId("detail");
@@ -41,7 +41,7 @@ class Detail {
     return this.dialog.open;
   }
 
-  // Shows an image; `place` says where it is among the others ("3 of 40").
+  // Shows an image; `place` is its position among the filtered images ("3 of 40").
   async open(position, place, [hasPrevious, hasNext]) {
     const image = this.data.images[position];
     Object.assign(this, { image, position });
@@ -52,15 +52,15 @@ class Detail {
     byId("previous").disabled = !hasPrevious;
     byId("next").disabled = !hasNext;
     this.#photograph(image);
-    this.#load(image, [], true); // what is still there of the last image goes
+    this.#load(image, [], true); // clears the previous image
     if (!this.isOpen) this.dialog.showModal();
     let regions = [], problem = image.problem;
     try {
       regions = (await this.regionsOf(position)).map(decodeRegion);
     } catch (error) {
-      problem = `The regions cannot be shown: ${error.message}`;
+      problem = `Cannot show the regions: ${error.message}`;
     }
-    if (this.image !== image) return; // another one was opened meanwhile
+    if (this.image !== image) return; // another image was opened meanwhile
     byId("problem").hidden = !problem;
     byId("problem").textContent = problem ?? "";
     this.#load(image, regions, false);
@@ -77,7 +77,7 @@ class Detail {
     this.#redraw();
   }
 
-  // Returns the positions of the regions that are worth a first look: for each of the image's classes, the best one.
+  // Returns the positions of the regions to show first: the best region of each of the image's classes.
   #clearest(image) {
     const scoreOf = (k, index) => this.regions[k].topk.find(([other]) => other === index)[1];
     const best = image.labels.map(([index]) => {
@@ -99,17 +99,18 @@ class Detail {
   #rules() {
     const p = this.data.policy;
     const words = [
-      `Present: at least ${percent(p.visibility)} of one of the class's regions is in view, or it fills at least ${percent(p.coverage)} of the crop.`,
-      `Absent: at most ${percent(p.absent_visibility)} and ${percent(p.absent_coverage)}. Otherwise undecided: no target in training, or ignored.`,
-      `A region counts for a class with a score of ${p.min_score} or more, or as its best one.`,
+      `Present: at least ${percent(p.visibility)} of a region of the class is in view, or it fills at least ${percent(p.coverage)} of the crop.`,
+      `Absent: at most ${percent(p.absent_visibility)} of each region is in view, and it fills at most ${percent(p.absent_coverage)} of the crop.`,
+      `Undecided: anything else; training treats it as absent or ignores it.`,
+      `A region belongs to a class if it scores at least ${p.min_score} for it, or is its best region.`,
     ];
-    if (p.unlocated !== "spread") words.push(`Classes that no region names: ${p.unlocated}.`);
+    if (p.unlocated !== "spread") words.push(`Classes without a region: ${p.unlocated}.`);
     if (p.original !== "as_others") words.push(`Original label: ${p.original.replace("_", " ")}.`);
-    if (p.empty !== "none") words.push("A crop without any label gets the original one.");
+    if (p.empty !== "none") words.push("A crop left without labels gets the original label.");
     return words.join(" ");
   }
 
-  // Lists the regions, those with the best scores first.
+  // Lists the regions, best scores first.
   #listRegions() {
     this.rows = this.regions.map((region, k) => this.#row(region, k));
     const order = [...this.regions.keys()].sort((a, b) => this.regions[b].score - this.regions[a].score);
@@ -161,7 +162,7 @@ class Detail {
     this.masks.draw(chosen === null ? this.shown : new Set([...this.shown, chosen]), chosen);
   }
 
-  // Shows what remains in the crop.
+  // Updates the labels and shares for the crop.
   #update() {
     const { top, left, height, width } = this.crop.crop, [imageHeight, imageWidth] = this.image.size;
     const found = labelCrop(this.image, this.regions, this.data.policy, this.crop.crop), whole = this.crop.isWhole;
@@ -173,7 +174,7 @@ class Detail {
     const states = [...found.states.values()], having = (state) => states.filter((other) => other === state).length;
     const undecided = having(UNDECIDED) ? `, ${having(UNDECIDED)} undecided` : "";
     const text = `${having(PRESENT)} of ${states.length} labels ${whole ? "present" : "remain"}${undecided}`;
-    if (byId("left").textContent !== text) byId("left").textContent = text; // which is read out
+    if (byId("left").textContent !== text) byId("left").textContent = text; // screen readers announce changes
   }
 
   #inView({ visibility, coverage }) {
@@ -188,7 +189,7 @@ class Detail {
     if (score !== undefined) row.append(make("span", "score", score.toFixed(2)));
     row.append(make("span", "state", WORDS[state]));
     const k = this.#shownBest(index, found);
-    const why = k === null ? `in no region; ${percent(found.view.visible)} of the image in view` : `region ${k + 1}: ${this.#inView(found.shares[k])}`;
+    const why = k === null ? `no region; ${percent(found.view.visible)} of the image in view` : `region ${k + 1}: ${this.#inView(found.shares[k])}`;
     item.append(row, make("div", "why", why));
     item.addEventListener("mouseenter", () => this.#redraw(k));
     item.addEventListener("mouseleave", () => this.#redraw());
@@ -196,7 +197,7 @@ class Detail {
     return item;
   }
 
-  // Returns which of a class's regions counts most in the crop; null for a class that no region names.
+  // Returns the region of a class that counts most in the crop; null for a class without a region.
   #shownBest(index, { where, shares, regionStates }) {
     const rank = (k) => [PRESENT, UNDECIDED, ABSENT].indexOf(regionStates[k]);
     const order = (a, b) => rank(a) - rank(b) || shares[b].visibility - shares[a].visibility;

@@ -1,4 +1,4 @@
-"""From annotations and photographs to what the page gets of each image."""
+"""Page entries: annotations and photographs of each image, in the form that the page reads."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from mlimagenet_data.viewer.sheet import draw_regions
 __all__ = ["PageEntry", "entries", "pick_rows"]
 
 _GREY = (128, 128, 132)
-_FLATTEST = 8  # the longest side of a thumbnail over its shorter one, whatever the image's shape
+_FLATTEST = 8  # maximum ratio of a thumbnail's longer to its shorter side, whatever the image's shape
 
 
 class PageEntry(NamedTuple):
-    """One image of the page.
+    """One image on the page.
 
     Attributes:
-        summary: What the grid shows and filters: id, file, size, original class, labels, verdict, and why there is no photograph.
-        regions: What the detail view needs of each region: grid, COCO RLE counts, label, score, top-k.
+        summary: Data of the grid and its filters: id, file, size, original class, labels, verdict, and why a photograph
+            is missing.
+        regions: Data of each region for the dialog: grid, COCO RLE counts, label, score, top-k.
         thumbnail: A JPEG file.
     """
 
@@ -39,7 +40,7 @@ class PageEntry(NamedTuple):
 
 
 def pick_rows(store: AnnotationStore, limit: int) -> list[int]:
-    """Return at most `limit` rows whose image could be read when it was annotated, evenly spaced; 0 takes all."""
+    """Return at most `limit` evenly spaced rows whose image was readable when annotated; 0 returns all."""
     rows: list[int] = store.usable_rows().tolist()
     count = min(limit or len(rows), len(rows))
     return [rows[k * len(rows) // count] for k in range(count)]
@@ -48,14 +49,14 @@ def pick_rows(store: AnnotationStore, limit: int) -> list[int]:
 def entries(
     store: AnnotationStore, rows: Sequence[int], images: ImageLocator | None, thumbnail_size: int
 ) -> Iterator[PageEntry]:
-    """Yield an entry for each row.
+    """Yield one entry per row.
 
     Args:
         store: The annotations.
-        rows: Which of its rows.
-        images: The split's images. None: masks on grey. A photograph that cannot be read, or is of another size than the
-            annotations say, is grey, too, and its entry says why.
-        thumbnail_size: Pixels of a thumbnail's longer side, at most.
+        rows: Rows to show.
+        images: The split's images; None draws masks on grey. An unreadable photograph, or one whose size differs from the
+            annotations, is replaced by grey as well, and its entry states the problem.
+        thumbnail_size: Maximum longer side of a thumbnail in pixels.
     """
     for row in rows:
         record = store.record(row)
@@ -92,7 +93,7 @@ def _regions(record: Record) -> list[dict[str, Any]]:
 
 
 def _codes(stack: MaskStack) -> Iterator[tuple[int, str]]:
-    """Yield each region's position and compressed COCO RLE counts, made from its runs: no mask is decoded."""
+    """Yield each region's position and compressed COCO RLE counts, made from its runs without decoding a mask."""
     from pycocotools import mask as coco_mask
 
     height, width = stack.grid
@@ -102,7 +103,7 @@ def _codes(stack: MaskStack) -> Iterator[tuple[int, str]]:
         part = slice(edges[place], edges[place + 1])
         runs = np.diff(columns[part] * height + rows[part], prepend=0)
         if runs.size > 1 and runs[-1] == 0:
-            runs = runs[:-1]  # which made their number even
+            runs = runs[:-1]  # an empty last run
         code = coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
         yield k, code["counts"].decode("ascii")
 
@@ -110,7 +111,7 @@ def _codes(stack: MaskStack) -> Iterator[tuple[int, str]]:
 def _photograph(path: str, record: Record, size: int) -> Image.Image:
     image = load_image(path)
     if record.size != (image.height, image.width):
-        raise AnnotationError(f"{path}: {image.height} x {image.width} pixels, but the annotations say {record.size}")
+        raise AnnotationError(f"{path}: {image.height} x {image.width} pixels, but {record.size} in the annotations")
     shown = _thumbnail_size(record.size, min(size, max(record.size)))
     return image.resize(shown, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
@@ -118,11 +119,11 @@ def _photograph(path: str, record: Record, size: int) -> Image.Image:
 def _without_photograph(record: Record, size: int) -> Image.Image:
     grey = Image.new("RGB", _thumbnail_size(record.size or (1, 1), size), _GREY)
     cells = sum(len(stack.regions) * stack.grid[0] * stack.grid[1] for stack in record.stacks)
-    return draw_regions(grey, record) if cells <= MAX_CELLS else grey  # larger masks are not worth their memory here
+    return draw_regions(grey, record) if cells <= MAX_CELLS else grey  # larger masks would take too much memory
 
 
 def _thumbnail_size(image_size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Return the (width, height) of a thumbnail of an image of (height, width) pixels."""
+    """Return a thumbnail's (width, height) for an image of (height, width) pixels."""
     scale, least = longest / max(image_size), -(-longest // _FLATTEST)
     return max(least, round(scale * image_size[1])), max(least, round(scale * image_size[0]))
 

@@ -1,12 +1,12 @@
-// All images: the grid, its filters, and which image is open (the address says so: #image-12).
+// The grid of images, its filters, and the open image, which the address names (#image-12).
 "use strict";
 
 const data = JSON.parse(byId("data").textContent);
-const BATCH = 120; // cards that are added at a time
-const chunks = new Map(); // a folder's scripts: number -> {promise, resolve}
-let fitting = []; // positions of the images that fit the filters
+const BATCH = 120; // cards to add at a time
+const chunks = new Map(); // scripts of regions in a folder: number -> {promise, resolve}
+let fitting = []; // positions of the images that match the filters
 
-// Called by a folder's scripts.
+// Called by the scripts of regions in a folder.
 function receiveRegions(number, regions) {
   chunks.get(number)?.resolve(regions);
 }
@@ -24,7 +24,7 @@ function loadChunk(number) {
     chunk.resolve = resolve;
     script.onerror = () => {
       chunks.delete(number);
-      reject(new Error(`${script.getAttribute("src")} cannot be loaded`));
+      reject(new Error(`${script.getAttribute("src")} failed to load`));
     };
   });
   chunks.set(number, chunk);
@@ -67,7 +67,8 @@ function showMore() {
   byId("more").hidden = grid.children.length >= fitting.length;
 }
 
-// Returns whether an image fits the filters: `classes` (a Set, or null for any), `count` of labels and `verdict` ("" for any).
+// Returns whether an image matches the filters: `classes` (a Set, null for any), `count` of labels and `verdict`
+// ("" for any).
 function fits(image, { classes, count, verdict }) {
   if (classes && !classes.has(image.original) && !image.labels.some(([index]) => classes.has(index))) return false;
   if (count !== "" && Math.min(image.labels.length, 4) !== Number(count)) return false;
@@ -75,7 +76,7 @@ function fits(image, { classes, count, verdict }) {
   return verdict === "" || image.verdict === verdict;
 }
 
-// Returns the classes whose name contains a text; only the one of that name, if there is one.
+// Returns the classes whose name contains a text, or only the class of exactly that name.
 function classesNamed(text) {
   const wanted = text.trim().toLowerCase();
   if (!wanted) return null;
@@ -94,7 +95,7 @@ function applyFilters() {
   byId("nothing").hidden = fitting.length > 0;
 }
 
-// Makes a card the one that Tab reaches.
+// Makes a card the only one that Tab reaches.
 function focusable(button) {
   for (const other of byId("grid").querySelectorAll('.card[tabindex="0"]')) other.tabIndex = -1;
   if (button) button.tabIndex = 0;
@@ -109,7 +110,7 @@ function moveInGrid(event) {
   cards[here + step]?.focus();
 }
 
-// Shows the image that the address names, or none.
+// Opens the image that the address names, or closes the dialog.
 function followAddress() {
   const position = Number(/^#image-(\d+)$/.exec(location.hash)?.[1] ?? NaN);
   if (!(position < data.images.length)) {
@@ -130,7 +131,7 @@ function go(step) {
   }
 }
 
-// Puts the focus on the card of the image that was open last.
+// Focuses the card of the image that was open.
 function leaveDetail() {
   if (location.hash.startsWith("#image-")) history.replaceState(null, "", "#");
   const grid = byId("grid"), place = fitting.indexOf(detail.position);
@@ -141,11 +142,11 @@ function leaveDetail() {
 function fillPage() {
   const { title, split, total } = data.about, shown = data.images.length;
   byId("title").textContent = document.title = title;
-  byId("about").textContent = `${shown === total ? shown : `${shown} of ${total}`} images of the split ${split}, with their regions and labels. Open one to crop it.`;
+  byId("about").textContent = `${shown === total ? shown : `${shown} of ${total}`} images of split ${split}, with their regions and labels. Open an image to crop it.`;
   const seen = new Set(data.images.flatMap((image) => image.labels.map(([index]) => index)));
   byId("class-names").append(...[...seen].map((index) => data.classes[index]).sort().map((name) => new Option(name, name)));
   const select = byId("filter-verdict"), having = (verdict) => data.images.filter((image) => fits(image, { classes: null, count: "", verdict })).length;
-  for (const [name, text] of [["differs", "the original label is not the best one"], ...Object.entries(data.verdicts)]) {
+  for (const [name, text] of [["differs", "the original label does not score best"], ...Object.entries(data.verdicts)]) {
     const count = having(name);
     if (!count) continue;
     const option = new Option(`${name} (${count})`, name);

@@ -1,31 +1,31 @@
-// From region masks and a crop to labels: the arithmetic of mlimagenet_data.annotations.masks, geometry and labels, in the same order, so
-// that the page and the loader agree. Nothing here knows of the page. Thresholds and rules come from Python, as `policy`.
+// Labels of a crop from region masks. The arithmetic and its order are those of the Python loader (annotations.masks,
+// views.view, labelling), so that both agree. Independent of the page. Thresholds and rules come from Python as `policy`.
 "use strict";
 
 const PRESENT = 1, ABSENT = 0, UNDECIDED = -1;
 
-// Returns the run lengths, background first, of compressed COCO RLE counts; see mlimagenet_data/annotations/masks.py.
+// Decodes compressed COCO RLE counts to run lengths, background first; see mlimagenet_data/annotations/masks.py.
 function decodeCounts(counts, cells) {
   const runs = [];
   let value = 0, shift = 0, sum = 0;
   for (let k = 0; k < counts.length; k++) {
     const bits = counts.charCodeAt(k) - 48;
-    if (bits < 0 || bits > 63 || shift > 25) throw new Error("no RLE character, or a number that is too long");
+    if (bits < 0 || bits > 63 || shift > 25) throw new Error("invalid RLE character, or number too long");
     value += (bits & 31) * 2 ** shift;
     shift += 5;
     if (bits & 32) continue;
     if (bits & 16) value -= 2 ** shift;
     if (runs.length > 2) value += runs[runs.length - 2];
-    if (value < 0) throw new Error("a negative run");
+    if (value < 0) throw new Error("negative run length");
     runs.push(value);
     sum += value;
     value = shift = 0;
   }
-  if (shift || sum !== cells) throw new Error("runs that do not add up to the mask's cells");
+  if (shift || sum !== cells) throw new Error("run lengths do not add up to the mask's cells");
   return runs;
 }
 
-// Returns a region with its runs decoded: `ends`, the cell after each run's last, and `cells`, the mask's number of cells.
+// Decodes a region's runs: adds `ends`, the cell after each run, and `cells`, the number of cells in the mask.
 function decodeRegion(region) {
   const [height, width] = region.grid;
   const ends = [];
@@ -37,15 +37,16 @@ function decodeRegion(region) {
   return { ...region, ends, cells };
 }
 
-// Returns the mask of a decoded region: a Uint8Array, column by column.
+// Returns the mask of a decoded region as a Uint8Array, column by column.
 function decodeMask(region) {
   const mask = new Uint8Array(region.grid[0] * region.grid[1]);
   for (let k = 1; k < region.ends.length; k += 2) mask.fill(1, region.ends[k - 1], region.ends[k]);
   return mask;
 }
 
-// Returns the area, in cells, of a decoded region inside a box of fractions of the image. That is rows @ mask @ columns, with
-// each cell's overlap with the box; here summed run by run, from what of the box lies before each run's end.
+// Returns the area, in cells, of a decoded region inside a box given as fractions of the image. This equals
+// rows @ mask @ columns with each cell's overlap with the box. Here it is a sum over runs, from the box's area before
+// each run's end.
 function visibleCells(region, box) {
   const [height, width] = region.grid;
   const top = box.top * height, bottom = Math.max(box.top, box.bottom) * height;
@@ -60,11 +61,11 @@ function visibleCells(region, box) {
   };
   let sum = 0;
   for (let k = 1; k < region.ends.length; k += 2) sum += before(region.ends[k]) - before(region.ends[k - 1]);
-  return Math.max(sum, 0); // what is out of view leaves a rounding error
+  return Math.max(sum, 0); // a region out of view leaves a rounding error
 }
 
-// Returns what a crop {top, left, height, width} in pixels shows of an image of [height, width] pixels: `box`, the visible part as
-// fractions of the image, `visible`, its share of the image, and `area`, the whole crop as a share of the image.
+// Returns the view of a crop {top, left, height, width} of an image [height, width], both in pixels: `box`, the visible
+// part as fractions of the image; `visible`, its share of the image; `area`, the whole crop as a share of the image.
 function viewOf([imageHeight, imageWidth], crop) {
   const y0 = Math.max(0, crop.top), y1 = Math.min(imageHeight, crop.top + crop.height);
   const x0 = Math.max(0, crop.left), x1 = Math.min(imageWidth, crop.left + crop.width);
@@ -81,14 +82,14 @@ function sharesOf(region, view) {
   return { visibility: region.cells ? seen / region.cells : 0, coverage: viewCells > 0 ? seen / viewCells : 0 };
 }
 
-// LabelPolicy.state
+// The same as LabelPolicy.state in Python.
 function stateOf(policy, visibility, coverage) {
   if (visibility >= policy.visibility - policy.rounding || coverage >= policy.coverage - policy.rounding) return PRESENT;
   const unseen = visibility <= policy.absent_visibility + policy.rounding;
   return unseen && coverage <= policy.absent_coverage + policy.rounding ? ABSENT : UNDECIDED;
 }
 
-// Returns the positions of the regions that stand for a class: those whose top-k names it with min_score, or else the best.
+// Returns the positions of a class's regions: those whose top-k scores it at least minScore, or else the best one.
 function regionsFor(regions, index, minScore) {
   const scores = [];
   regions.forEach((region, k) => {
@@ -98,8 +99,9 @@ function regionsFor(regions, index, minScore) {
   return Object.keys(scores).map(Number).filter((k) => scores[k] >= least);
 }
 
-// Returns what an image shows in a crop: `shares` and `regionStates` of each region; `states`, a Map of each class of the image (and
-// of an original label that a rule adds) to PRESENT, ABSENT or UNDECIDED; `where`, a Map of each located class to its regions.
+// Labels a crop of an image. Returns the `view`; `shares` and `regionStates` of each region; `states`, a Map from each
+// class of the image (and an original label that a rule adds) to PRESENT, ABSENT or UNDECIDED; `where`, a Map from each
+// located class to its regions.
 function labelCrop(image, regions, policy, crop) {
   const view = viewOf(image.size, crop);
   const shares = regions.map((region) => sharesOf(region, view));

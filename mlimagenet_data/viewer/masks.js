@@ -1,9 +1,9 @@
-// Regions drawn over a photograph.
+// Drawing of regions over a photograph.
 "use strict";
 
-const LONGEST = 1000; // pixels of a canvas's longer side
+const LONGEST = 1000; // longer side of a canvas in pixels
 
-// Returns [red, green, blue] of a region: golden-ratio steps around the hue circle, as mlimagenet_data.viewer.sheet has it.
+// Returns a region's [red, green, blue]: golden-ratio steps around the hue circle, as in mlimagenet_data.viewer.sheet.
 function regionColour(k) {
   const hue = ((0.58 + 0.618034 * k) % 1) * 6;
   return [5, 3, 1].map((shift) => {
@@ -12,13 +12,13 @@ function regionColour(k) {
   });
 }
 
-// Returns black or white, whichever reads better on a colour (WCAG's relative luminance).
+// Returns black or white, whichever is more readable on a colour (WCAG relative luminance).
 function textOn(colour) {
   const [r, g, b] = colour.map((v) => (v <= 10 ? v / 3294 : ((v / 255 + 0.055) / 1.055) ** 2.4));
   return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 ? "#000" : "#fff";
 }
 
-// Returns a region stretched to (width, height) by nearest neighbour: a Uint8Array, row by row.
+// Resizes a region to (width, height) by nearest neighbour; returns a Uint8Array, row by row.
 function stretchMask(region, width, height) {
   const mask = decodeMask(region), [gridHeight, gridWidth] = region.grid;
   const out = new Uint8Array(width * height);
@@ -29,13 +29,13 @@ function stretchMask(region, width, height) {
   return out;
 }
 
-// Returns {canvas, middle}: a region tinted and outlined, and the [x, y] of its pixel closest to its centre of mass.
+// Returns {canvas, middle}: a region tinted and outlined, and [x, y] of its pixel closest to its centre of mass.
 function paintRegion(region, colour, width, height) {
   const mask = stretchMask(region, width, height), edge = 3;
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [width, height];
   const pen = canvas.getContext("2d"), picture = pen.createImageData(width, height);
-  const pixels = new Uint32Array(picture.data.buffer); // of the machine's byte order, as the two colours below
+  const pixels = new Uint32Array(picture.data.buffer); // in the machine's byte order, as are the two colours below
   const [tint, line] = new Uint32Array(new Uint8Array([...colour, 80, ...colour, 255]).buffer);
   let count = 0, sumX = 0, sumY = 0;
   for (let y = 0, at = 0; y < height; y++) {
@@ -57,14 +57,14 @@ function paintRegion(region, colour, width, height) {
   return { canvas, middle };
 }
 
-// Draws one image's regions. Each is painted when it is first shown.
+// Draws one image's regions; paints each when it is first shown.
 class MaskLayer {
   constructor(canvas) {
     this.canvas = canvas;
     this.load([1, 1], []);
   }
 
-  // Takes an image's [height, width] and its decoded regions.
+  // Loads an image's [height, width] and decoded regions.
   load([height, width], regions) {
     const scale = LONGEST / Math.max(height, width);
     this.canvas.width = Math.max(LONGEST / 8, Math.round(scale * width));
@@ -73,7 +73,7 @@ class MaskLayer {
     this.painted = [];
   }
 
-  // Shows the regions at the positions `shown`; those but `chosen`, if there is one, faintly.
+  // Draws the regions at the positions `shown`; fades all but `chosen`, if given.
   draw(shown, chosen = null) {
     const pen = this.canvas.getContext("2d");
     pen.clearRect(0, 0, this.canvas.width, this.canvas.height);

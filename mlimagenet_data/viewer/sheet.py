@@ -1,4 +1,4 @@
-"""Pictures of annotations: regions and labels drawn over photographs."""
+"""Picture sheets: photographs with their regions drawn over them, and their labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlimagenet_data.classes import imagenet_classes
 
 __all__ = ["clearest", "draw_card", "draw_regions", "region_colour", "write_sheet"]
 
-_PICTURE = (400, 300)  # the most that a card's picture takes, (width, height)
+_PICTURE = (400, 300)  # maximum (width, height) of a card's picture
 _CARD = (800, 324)
 _MOST_REGIONS = 6
 _INK, _SOFT, _PAPER = (24, 24, 27), (100, 100, 108), (255, 255, 255)
@@ -29,13 +29,13 @@ def region_colour(index: int) -> tuple[int, int, int]:
 
 
 def clearest(record: Record) -> list[int]:
-    """Return the positions of the regions that are worth a look: the six with the best scores, best first."""
+    """Return the positions of the six regions with the best scores, best first."""
     order = sorted(range(len(record.regions)), key=lambda k: -record.regions[k].score)
     return order[:_MOST_REGIONS]
 
 
 def draw_regions(image: Image.Image, record: Record) -> Image.Image:
-    """Return a copy of an RGB image with its clearest regions tinted, outlined and numbered (1 is the first found)."""
+    """Return a copy of an RGB image with its clearest regions tinted, outlined and numbered by position from 1."""
     pixels = np.asarray(image, np.float32).copy()
     places = []
     for index in clearest(record):
@@ -71,7 +71,7 @@ def _middle(mask: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def draw_card(image: Image.Image, record: Record) -> Image.Image:
-    """Return a picture of one image's regions with its labels beside it."""
+    """Draw one image with its regions, and its labels beside it."""
     names = imagenet_classes().names
     scale = min(_PICTURE[0] / image.width, _PICTURE[1] / image.height)
     small = image.resize(
@@ -84,7 +84,7 @@ def draw_card(image: Image.Image, record: Record) -> Image.Image:
     pen.text((left, y), _shorten(record.image_id, 44), fill=_INK, font=_font(15))
     original = "none" if record.label is None else names[record.label]
     pen.text((left, y + 21), f"original label: {original}", fill=_SOFT, font=_font(13))
-    y = _draw_scores(pen, left, y + 48, "labels of the image", [(names[c], s, _INK) for c, s in record.labels[:5]])
+    y = _draw_scores(pen, left, y + 48, "image labels", [(names[c], s, _INK) for c, s in record.labels[:5]])
     shown = [(k, record.regions[k]) for k in clearest(record)]
     rows = [(f"{k + 1}  {names[r.label]}", r.score, region_colour(k)) for k, r in shown]
     _draw_scores(pen, left, y + 10, "regions", rows)
@@ -105,7 +105,7 @@ def _draw_scores(
 
 
 def write_sheet(path: Path, items: Iterable[tuple[Image.Image, Record]], *, columns: int = 2) -> None:
-    """Write a PNG of cards in a grid.
+    """Write a PNG with a grid of cards.
 
     Raises:
         ValueError: If there are no items.

@@ -1,4 +1,4 @@
-"""Writes the page: one HTML file with all in it, or a folder with thumbnails and regions beside it, loaded as they are needed."""
+"""Writing of the page: a self-contained HTML file, or a folder whose page loads thumbnails and regions on demand."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from mlimagenet_data.viewer.entries import PageEntry
 
 __all__ = ["CHUNK", "write_file", "write_folder"]
 
-CHUNK = 100  # images whose regions lie in one script of a folder
+CHUNK = 100  # images per script of regions in a folder
 _SCRIPTS = ("labels.js", "masks.js", "crop.js", "detail.js", "grid.js")
 _MARK = '<meta name="generator" content="mlimagenet view">'
-_MARK_WITHIN = 4096  # bytes of index.html
+_MARK_WITHIN = 4096  # of the first bytes of index.html
 
 
 def write_file(out: Path, found: Iterable[PageEntry], policy: LabelPolicy, about: dict[str, Any]) -> int:
-    """Write one HTML file that needs no other, and return its size in bytes.
+    """Write a self-contained HTML file; return its size in bytes.
 
     Args:
-        out: The file. It is replaced in one step.
+        out: The file, replaced atomically.
         found: The images.
-        policy: Which labels remain in a crop.
-        about: What the page says of the annotations: `title`, `split`, `total` (rows), `photographs` (whether there are any).
+        policy: Decides which labels remain in a crop.
+        about: Facts for the page: `title`, `split`, `total` (number of rows), `photographs` (whether it has any).
     """
     summaries, regions = [], []
     for entry in found:
@@ -48,16 +48,18 @@ def write_file(out: Path, found: Iterable[PageEntry], policy: LabelPolicy, about
 
 
 def write_folder(out: Path, found: Iterable[PageEntry], policy: LabelPolicy, about: dict[str, Any]) -> int:
-    """Write a folder with `index.html`, thumbnails, and scripts with the regions of 100 images each; return its size in bytes.
+    """Write a folder with `index.html`, thumbnails and scripts of regions; return its size in bytes.
+
+    Each script holds the regions of 100 images.
 
     Args:
-        out: The folder. It is written under another name first; one that an earlier call wrote is then replaced.
+        out: The folder. An earlier viewer there is replaced once the new one is complete.
         found: The images.
-        policy: Which labels remain in a crop.
+        policy: Decides which labels remain in a crop.
         about: As for `write_file`.
 
     Raises:
-        MLImageNetError: If `out` holds something else.
+        MLImageNetError: If `out` exists and is not a viewer.
     """
     _check_replaceable(out)
     sizes: list[int] = []
@@ -76,7 +78,7 @@ def _fill(folder: Path, found: Iterable[PageEntry], policy: LabelPolicy, about: 
             summaries.append({**entry.summary, "thumbnail": address})
         script = f"receiveRegions({number}, {_json([entry.regions for entry in part])});\n"
         size += (folder / "regions" / f"{number:06d}.js").write_bytes(script.encode())
-    # a page from a disk has no origin that 'self' could name
+    # a page opened from disk has no origin for 'self' to match
     text = _page(_data(summaries, None, policy, about), "img-src 'self' file:", "script-src 'self' file:")
     return size + (folder / "index.html").write_bytes(text.encode())
 
@@ -92,10 +94,10 @@ def _check_replaceable(out: Path) -> None:
         return
     index = out / "index.html"
     if out.is_symlink() or not index.is_file():
-        raise MLImageNetError(f"{out}: holds something that `mlimagenet view` did not write; choose another --out")
+        raise MLImageNetError(f"{out}: exists, but `mlimagenet view` did not write it; choose another --out")
     with open(index, "rb") as file:
         if _MARK.encode() not in file.read(_MARK_WITHIN):
-            raise MLImageNetError(f"{index}: not written by `mlimagenet view`; choose another --out")
+            raise MLImageNetError(f"{index}: exists, but `mlimagenet view` did not write it; choose another --out")
 
 
 def _data(
@@ -113,7 +115,7 @@ def _data(
 
 
 def _page(data: dict[str, Any], images: str, more_scripts: str = "script-src") -> str:
-    """Join the page's parts. Only the script and the style that stand here are taken, by their hashes."""
+    """Join the page's parts. The Content Security Policy allows only this script and style, by hash."""
     script, style = "\n".join(_text(name) for name in _SCRIPTS), _text("style.css")
     rules = f"default-src 'none'; {images}; style-src {_hash(style)}; {more_scripts} {_hash(script)}"
     parts = {
@@ -121,7 +123,7 @@ def _page(data: dict[str, Any], images: str, more_scripts: str = "script-src") -
         "STYLE": style, "DATA": _json(data), "SCRIPT": script,
     }  # fmt: skip
     out = []
-    for k, piece in enumerate(_text("page.html").split("%%")):  # text, name, text, name, ..., text
+    for k, piece in enumerate(_text("page.html").split("%%")):  # text and names alternate
         out.append(parts[piece] if k % 2 else piece)
     return "".join(out)
 
@@ -131,7 +133,7 @@ def _hash(text: str) -> str:
 
 
 def _json(value: Any) -> str:
-    """Return ASCII JSON that cannot end a script element, nor begin a comment in one."""
+    """Return ASCII JSON that can neither end a script element nor begin a comment in one."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 

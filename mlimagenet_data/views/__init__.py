@@ -1,3 +1,3 @@
-"""What a view (a crop, or any transformed image) shows of its original: exact geometry, and how transforms are followed.
+"""Views: exact geometry of the part of an original that a transformed image shows, tracked through transforms.
 
-Imports errors only; knows nothing of annotations."""
+Imports only errors; independent of annotations."""

@@ -1,7 +1,7 @@
 """Exact area arithmetic of axis-aligned boxes on mask grids. Pure NumPy, float64.
 
-A mask of gh x gw cells covers the whole image: cell (r, c) is the rectangle from (r/gh, c/gw) to ((r+1)/gh, (c+1)/gw) of it.
-A box is (top, left, bottom, right) as fractions of the image's height and width; it is half-open and may be empty.
+A mask of gh x gw cells covers the whole image: cell (r, c) spans (r/gh, c/gw) to ((r+1)/gh, (c+1)/gw).
+A box is (top, left, bottom, right) as fractions of the image's height and width. It is half-open and may be empty.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Box", "cell_edges", "cell_overlap", "resample_matrix"]
 
 
 class Box(NamedTuple):
-    """A rectangle (top, left, bottom, right), as fractions of the image's height and width unless said otherwise."""
+    """A rectangle (top, left, bottom, right), as fractions of the image's height and width unless stated otherwise."""
 
     top: float
     left: float
@@ -25,11 +25,11 @@ class Box(NamedTuple):
 
     @property
     def area(self) -> float:
-        """Height times width; 0 for an empty box."""
+        """Return height times width; 0 for an empty box."""
         return max(self.bottom - self.top, 0.0) * max(self.right - self.left, 0.0)
 
     def intersect(self, other: Box) -> Box:
-        """Return the common part; its area is 0 where there is none."""
+        """Return the intersection; its area is 0 if the boxes are disjoint."""
         return Box(
             max(self.top, other.top),
             max(self.left, other.left),
@@ -39,7 +39,7 @@ class Box(NamedTuple):
 
 
 def cell_overlap(start: float, stop: float, cells: int) -> NDArray[np.float64]:
-    """Return how much of each of `cells` unit cells [i, i+1) the interval [start, stop) covers: (cells,), in [0, 1]."""
+    """Return the share of each of `cells` unit cells [i, i+1) covered by the interval [start, stop): (cells,)."""
     clipped = np.minimum(np.maximum(cell_edges(cells), start), max(start, stop))
     return np.asarray(clipped[1:] - clipped[:-1])
 
@@ -54,7 +54,7 @@ def cell_edges(cells: int) -> NDArray[np.float64]:
 
 @functools.lru_cache(maxsize=256)
 def resample_matrix(source: int, target: int) -> NDArray[np.float64]:
-    """Return (target, source): the share of each target cell's length that each source cell covers; rows sum to 1."""
+    """Return (target, source): the share of each target cell's length covered by each source cell; rows sum to 1."""
     scale = source / target
     rows = np.stack([cell_overlap(i * scale, (i + 1) * scale, source) for i in range(target)])
     matrix: NDArray[np.float64] = rows / rows.sum(axis=1, keepdims=True)

@@ -1,8 +1,8 @@
-"""Makes a transform of torchvision v2, torchvision v1 or timm, or one's own, say what its output shows.
+"""Geometry tracking for transforms of torchvision v2, torchvision v1, timm, or your own.
 
-`follow` turns a transform into a function of an image and a `Tracker`: torchvision v2's own classes take the tracker along;
-torchvision v1's geometric classes are replaced by their v2 equals; all others are called with a `TrackedImage` while the image
-is a PIL image. What can be followed neither way is an error: geometry is never guessed.
+`follow` turns a transform into a function of an image and a `Tracker`. torchvision v2's own classes transform the
+tracker with the image. torchvision v1's geometric classes are replaced by their v2 equivalents. All others are called
+with a `TrackedImage` while the image is a PIL image. Other cases are an error: geometry is never guessed.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ __all__ = ["Followed", "follow", "transform_with_view"]
 Followed = Callable[[Any, Tracker], tuple[Any, Tracker]]
 
 _WAY_OUT = (
-    "Take it out, or apply it after the dataset; or pass untrackable='whole' to MultiLabelImageNet to get the whole image's "
-    "labels whatever the transform shows"
+    "Remove it, apply it after the dataset, or pass untrackable='whole' to MultiLabelImageNet to get the whole image's "
+    "labels for every view"
 )
 _OWN_WORD = (
-    "If it changes no geometry, or does so only by torchvision.transforms.v2.functional, give it a true attribute "
-    "`tracks_views`"
+    "If it does not change geometry, or does so only through torchvision.transforms.v2.functional, set its attribute "
+    "`tracks_views` to True"
 )
 
-# v2 classes whose geometry has no kernel, or no single answer
+# v2 classes without a geometry kernel, or whose output has more than one view
 _REFUSED_V2 = {
     v2.AugMix: "it blends three differently warped copies",
-    v2.Lambda: f"what it does is unknown. {_OWN_WORD}",
+    v2.Lambda: f"its geometry is unknown. {_OWN_WORD}",
     v2.RandomIoUCrop: "it needs bounding boxes",
-    v2.ElasticTransform: "it bends the image, so that no single map tells what is visible",
-    v2.FiveCrop: "it gives several views of one image",
-    v2.TenCrop: "it gives several views of one image",
+    v2.ElasticTransform: "it bends the image, so no single map describes the visible part",
+    v2.FiveCrop: "it returns several views of one image",
+    v2.TenCrop: "it returns several views of one image",
 }
 _PHOTOMETRIC_V2 = {"_color", "_misc", "_type_conversion"}  # modules of torchvision.transforms.v2 without geometry
 _AUTO_V2 = (v2.AutoAugment, v2.RandAugment, v2.TrivialAugmentWide)
@@ -52,7 +52,7 @@ _AUTO_GEOMETRIC = {"ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"}
 _AUTO_PHOTOMETRIC = {"Identity", "Brightness", "Color", "Contrast", "Sharpness", "Posterize", "Solarize", "AutoContrast",
                      "Equalize", "Invert"}  # fmt: skip
 
-# v1 classes with a v2 equal: the arguments to copy. Same distribution, and the same pixels for the same torch seed.
+# v1 classes with a v2 equivalent: the arguments to copy. The same torch seed yields the same pixels.
 _V1_TO_V2: dict[type, tuple[type, tuple[str, ...]]] = {
     v1.Resize: (v2.Resize, ("size", "interpolation", "max_size", "antialias")),
     v1.CenterCrop: (v2.CenterCrop, ("size",)),
@@ -77,16 +77,16 @@ _V1_PHOTOMETRIC = (
 _TIMM_CONVERSIONS = {"ToNumpy", "ToTensor", "MaybeToTensor", "MaybePILToTensor"}
 
 
-def follow(transform: Callable[..., Any]) -> Followed:  # noqa: PLR0911 - one line a kind is easiest to read
+def follow(transform: Callable[..., Any]) -> Followed:  # noqa: PLR0911 - one line per kind is easiest to read
     """Return a function that applies a transform to an image and updates the tracker's view.
 
     Raises:
-        UntrackableTransformError: Naming the first part that cannot be followed, and the way out. Parts about which that is
-            only known when they are applied raise it then.
+        UntrackableTransformError: If a part cannot be followed; the message names the first such part and the way out.
+            Parts whose geometry is known only when applied raise it then.
     """
     if not callable(transform):
         raise TypeError(
-            f"transform must be callable, got a {type(transform).__name__} (timm's separate=True gives three of them)"
+            f"transform must be callable, got a {type(transform).__name__} (timm's separate=True returns three)"
         )
     name = getattr(transform, "__name__", type(transform).__name__)
     kind = type(transform)
@@ -120,7 +120,7 @@ def _follow_v2(transform: Any, name: str) -> Followed:
     module = type(transform).__module__
     if not module.startswith("torchvision."):
         raise UntrackableTransformError(
-            f"{name}: not torchvision's own; what it does is unknown. {_OWN_WORD}. {_WAY_OUT}"
+            f"{name}: not torchvision's own, so its geometry is unknown. {_OWN_WORD}. {_WAY_OUT}"
         )
     if isinstance(transform, _AUTO_V2):
         return _auto_augment(transform)
@@ -128,11 +128,10 @@ def _follow_v2(transform: Any, name: str) -> Followed:
 
 
 def _directly(transform: Any, *, geometric: bool) -> Followed:
-    """Draw a v2 transform's parameters once and apply them to the image and, if it is geometric, to the tracker.
+    """Draw a v2 transform's parameters once and apply them to the image and, if geometric, to the tracker.
 
-    That is what its `forward` does; only the flattening of nested inputs is left out, which takes longer than following the
-    geometry. Transforms with a `forward` of their own, and releases of torchvision with other names for these steps, are
-    called as they are.
+    This repeats `forward` without flattening nested inputs, which takes longer than following the geometry. Transforms
+    that override `forward`, and torchvision releases with other names for these steps, are called directly.
     """
     kind = type(transform)
     by_chance = kind.forward is v2.RandomHorizontalFlip.forward
@@ -144,7 +143,7 @@ def _directly(transform: Any, *, geometric: bool) -> Followed:
         transform.check_inputs([image])
         if by_chance and torch.rand(1) >= transform.p:
             return image, tracker
-        if not transform._needs_transform_list([image])[0]:  # PIL images pass ToDtype, and the like
+        if not transform._needs_transform_list([image])[0]:  # ToDtype and similar transforms skip PIL images
             return image, tracker
         params = transform.make_params([image])
         output = transform.transform(image, params)
@@ -163,7 +162,7 @@ def _sequence(parts: list[Followed]) -> Followed:
 
 
 def _container(transform: Any, target: type) -> Followed:
-    """Rebuild a container around its followed parts; torchvision's containers hand on several inputs, as they are needed here."""
+    """Rebuild a container around its followed parts; torchvision's containers accept several inputs."""
     parts = [follow(part) for part in transform.transforms]
     if target is v2.Compose:
         return _sequence(parts)
@@ -173,12 +172,12 @@ def _container(transform: Any, target: type) -> Followed:
 
 
 def _photometric(transform: Callable[[Any], Any]) -> Followed:
-    """Follow a transform that is known to leave every pixel where it is."""
+    """Follow a transform that is known to keep every pixel in place."""
     return lambda image, tracker: (transform(image), tracker)
 
 
 def _auto_augment(transform: Any) -> Followed:
-    """Follow AutoAugment and its kin: each geometric operation that they apply to the image is applied to the tracker, too."""
+    """Follow AutoAugment and similar policies: apply each geometric operation to both image and tracker."""
 
     def apply(image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
         def one(inpt: Any, transform_id: str, *args: Any, **kwargs: Any) -> Any:
@@ -186,7 +185,7 @@ def _auto_augment(transform: Any) -> Followed:
                 transform._apply_image_or_video_transform(tracker, transform_id, *args, **kwargs)
             elif transform_id not in _AUTO_PHOTOMETRIC:
                 raise UntrackableTransformError(
-                    f"{type(transform).__name__}: operation {transform_id!r} is unknown. {_WAY_OUT}"
+                    f"{type(transform).__name__}: unknown operation {transform_id!r}. {_WAY_OUT}"
                 )
             return transform._apply_image_or_video_transform(inpt, transform_id, *args, **kwargs)
 
@@ -198,18 +197,18 @@ def _auto_augment(transform: Any) -> Followed:
 
 
 def _by_pillow(transform: Callable[[Any], Any], name: str) -> Followed:
-    """Follow any function of a PIL image that keeps to Pillow's methods."""
+    """Follow any function of a PIL image that uses only Pillow's methods."""
 
     def apply(image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
         if not isinstance(image, Image.Image):
             raise UntrackableTransformError(
-                f"{name}: what it does to a {type(image).__name__} is unknown. {_OWN_WORD}. {_WAY_OUT}"
+                f"{name}: its effect on a {type(image).__name__} is unknown. {_OWN_WORD}. {_WAY_OUT}"
             )
         output = transform(TrackedImage.of(image, tracker.view))
         if not isinstance(output, TrackedImage):
             raise UntrackableTransformError(
-                f"{name}: it returned a {type(output).__name__} that was not made by Pillow's own methods from its input, so its "
-                f"geometry is unknown. {_OWN_WORD}. {_WAY_OUT}"
+                f"{name}: it returned a {type(output).__name__} not derived from its input by Pillow's own methods, "
+                f"so its geometry is unknown. {_OWN_WORD}. {_WAY_OUT}"
             )
         tracker.view = output.view
         return output.plain(), tracker
@@ -217,7 +216,7 @@ def _by_pillow(transform: Callable[[Any], Any], name: str) -> Followed:
     return apply
 
 
-# --- timm, which is never imported here: its classes are known by module and name -------------------------------------------
+# --- timm is never imported here: its classes are recognised by module and name -------------------------------------
 
 
 def _follow_timm(transform: Any, name: str) -> Followed:
@@ -256,7 +255,7 @@ def _crop_or_pad(transform: Any) -> Followed:
 
 
 class _TimmOperation:
-    """One operation of timm's RandAugment. The photometric ones may return a plain image, of unchanged geometry."""
+    """One operation of timm's RandAugment. Photometric ones may return a plain image with unchanged geometry."""
 
     geometric = frozenset({"Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY", "TranslateXRel", "TranslateYRel"})
 
@@ -271,7 +270,7 @@ class _TimmOperation:
 
 
 class _ErasureRecorder(torch.Tensor):
-    """A (C, H, W) tensor that notes the boxes assigned to, in this thread's list."""
+    """A (C, H, W) tensor that records every box assigned to, in a per-thread list."""
 
     notes = threading.local()
 
@@ -294,14 +293,14 @@ def _erasing(transform: Callable[[Any], Any]) -> Followed:
 
 
 def transform_with_view(transform: Followed | None, image: Image.Image) -> tuple[Any, View]:
-    """Return the transformed image and what it shows.
+    """Return the transformed image and its view.
 
     Args:
-        transform: What `follow` returned, or None.
+        transform: Returned by `follow`, or None.
         image: The original.
 
     Raises:
-        UntrackableTransformError: If an operation cannot be followed, or the output's size is not the followed one.
+        UntrackableTransformError: If an operation cannot be followed, or the output's size differs from the view's.
     """
     view = View.of(image.height, image.width)
     if transform is None:
@@ -311,8 +310,8 @@ def transform_with_view(transform: Followed | None, image: Image.Image) -> tuple
     if size is not None and size != tracker.view.canvas_size:
         expected = tracker.view.canvas_size
         raise UntrackableTransformError(
-            f"the output is {size[0]} x {size[1]} pixels, but the operations followed lead to {expected[0]} x {expected[1]}: "
-            f"some part of the transform resizes or crops in a way that cannot be followed. {_WAY_OUT}"
+            f"the output is {size[0]} x {size[1]} pixels, but the followed operations produce {expected[0]} x "
+            f"{expected[1]}: part of the transform resizes or crops in a way that cannot be followed. {_WAY_OUT}"
         )
     return output, tracker.view
 

@@ -1,7 +1,7 @@
-"""Where a crop lies in its image: between a grid over the crop and a grid over the image, exactly by area.
+"""Exact, area-weighted resampling between a grid over a crop and a grid over its image.
 
-A crop is given by the edges of its canvas, (top, left, bottom, right) as fractions of the image's height and width. They may lie
-outside of the image (padding); after a flip they come in reverse, right before left.
+The edges of a crop's canvas are (top, left, bottom, right) as fractions of the image's height and width. They may be
+outside the image (padding). A flip reverses them: left exceeds right.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ Edges = tuple[float, float, float, float]
 
 
 def edges_of(view: View) -> Edges:
-    """Return the edges (top, left, bottom, right) of a view's canvas in its image; erased parts are not looked at.
+    """Return the edges (top, left, bottom, right) of a view's canvas in its image; erased parts are ignored.
 
     Raises:
-        UntrackableTransformError: If the view was turned or sheared, so that its cells are no boxes of the image.
+        UntrackableTransformError: If the view was rotated or sheared, so its cells are not boxes in the image.
     """
     a, b, left, d, e, top, g, h, scale = view.to_image
     if not b == d == g == h == 0:
         raise UntrackableTransformError(
-            "this loss needs views made of crops, scalings, flips and padding: leave rotations, shears and the "
-            "AutoAugment family out of the transform"
+            "the view is rotated or sheared; it may only be cropped, scaled, flipped or padded here: remove rotations, "
+            "shears and the AutoAugment family from the transform"
         )
     (height, width), (image_height, image_width) = view.canvas_size, view.image_size
     bottom, right = (e * height + top) / scale, (a * width + left) / scale
@@ -34,18 +34,18 @@ def edges_of(view: View) -> Edges:
 
 
 def overlap(edges: torch.Tensor, crop_size: tuple[int, int], maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return how the cells of grids over crops overlap those of grids over their images, by rows and by columns.
+    """Return the overlaps of crop grid cells with image grid cells, by rows and by columns.
 
     Args:
         edges: (B, 4).
         crop_size: (g, f), rows and columns of the crops' grid.
-        maps: (B, ..., h, w), for the size of the images' grid, device and type.
+        maps: (B, ..., h, w); sets the image grid's size, the device and the dtype.
 
     Returns:
-        (B, g, h) and (B, f, w): lengths of the common intervals; a row or column of the images' grid is 1 long.
+        (B, g, h) and (B, f, w): overlap lengths, in rows or columns of the image grid.
 
     Raises:
-        ValueError: If the shapes do not belong together.
+        ValueError: If the shapes are inconsistent.
     """
     if edges.shape != (len(maps), 4) or maps.ndim < 3:
         raise ValueError(
@@ -59,7 +59,7 @@ def overlap(edges: torch.Tensor, crop_size: tuple[int, int], maps: torch.Tensor)
 
 
 def _common(start: torch.Tensor, stop: torch.Tensor, cells: int, size: int) -> torch.Tensor:
-    """Return (B, cells, size): the common length of part i of [start, stop) and of cell j, in cells."""
+    """Return (B, cells, size): the overlap of part i of [start, stop) with cell j, in cells."""
     parts = torch.arange(cells + 1, device=start.device, dtype=start.dtype) / cells
     ends = (start[:, None] + (stop - start)[:, None] * parts) * size
     low, high = torch.minimum(ends[:, :-1], ends[:, 1:]), torch.maximum(ends[:, :-1], ends[:, 1:])
@@ -69,29 +69,29 @@ def _common(start: torch.Tensor, stop: torch.Tensor, cells: int, size: int) -> t
 
 
 def to_crop(maps: torch.Tensor, edges: torch.Tensor, crop_size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return maps over images as the crops show them.
+    """Resample maps over images onto the crops.
 
     Args:
-        maps: (B, S, h, w) over whole images; NaN where nothing is known.
+        maps: (B, S, h, w) over whole images; NaN where unknown.
         edges: (B, 4).
         crop_size: (g, f).
 
     Returns:
-        (B, S, g, f) means over what is known in each cell of the crop (0 where nothing is), and the share of each cell that is
-        known, in [0, 1]: what lies outside of the image is not.
+        (B, S, g, f): means over the known part of each crop cell, 0 if none of it is known; and the known share of each
+        cell, in [0, 1]. Area outside the image is unknown.
     """
     rows, columns = overlap(edges, crop_size, maps)
     known = ~maps.isnan()
     area = torch.einsum("bshw,bgh,bfw->bsgf", known.to(maps.dtype), rows, columns)
     total = torch.einsum("bshw,bgh,bfw->bsgf", maps.nan_to_num(0.0), rows, columns)
     size = (edges[:, 2:] - edges[:, :2]).abs().to(maps).prod(dim=1)
-    cell = size * maps.shape[-2] * maps.shape[-1] / (crop_size[0] * crop_size[1])  # area of a crop's cell
+    cell = size * maps.shape[-2] * maps.shape[-1] / (crop_size[0] * crop_size[1])  # area of a crop cell
     share = area / cell.clamp(min=torch.finfo(maps.dtype).tiny)[:, None, None, None]
     return total / torch.where(area > 0, area, 1.0), share.clamp(max=1.0)
 
 
 def from_crop(maps: torch.Tensor, edges: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return maps over crops as maps over their images.
+    """Resample maps over crops onto their images.
 
     Args:
         maps: (B, S, g, f) over the crops.
@@ -99,8 +99,8 @@ def from_crop(maps: torch.Tensor, edges: torch.Tensor, size: tuple[int, int]) ->
         size: (h, w) of the grid over the images.
 
     Returns:
-        (B, S, h, w) means over what the crop shows of each cell of the image (0 where it shows nothing), and (B, 1, h, w): the
-        share of the cell that it shows, in [0, 1].
+        (B, S, h, w): means over the part of each image cell that the crop shows, 0 if it shows none; and (B, 1, h, w):
+        the share of the cell that it shows, in [0, 1].
     """
     rows, columns = overlap(edges, (maps.shape[-2], maps.shape[-1]), maps.new_empty((len(maps), *size)))
     total = torch.einsum("bsgf,bgh,bfw->bshw", maps, rows, columns)

@@ -1,6 +1,6 @@
-"""Convex polygons in the plane: clipping, subtraction, and the exact area that they cover of each cell of a grid.
+"""Convex polygons in the plane: clipping, subtraction, and exact coverage of grid cells.
 
-A polygon is a tuple of (x, y) vertices in order, either way round. Empty intersections are `()`.
+A polygon is a tuple of (x, y) vertices in order, clockwise or counterclockwise. Empty intersections are `()`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Polygon = tuple[Point, ...]
 
 
 def signed_area(polygon: Polygon) -> float:
-    """Return the area, negative for one of the two ways round (shoelace formula)."""
+    """Return the area, positive or negative by orientation (shoelace formula)."""
     following = (*polygon[1:], polygon[0]) if polygon else ()
     return 0.5 * sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(polygon, following, strict=True))
 
@@ -28,7 +28,7 @@ def area_of(polygon: Polygon) -> float:
 
 
 def _half(polygon: Polygon, start: Point, stop: Point, side: float) -> Polygon:
-    """Return the part of a polygon on one side of the line from start to stop: side 1.0 or -1.0 (Sutherland and Hodgman)."""
+    """Return the part of a polygon on side 1.0 or -1.0 of the line from start to stop (Sutherland and Hodgman)."""
     dx, dy = stop[0] - start[0], stop[1] - start[1]
     heights = [side * (dx * (y - start[1]) - dy * (x - start[0])) for x, y in polygon]
     out: list[Point] = []
@@ -44,7 +44,7 @@ def _half(polygon: Polygon, start: Point, stop: Point, side: float) -> Polygon:
 
 
 def _edges(polygon: Polygon) -> Iterable[tuple[Point, Point, float]]:
-    """Yield each edge with the side on which the polygon's inside lies."""
+    """Yield each edge with the side of the polygon's interior."""
     side = 1.0 if signed_area(polygon) >= 0 else -1.0
     for k, start in enumerate(polygon):
         yield start, polygon[(k + 1) % len(polygon)], side
@@ -60,7 +60,7 @@ def clip(polygon: Polygon, window: Polygon) -> Polygon:
 
 
 def contains(polygon: Polygon, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return whether points lie in a convex polygon, its edge included; x and y of one shape."""
+    """Return whether each point is inside a convex polygon or on its edge; x and y must have the same shape."""
     inside = np.ones(np.shape(x), np.bool_)
     for (x0, y0), (x1, y1), side in _edges(polygon):
         inside &= side * ((x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)) >= 0
@@ -68,7 +68,7 @@ def contains(polygon: Polygon, x: NDArray[np.float64], y: NDArray[np.float64]) -
 
 
 def subtract(polygon: Polygon, hole: Polygon) -> list[Polygon]:
-    """Return what remains of a convex polygon without another one, as disjoint convex polygons."""
+    """Return a convex polygon minus another one, as disjoint convex polygons."""
     if area_of(hole) == 0.0:
         return [polygon]
     pieces = []
@@ -83,13 +83,13 @@ def subtract(polygon: Polygon, hole: Polygon) -> list[Polygon]:
 
 
 def cell_cover(polygons: Sequence[Polygon], size: tuple[int, int]) -> NDArray[np.float64]:
-    """Return how much of each unit cell disjoint polygons cover: (h, w), in [0, 1], exact up to float rounding.
+    """Return the share of each unit cell covered by disjoint polygons: (h, w), in [0, 1], exact up to float rounding.
 
-    Each edge is cut where it crosses grid lines; every piece then adds its signed area to its cell, and its height to all
-    cells on its right, which a running sum along the rows completes. Font rasterisers compute exact coverage this way.
+    Each edge is split at grid lines. Every piece adds its signed area to its cell and its height to all cells to its
+    right; a running sum along the rows completes the latter. Font rasterisers compute exact coverage this way.
 
     Args:
-        polygons: In cell units, x to the right and y down. Parts outside of the grid do not count.
+        polygons: In cell units, x to the right and y down. Parts outside the grid do not count.
         size: (h, w) of the grid.
     """
     height, width = size
@@ -114,14 +114,14 @@ def _add_edge(sums: NDArray[np.float64], start: Point, stop: Point) -> None:
     middle_x, middle_y, falls = (xs[1:] + xs[:-1]) / 2, (ys[1:] + ys[:-1]) / 2, np.diff(ys)
     rows = np.clip(np.floor(middle_y).astype(np.intp), 0, height - 1)
     columns = np.clip(np.floor(middle_x).astype(np.intp), 0, width)
-    right = middle_x - columns  # share of the cell on the left of the edge
-    # with the polygon's vertices in this order, what falls has the inside on its left
+    right = middle_x - columns  # share of the cell to the left of the edge
+    # with the polygon's vertices in this order, a falling edge has the interior on its left
     np.add.at(sums, (rows, columns), -falls * (1.0 - right))
     np.add.at(sums, (rows, columns + 1), -falls * right)
 
 
 def _crossings(start: float, stop: float) -> NDArray[np.float64]:
-    """Return where, between 0 and 1, a coordinate that runs from start to stop is a whole number."""
+    """Return the positions in (0, 1) at which a coordinate moving from start to stop is an integer."""
     low, high = min(start, stop), max(start, stop)
     lines = np.arange(np.ceil(low), np.floor(high) + 1)
     if start == stop or not lines.size:

@@ -1,8 +1,9 @@
-"""How Pillow's operations reach a `View`: an image of our own class, whose geometric methods keep the View up to date.
+"""A PIL image subclass whose geometric methods keep its `View` up to date.
 
-torchvision v1, timm and most hand-written transforms of PIL images come down to Pillow's `crop`, `resize`, `transpose` and
-`transform`. Pillow makes the results of its methods through `_new`, so they stay of this class; what makes an image from
-nothing (`Image.new`, `Image.blend` with such an image first, `Image.fromarray`) gives a plain one, and that is noticed.
+torchvision v1, timm and most hand-written transforms of PIL images reduce to Pillow's `crop`, `resize`, `transpose` and
+`transform`. Pillow creates the results of its methods through `_new`, so they keep this class. Functions that create an
+image from scratch (`Image.new`, `Image.blend` with such an image first, `Image.fromarray`) return a plain one, which is
+detected.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ __all__ = ["TrackedImage"]
 
 
 class TrackedImage(Image.Image):
-    """A PIL image that knows what it shows of its original."""
+    """A PIL image with the view of its original."""
 
     view: View
 
@@ -45,7 +46,7 @@ class TrackedImage(Image.Image):
     def _showing(self, image: Image.Image, view: View) -> TrackedImage:
         if view.canvas_size != (image.height, image.width):
             raise UntrackableTransformError(
-                f"Pillow made an image of {image.height} x {image.width} pixels where {view.canvas_size} were expected"
+                f"Pillow returned an image of {image.height} x {image.width} pixels; expected {view.canvas_size}"
             )
         return TrackedImage.of(image, view)
 
@@ -57,7 +58,7 @@ class TrackedImage(Image.Image):
         return self._showing(result, self.view.crop(top, left, abs(bottom - top), abs(right - left)))
 
     def resize(self, size: Any, resample: Any = None, box: Any = None, reducing_gap: Any = None) -> TrackedImage:  # noqa: D102
-        if self.mode in ("LA", "RGBA"):  # Pillow calls itself on a converted copy: let that one be a plain image
+        if self.mode in ("LA", "RGBA"):  # Pillow calls itself on a converted copy, which must be a plain image
             result = self.plain().resize(size, resample, box, reducing_gap)
         else:
             result = super().resize(size, resample, box, reducing_gap)
@@ -97,5 +98,5 @@ def _matrix(method: Any, data: Sequence[float] | None, result: Image.Image) -> M
         left, top, right, bottom = data
         return ((right - left) / result.width, 0, left, 0, (bottom - top) / result.height, top, 0, 0, 1)
     raise UntrackableTransformError(
-        f"Image.transform with method {method}: affine, perspective and extent are followed"
+        f"Image.transform: method {method} cannot be followed; use affine, perspective or extent"
     )

@@ -1,9 +1,9 @@
-"""How torchvision v2's operations reach a `View`: a tensor of our own that takes part in every transform.
+"""A tv_tensor without pixels whose torchvision v2 kernels keep a `View` up to date.
 
-torchvision lets a tv_tensor class register kernels (`torchvision.transforms.v2.functional.register_kernel`); they are called
-with the very parameters that the image's kernels get. `Tracker` is such a tensor. It holds no pixels; its kernels update a
-View. So nothing is guessed or fitted, an earlier crop still hides what a later padding would uncover, erased boxes are known,
-and no KeyPoints (torchvision >= 0.24.1) are needed.
+torchvision lets a tv_tensor class register kernels (`torchvision.transforms.v2.functional.register_kernel`) and calls
+them with the same parameters as the image's kernels. `Tracker` registers kernels that update a View. Nothing is guessed
+or fitted, later padding does not uncover what an earlier crop hid, erased boxes are known, and KeyPoints
+(torchvision >= 0.24.1) are not needed.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ __all__ = ["Tracker"]
 
 
 class Tracker(tv_tensors.TVTensor):  # type: ignore[misc]
-    """An empty tensor that goes through torchvision v2 beside an image. Kernels replace `view`, and return the same object."""
+    """An empty tensor that passes through torchvision v2 with an image. Kernels replace `view` in place."""
 
     view: View
 
     @classmethod
     def of(cls, view: View) -> Tracker:
-        """Return a tracker of an image that shows `view`."""
+        """Return a tracker that starts at `view`."""
         tracker: Tracker = torch.empty(0).as_subclass(cls)
         tracker.view = view
         return tracker
 
 
 def _kernel(functional: Callable[..., Any]) -> Callable[[Callable[..., View]], Callable[..., View]]:
-    """Register a function from a View and the functional's parameters to the new View."""
+    """Register a function that maps a View and the functional's parameters to the new View."""
 
     def register(function: Callable[..., View]) -> Callable[..., View]:
         def kernel(inpt: Tracker, *args: Any, **kwargs: Any) -> Tracker:
@@ -103,7 +103,7 @@ def _center_crop(view: View, output_size: int | Sequence[int]) -> View:
 
 @_kernel(F.pad)
 def _pad(view: View, padding: int | Sequence[int], *_: Any, **__: Any) -> View:
-    sides = _as_list(padding)  # one for all, (x, y) or (left, top, right, bottom)
+    sides = _as_list(padding)  # one value for all sides, (x, y) or (left, top, right, bottom)
     return view.pad(*(sides[k % len(sides)] for k in range(4)))
 
 
@@ -123,12 +123,12 @@ def _erase(view: View, i: int, j: int, h: int, w: int, *_: Any, **__: Any) -> Vi
 
 
 def _about(view: View, center: Sequence[float] | None) -> list[float]:
-    """Return the point (x, y) that a map leaves where it is; by default the canvas's middle."""
+    """Return the fixed point (x, y) of a map; by default the canvas centre."""
     return [float(c) for c in center] if center is not None else [view.canvas_size[1] * 0.5, view.canvas_size[0] * 0.5]
 
 
 def _affine_matrix(center: list[float], angle: float, translate: Any, scale: float, shear: Any) -> Matrix:
-    """Return the map from the output to the input; torchvision's own function, which its PIL and tensor kernels share."""
+    """Return the map from the output to the input, by the function that torchvision's PIL and tensor kernels share."""
     a, b, c, d, e, f = F1._get_inverse_affine_matrix(center, angle, [float(t) for t in translate], scale, shear)
     return (a, b, c, d, e, f, 0.0, 0.0, 1.0)
 
@@ -146,7 +146,7 @@ def _affine(
 def _rotate(
     view: View, angle: float, interpolation: Any = None, expand: bool = False, center: Any = None, fill: Any = None
 ) -> View:
-    center = None if expand else center  # torchvision ignores the centre then, and says so in a warning
+    center = None if expand else center  # torchvision ignores the centre here, with a warning
     matrix = _affine_matrix(_about(view, center), -float(angle), (0.0, 0.0), 1.0, [0.0, 0.0])
     if not expand:
         return view.warp(matrix, view.canvas_size)
@@ -155,13 +155,13 @@ def _rotate(
     cos, sin = abs(round(math.cos(turn), 15)), abs(round(math.sin(turn), 15))
     new_h, new_w = _expanded(width * sin + height * cos, height), _expanded(width * cos + height * sin, width)
     a, b, _, d, e = matrix[:5]
-    x, y = new_w * 0.5, new_h * 0.5  # the middles of both canvases lie on each other
+    x, y = new_w * 0.5, new_h * 0.5  # the centres of both canvases coincide
     shifted = (a, b, width * 0.5 - a * x - b * y, d, e, height * 0.5 - d * x - e * y, 0.0, 0.0, 1.0)
     return view.warp(shifted, (new_h, new_w))
 
 
 def _expanded(extent: float, size: int) -> int:
-    """Return Pillow's size of a canvas that holds a turned one: outward rounding on both sides of the middle."""
+    """Return Pillow's size of a canvas that holds a rotated one: rounded outward on both sides of the centre."""
     low, high = round(size * 0.5 - extent * 0.5, 9), round(size * 0.5 + extent * 0.5, 9)
     return math.ceil(high) - math.floor(low)
 
@@ -180,6 +180,6 @@ def _refusal(name: str, why: str) -> None:
         raise UntrackableTransformError(f"F.{name}: {why}")
 
 
-_refusal("elastic", "bends the image, so that no single map tells what is visible")
-_refusal("five_crop", "gives several views of one image; take one of them")
-_refusal("ten_crop", "gives several views of one image; take one of them")
+_refusal("elastic", "bends the image, so no single map describes the visible part")
+_refusal("five_crop", "returns several views of one image; use a single crop instead")
+_refusal("ten_crop", "returns several views of one image; use a single crop instead")

@@ -1,4 +1,4 @@
-"""What a transformed image shows of its original, followed operation by operation."""
+"""The visible part of the original in a transformed image, updated operation by operation."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mlimagenet_data.views.polygons import Polygon, area_of, cell_cover, clip, c
 
 __all__ = ["IDENTITY", "Matrix", "View", "view_of_box"]
 
-# Row-major 3 x 3, acting on (x, y, 1): edge coordinates, so that a canvas spans 0 to width and 0 to height.
+# Row-major 3 x 3, acting on (x, y, 1). Edge coordinates: a canvas spans 0 to width and 0 to height.
 Matrix = tuple[float, float, float, float, float, float, float, float, float]
 IDENTITY: Matrix = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 class View(NamedTuple):
-    """A canvas, and the parts of the original that can be seen on it.
+    """A canvas, and the parts of the original that are visible on it.
 
-    As long as only crops, scalings, flips, paddings, erasures and quarter turns are applied, all visible parts are boxes and
-    all areas exact. Rotations and other affine maps give convex polygons, and exact areas, too; so do projective maps, where
-    the share of the view that a region takes is measured in the original, not on the canvas.
+    After crops, scalings, flips, paddings, erasures and quarter turns, all visible parts are boxes. Rotations, other
+    affine maps and projective maps produce convex polygons. Areas are exact in all cases. After a projective map, a
+    region's share of the view is measured in the original, not on the canvas.
 
     Attributes:
         image_size: (height, width) of the original in pixels.
@@ -44,7 +44,7 @@ class View(NamedTuple):
 
     @property
     def area(self) -> float:
-        """Area of the whole canvas, padding included, mapped to the original, as a share of the original's area."""
+        """Return the area of the whole canvas, padding included, in the original, as a share of the original's area."""
         height, width = self.canvas_size
         a, b, _, d, e, _, g, h, _ = self.to_image
         affine = g == h == 0
@@ -53,12 +53,12 @@ class View(NamedTuple):
 
     @property
     def visible_area(self) -> float:
-        """Area of the visible parts as a share of the original's area."""
+        """Return the area of the visible parts as a share of the original's area."""
         return sum(_area(piece) for piece in self.pieces) / (self.image_size[0] * self.image_size[1])
 
     @property
     def box(self) -> Box | None:
-        """The visible part as fractions of the original's height and width, where it is one box (or nothing), else None."""
+        """Return the visible part as fractions of height and width if it is one box or empty, else None."""
         if not self.pieces:
             return Box(0.0, 0.0, 0.0, 0.0)
         if len(self.pieces) > 1 or not isinstance(self.pieces[0], Box):
@@ -67,7 +67,7 @@ class View(NamedTuple):
         return Box(box.top / height, box.left / width, box.bottom / height, box.right / width)
 
     def cells(self, size: tuple[int, int]) -> NDArray[np.float64]:
-        """Return how much of each cell of a (gh, gw) grid over the original is visible: in [0, 1]."""
+        """Return the visible share of each cell of a (gh, gw) grid over the original, in [0, 1]."""
         scale_y, scale_x = size[0] / self.image_size[0], size[1] / self.image_size[1]
         cover = np.zeros(size)
         polygons = []
@@ -80,9 +80,9 @@ class View(NamedTuple):
         return cover + cell_cover(polygons, size) if polygons else cover
 
     def sample(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return (R, height, width): which pixels of the canvas show each of (R, gh, gw) masks, by nearest neighbour.
+        """Sample (R, gh, gw) masks at the canvas pixels by nearest neighbour: (R, height, width).
 
-        A pixel shows what lies under its middle; padding and erased pixels show nothing.
+        A pixel takes the value at its centre; padding and erased pixels are False.
         """
         (height, width), (image_h, image_w) = self.canvas_size, self.image_size
         ys, xs = np.mgrid[0:height, 0:width] + 0.5
@@ -100,8 +100,8 @@ class View(NamedTuple):
         """Return the view after a map of the canvas.
 
         Args:
-            from_new: Maps points of the new canvas to points of the present one.
-            canvas_size: Size of the new canvas. What lies outside of it is lost for good.
+            from_new: Maps points of the new canvas to points of the current one.
+            canvas_size: Size of the new canvas. Everything outside it is lost for good.
 
         Raises:
             UntrackableTransformError: If a projective map's horizon crosses the new canvas.
@@ -110,11 +110,11 @@ class View(NamedTuple):
         return new.keep(0.0, 0.0, float(canvas_size[0]), float(canvas_size[1]))
 
     def crop(self, top: float, left: float, height: int, width: int) -> View:
-        """Return the view of a box of the canvas; outside of the canvas there is padding."""
+        """Return the view of a box of the canvas; the part outside the canvas is padding."""
         return self.warp((1.0, 0.0, float(left), 0.0, 1.0, float(top), 0.0, 0.0, 1.0), (height, width))
 
     def pad(self, left: int, top: int, right: int, bottom: int) -> View:
-        """Return the view with borders; negative ones crop. Mirrored or repeated content of a border counts as not visible."""
+        """Return the view with borders; negative ones crop. Mirrored or repeated border content counts as invisible."""
         height, width = self.canvas_size
         return self.crop(-top, -left, height + top + bottom, width + left + right)
 
@@ -127,15 +127,15 @@ class View(NamedTuple):
         )
 
     def flip_vertical(self) -> View:
-        """Return the view with top and bottom exchanged."""
+        """Return the view with top and bottom swapped."""
         return self._replace(to_image=_multiply(self.to_image, (1, 0, 0, 0, -1, float(self.canvas_size[0]), 0, 0, 1)))
 
     def flip_horizontal(self) -> View:
-        """Return the view with left and right exchanged."""
+        """Return the view with left and right swapped."""
         return self._replace(to_image=_multiply(self.to_image, (-1, 0, float(self.canvas_size[1]), 0, 1, 0, 0, 0, 1)))
 
     def erase(self, top: float, left: float, height: float, width: float) -> View:
-        """Return the view without a box of the canvas, whose pixels were painted over."""
+        """Return the view after the pixels in a box of the canvas are overwritten."""
         hole = self._in_image(top, left, top + height, left + width)
         return self._replace(pieces=tuple(part for piece in self.pieces for part in _subtract(piece, hole)))
 
@@ -158,7 +158,7 @@ class View(NamedTuple):
 
 
 def view_of_box(image_size: tuple[int, int], top: float, left: float, height: float, width: float) -> View:
-    """Return the view of a box of an image, in pixels; the box may reach outside."""
+    """Return the view of a box of an image, in pixels; the box may extend outside the image."""
     matrix = (1.0, 0.0, float(left), 0.0, 1.0, float(top), 0.0, 0.0, 1.0)
     y0, y1 = max(0.0, float(top)), min(float(image_size[0]), float(top) + float(height))
     x0, x1 = max(0.0, float(left)), min(float(image_size[1]), float(left) + float(width))
@@ -179,7 +179,7 @@ def _multiply(p: Matrix, q: Matrix) -> Matrix:
 def _apply(m: Matrix, x: float, y: float) -> tuple[float, float]:
     depth = m[6] * x + m[7] * y + m[8]
     if depth <= 0:
-        raise UntrackableTransformError("a projective map whose horizon crosses the image")
+        raise UntrackableTransformError("the horizon of a projective map crosses the image; reduce the distortion")
     return (m[0] * x + m[1] * y + m[2]) / depth, (m[3] * x + m[4] * y + m[5]) / depth
 
 

@@ -39,7 +39,7 @@ def test_images_are_ranked_and_judged_by_their_original_label(tmp_path):
     assert set(verdicts.values()) < set(VERDICTS)
 
 
-def test_the_new_labels_can_be_judged_instead(tmp_path):
+def test_new_labels_can_be_audited_instead(tmp_path):
     findings = audit(store_of(tmp_path), of="labels")
     assert {f.image_id.split("/")[1] for f in findings} == {"sure", "weaker", "replaced", "unseen", "topk", "none"}
     assert next(f for f in findings if f.image_id.endswith("none")).verdict == "unlabelled"
@@ -54,7 +54,7 @@ def test_a_class_has_its_best_score_over_labels_and_regions(tmp_path):
     assert np.count_nonzero(p) == 2
 
 
-def test_without_cleanlab_the_error_says_how_to_get_it(tmp_path, monkeypatch):
+def test_without_cleanlab_the_error_states_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab.multilabel_classification", None)
     with pytest.raises(ModuleNotFoundError, match=r"mlimagenet-data\[audit\]"):
         audit(store_of(tmp_path))

@@ -1,4 +1,4 @@
-"""Publishing, against a stand-in for the Hub."""
+"""Tests of publishing to a stand-in for the Hub."""
 
 import hashlib
 import json
@@ -9,19 +9,20 @@ import pytest
 from huggingface_hub import HfApi, constants
 from PIL import Image
 
+from build import BuildConfig, relabel
 from mlimagenet_data.annotations.hub import prepare, push
 from mlimagenet_data.cli import main
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError, MLImageNetError
 from tests.support.annotated import random_rows, write_rows
 from tests.support.hub_standin import HubStandIn
 
-# huggingface_hub 2.4's own use of httpx2
+# huggingface_hub 2.4 itself uses httpx2 this way
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 
 @pytest.fixture
 def hub(monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)  # the stand-in keeps files the plain way
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)  # the stand-in does not speak Xet
     server = HubStandIn()
     yield server
     server.close()
@@ -55,7 +56,7 @@ def names(folder):
     }
 
 
-def test_what_is_published_is_the_folder_without_what_is_not_part_of_it(hub, api, folder):
+def test_only_the_datasets_own_files_are_published(hub, api, folder):
     address = push(prepare(folder), "me/mlimagenet", private=True, tag="v1", api=api)
     assert address == f"{hub.url}/datasets/me/mlimagenet"
     published = hub.repositories["me/mlimagenet"]
@@ -65,7 +66,7 @@ def test_what_is_published_is_the_folder_without_what_is_not_part_of_it(hub, api
     assert list(published["tags"]) == ["v1"]
 
 
-def test_shards_that_are_no_longer_there_are_removed(hub, api, folder):
+def test_old_shards_are_deleted_from_the_repository(hub, api, folder):
     push(prepare(folder), "me/mlimagenet", api=api)
     hub.repositories["me/mlimagenet"]["files"]["LICENSE"] = b"added on the Hub"
     for path in (folder / "data").iterdir():
@@ -78,9 +79,9 @@ def test_shards_that_are_no_longer_there_are_removed(hub, api, folder):
     assert files["LICENSE"] == b"added on the Hub"
 
 
-def test_an_upload_that_failed_goes_on_with_what_is_missing(hub, api, folder):
+def test_a_failed_upload_resumes_with_the_missing_files(hub, api, folder):
     hub.fail_uploads = 1
-    with pytest.raises(MLImageNetError, match=r"(?s)me/mlimagenet: the Hub did not take it: .*try later"):
+    with pytest.raises(MLImageNetError, match=r"(?s)me/mlimagenet: publishing to the Hub failed: .*try later"):
         push(prepare(folder), "me/mlimagenet", api=api)
     assert not hub.repositories["me/mlimagenet"]["commits"]  # nothing half-published
     there, sent = len(hub.objects), hub.uploads
@@ -90,25 +91,25 @@ def test_an_upload_that_failed_goes_on_with_what_is_missing(hub, api, folder):
 
 
 @pytest.mark.parametrize("name", ["no/such/name", "me/ä"])
-def test_a_name_that_is_none_is_refused(hub, api, folder, name):
-    with pytest.raises(MLImageNetError, match="did not take it"):
+def test_an_invalid_repository_name_is_refused(hub, api, folder, name):
+    with pytest.raises(MLImageNetError, match="publishing to the Hub failed"):
         push(prepare(folder), name, api=api)
 
 
-def test_a_wrong_token_and_a_hub_that_is_not_there_are_told(hub, folder):
+def test_a_wrong_token_and_an_unreachable_hub_are_reported(hub, folder):
     with pytest.raises(MLImageNetError, match="401"):
         push(prepare(folder), "me/mlimagenet", api=HfApi(endpoint=hub.url, token="hf_wrong"))
-    with pytest.raises(MLImageNetError, match="did not take it"):
+    with pytest.raises(MLImageNetError, match="publishing to the Hub failed"):
         push(prepare(folder), "me/mlimagenet", api=HfApi(endpoint="http://127.0.0.1:9", token="hf_wrong"))
 
 
-def test_a_card_that_the_hub_refuses_is_told(hub, api, folder):
+def test_a_card_rejected_by_the_hub_is_reported(hub, api, folder):
     (folder / "README.md").write_text("---\ntags: [x]\n---\n# Labels\n")
     with pytest.raises(MLImageNetError, match="license is missing"):
         push(prepare(folder), "me/mlimagenet", api=api)
 
 
-def test_a_tag_that_exists_is_not_moved(hub, api, folder):
+def test_an_existing_tag_is_not_moved(hub, api, folder):
     push(prepare(folder), "me/mlimagenet", tag="v1", api=api)
     before = dict(hub.repositories["me/mlimagenet"]["tags"])
     with pytest.raises(MLImageNetError, match="409"):
@@ -116,20 +117,20 @@ def test_a_tag_that_exists_is_not_moved(hub, api, folder):
     assert hub.repositories["me/mlimagenet"]["tags"] == before
 
 
-def test_a_folder_that_is_not_whole_is_refused(folder, tmp_path):
-    with pytest.raises(AnnotationsNotFoundError, match=r"README\.md and data/\*\.parquet are needed"):
+def test_an_incomplete_or_modified_folder_is_refused(folder, tmp_path):
+    with pytest.raises(AnnotationsNotFoundError, match=r"README\.md or data/\*\.parquet is missing"):
         prepare(tmp_path / "nothing")
     shard = folder / "data/train-00001-of-00002.parquet"
     content = shard.read_bytes()
     shard.write_bytes(content[:-4] + b"PAR2")
-    with pytest.raises(AnnotationError, match=r"train-00001-of-00002\.parquet: not the file that"):
+    with pytest.raises(AnnotationError, match=r"train-00001-of-00002\.parquet: SHA-256 differs"):
         prepare(folder)
     shard.unlink()
-    with pytest.raises(AnnotationError, match="is not there; run the build again"):
+    with pytest.raises(AnnotationError, match="but missing; run the build again"):
         prepare(folder)
 
 
-def test_pixels_are_published_only_when_asked_for(tmp_path):
+def test_images_are_published_only_on_request(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -142,12 +143,12 @@ def test_pixels_are_published_only_when_asked_for(tmp_path):
     assert len(prepare(tmp_path, with_images=True).files) == 2
 
 
-def test_the_command_says_what_would_be_sent_and_sends_nothing(hub, folder, monkeypatch, capsys):
+def test_a_dry_run_lists_the_files_and_sends_nothing(hub, folder, monkeypatch, capsys):
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda **_: pytest.fail("the Hub was asked"))
     assert main(["push", str(folder), "me/mlimagenet", "--dry-run", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["files"] == {name: (folder / name).stat().st_size for name in names(folder)}
-    assert told["address"] is None
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["files"] == {name: (folder / name).stat().st_size for name in names(folder)}
+    assert listed["address"] is None
 
 
 def test_the_command_publishes(hub, api, folder, monkeypatch, capsys):
@@ -157,16 +158,13 @@ def test_the_command_publishes(hub, api, folder, monkeypatch, capsys):
     assert hub.repositories["me/mlimagenet"]["private"]
 
 
-def test_a_build_publishes_when_it_is_done(hub, api, tmp_path, monkeypatch, capsys):
-    from build.run import main as build
-
+def test_a_finished_build_is_published(hub, api, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda **_: api)
     folder = tmp_path / "photos"
     folder.mkdir()
     Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(folder / "a.png")
-    small = ["--image-size", "64", "--scan-size", "0", "--out", str(tmp_path / "out")]
-    to_hub = ["--push-to-hub", "me/mlimagenet", "--hub-tag", "v1", "--hub-private"]
-    assert build(["--images", str(folder), *small, *to_hub]) == 0
+    relabel(BuildConfig(images=str(folder), image_size=64, scan_size=0, out=str(tmp_path / "out")))
+    assert main(["push", str(tmp_path / "out"), "me/mlimagenet", "--private", "--tag", "v1"]) == 0
     published = hub.repositories["me/mlimagenet"]
     assert published["private"]
     assert list(published["tags"]) == ["v1"]

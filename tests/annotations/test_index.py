@@ -21,7 +21,7 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("MLIMAGENET_CACHE", str(tmp_path / "cache"))
 
 
-def test_the_store_gives_back_the_rows(tmp_path):
+def test_the_store_returns_the_rows(tmp_path):
     rows = random_rows(60)
     rows[7].update(height=None, width=None, status="unreadable", regions=[], labels=[], scores=[])
     rows[8]["label"] = None
@@ -51,10 +51,10 @@ def test_rows_are_found_by_image_id(tmp_path):
         store.find("n01440764/none")
 
 
-def test_the_index_is_built_once_and_again_when_a_file_changes(tmp_path, monkeypatch):
+def test_the_index_is_rebuilt_only_when_a_file_changes(tmp_path, monkeypatch):
     folder = write_rows(tmp_path / "data set", random_rows(5))
     AnnotationStore(folder, "train")
-    monkeypatch.setattr(index_module, "_build", None)
+    monkeypatch.setattr(index_module, "_write", None)
     assert len(AnnotationStore(folder, "train")) == 5
     monkeypatch.undo()
     monkeypatch.setenv("MLIMAGENET_CACHE", str(tmp_path / "cache"))
@@ -62,10 +62,10 @@ def test_the_index_is_built_once_and_again_when_a_file_changes(tmp_path, monkeyp
     assert len(AnnotationStore(folder, "train")) == 6
 
 
-def test_what_an_interrupted_build_left_is_not_read(tmp_path):
+def test_leftovers_of_an_interrupted_build_are_discarded(tmp_path):
     folder = write_rows(tmp_path / "set", random_rows(5))
     files = sorted((folder / "data").iterdir())
-    left = tmp_path / "cache" / (source_key(files) + ".tmp")
+    left = tmp_path / "cache" / f".{source_key(files)}.12345.tmp"
     left.mkdir(parents=True)
     (left / "height.bin").write_bytes(b"half")
     assert len(open_index(files)) == 5
@@ -77,7 +77,7 @@ def _open(folder, cache, queue):
     queue.put(len(AnnotationStore(folder, "train")))
 
 
-def test_many_processes_may_open_it_at_once(tmp_path):
+def test_many_processes_can_open_the_index_at_once(tmp_path):
     folder = write_rows(tmp_path / "set", random_rows(300))
     context = multiprocessing.get_context("forkserver")
     queue = context.Queue()
@@ -91,7 +91,7 @@ def test_many_processes_may_open_it_at_once(tmp_path):
     assert len(folders) == 1
 
 
-def test_no_index_file_can_be_unpickled(tmp_path):
+def test_the_index_holds_no_pickle_files(tmp_path):
     AnnotationStore(write_rows(tmp_path / "set", random_rows(5)), "train")
     (folder,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
     assert {path.suffix for path in folder.iterdir()} == {".bin", ".json"}
@@ -108,7 +108,7 @@ def test_stores_and_datasets_pickle_to_a_few_hundred_bytes(tmp_path):
     assert len(pickle.loads(pickle.dumps(dataset))) == len(dataset)
 
 
-def test_a_list_of_files_opens_as_well(tmp_path):
+def test_a_list_of_files_can_be_opened(tmp_path):
     folder = write_rows(tmp_path, random_rows(9), shards=3)
     files = sorted((folder / "data").iterdir())
     assert len(AnnotationStore(files[:2], "train")) == 6
@@ -118,7 +118,7 @@ def test_a_list_of_files_opens_as_well(tmp_path):
         AnnotationStore([tmp_path / "no.parquet"], "train")
 
 
-def test_a_hub_id_is_fetched_with_its_revision(tmp_path, monkeypatch):
+def test_a_hub_id_is_downloaded_at_its_revision(tmp_path, monkeypatch):
     import huggingface_hub
 
     folder = write_rows(tmp_path / "snapshot", random_rows(4))
@@ -167,7 +167,7 @@ def test_a_mask_with_a_side_too_long_for_the_index_is_refused(tmp_path):
         AnnotationStore(write_rows(tmp_path, [item]), "train")
 
 
-def test_one_damaged_mask_does_not_hide_among_good_ones():
+def test_damaged_masks_are_found_among_valid_ones():
     texts = [
         encode_mask(np.eye(8, dtype=bool)),
         "",

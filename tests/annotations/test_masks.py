@@ -12,7 +12,7 @@ masks = st_numpy.arrays(np.bool_, st_numpy.array_shapes(min_dims=2, max_dims=2, 
 
 
 @given(masks)
-def test_decoding_gives_back_what_was_encoded(mask):
+def test_decoding_inverts_encoding(mask):
     np.testing.assert_array_equal(decode_mask(mask.shape, encode_mask(mask)), mask)
 
 
@@ -35,7 +35,7 @@ def test_any_counts_decode_or_are_refused(counts, height, width):
 
 
 @given(st.lists(masks, min_size=1, max_size=5), st.data())
-def test_parsing_many_agrees_with_parsing_each(several, data):
+def test_parsing_many_masks_agrees_with_parsing_each(several, data):
     texts = [encode_mask(mask).encode() for mask in several]
     damaged = data.draw(st.integers(0, len(texts)))
     if damaged < len(texts):
@@ -73,7 +73,7 @@ def test_damaged_counts_are_refused(counts):
 
 
 @pytest.mark.parametrize("size", [(0, 4), (-1, 4), (1 << 20, 1 << 20)])
-def test_sizes_are_checked_before_memory_is_taken(size):
+def test_sizes_are_checked_before_memory_is_allocated(size):
     with pytest.raises(AnnotationError, match="mask size"):
         decode_mask(size, "0")
 

@@ -33,7 +33,7 @@ def region_with(**changes):
         ({"labels": [5], "scores": [float("nan")]}, "scores: nan"),
         ({"labels": [5], "scores": [float("inf")]}, "scores: inf"),
         ({"labels": [5], "scores": [0.0]}, r"scores: 0\.0"),
-        ({"labels": [5], "scores": []}, "labels: 1 classes, but another number"),
+        ({"labels": [5], "scores": []}, "labels: 1 classes, but a different number of scores"),
         ({"file_name": "/etc/passwd"}, "file_name: /etc/passwd"),
         ({"file_name": "../a.jpg"}, "file_name"),
         ({"file_name": "a/../../b.jpg"}, "file_name"),
@@ -64,22 +64,22 @@ def test_rows_in_a_later_file_are_counted_from_its_start(tmp_path):
         AnnotationStore(write_rows(tmp_path, rows, shards=2), "train")
 
 
-def test_what_is_not_there_is_named(tmp_path):
+def test_a_missing_folder_or_split_is_named(tmp_path):
     with pytest.raises(AnnotationsNotFoundError, match="nowhere: no such folder"):
         AnnotationStore(tmp_path / "nowhere", "train")
     write_rows(tmp_path, random_rows(3), split="val")
-    with pytest.raises(AnnotationsNotFoundError, match="split 'train'; it has the splits val"):
+    with pytest.raises(AnnotationsNotFoundError, match="split 'train'; available splits: val"):
         AnnotationStore(tmp_path, "train")
 
 
-def test_a_missing_shard_is_noticed(tmp_path):
+def test_a_missing_shard_is_detected(tmp_path):
     write_rows(tmp_path, random_rows(6), shards=3)
     (tmp_path / "data" / "train-00001-of-00003.parquet").unlink()
     with pytest.raises(AnnotationError, match="2 shards"):
         AnnotationStore(tmp_path, "train")
 
 
-def test_other_files_are_refused(tmp_path):
+def test_files_of_another_format_are_refused(tmp_path):
     write_rows(tmp_path, random_rows(3))
     file = tmp_path / "data" / "train-00000-of-00001.parquet"
     pq.write_table(pq.read_table(file).drop_columns("regions"), file)
@@ -96,9 +96,12 @@ def test_other_files_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
-    [(b"first", b"fir\xfft", "rows 0 to 1: a text is not UTF-8"), (b"counts", b"co\xdents", "not a readable shard")],
+    [
+        (b"first", b"fir\xfft", "rows 0 to 1: text is not valid UTF-8"),
+        (b"counts", b"co\xdents", "not a readable shard"),
+    ],
 )
-def test_text_that_is_not_utf8_is_refused(tmp_path, old, new, words):  # found by benchmarks.fuzz
+def test_invalid_utf8_is_refused(tmp_path, old, new, words):  # found by benchmarks.fuzz
     file = write_rows(tmp_path, rows_with()) / "data" / "train-00000-of-00001.parquet"
     pq.write_table(pq.read_table(file), file, compression="none", write_statistics=False)
     file.write_bytes(file.read_bytes().replace(old, new))
@@ -106,11 +109,11 @@ def test_text_that_is_not_utf8_is_refused(tmp_path, old, new, words):  # found b
         AnnotationStore(tmp_path, "train")
 
 
-def test_an_empty_split_is_a_store_of_no_rows(tmp_path):
+def test_an_empty_split_has_no_rows(tmp_path):
     assert len(AnnotationStore(write_rows(tmp_path, []), "train")) == 0
 
 
-def test_a_row_that_is_not_there_is_an_index_error(tmp_path):
+def test_a_nonexistent_row_raises_index_error(tmp_path):
     store = AnnotationStore(write_rows(tmp_path, random_rows(3)), "train")
     assert store.record(-1).image_id == store.record(2).image_id
     with pytest.raises(IndexError):

@@ -13,7 +13,7 @@ def test_damaged_files_are_read_or_refused(tmp_path, name):
     assert not (tmp_path / "findings").exists()
 
 
-def test_what_goes_wrong_is_kept(tmp_path, monkeypatch):
+def test_findings_are_saved_and_reproducible(tmp_path, monkeypatch):
     def broken(folder):
         return Reader(b"valid", lambda content: 1 / int(content == b"valid"), KeyError)
 
@@ -24,7 +24,7 @@ def test_what_goes_wrong_is_kept(tmp_path, monkeypatch):
     assert (tmp_path / f"broken-0-{number}").read_bytes() == mutated(b"valid", np.random.default_rng((0, number)))
 
 
-def test_values_are_altered_somewhere_and_the_original_is_not():
+def test_altered_changes_a_copy_of_the_value():
     value = {"a": [1, 2.5, "text"], "b": {"c": [[0], [1]]}}
     kept = repr(value)
     found = [repr(altered(value, np.random.default_rng(k), any_type=k % 2 == 0)) for k in range(200)]

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.evaluation import NAMES, Truth, differences, figures, load_rows, score
-from benchmarks.quality import MARK, VARIANTS, background, gather, line, render, with_difference
+from benchmarks.quality import MARK, VARIANTS, _flags, _named, background, gather, line, render, with_difference
+from build import BuildConfig, relabel
 from build.config.command_line import parse
-from build.config.options import BuildConfig
-from build.run import main
 from mlimagenet_data.annotations.masks import encode_mask
 
 DOG, CAT, CUP = 207, 281, 504
@@ -27,7 +26,7 @@ def box(top, bottom, left, right, size=(20, 20)):
 
 @pytest.fixture
 def truth(tmp_path):
-    """Two images: a dog beside a cup in the first, a crowd of dogs and something without a name in the second."""
+    """Two images: a dog beside a cup; a crowd of dogs and an object of no ImageNet class."""
     dog, cup = box(0, 10, 0, 10), box(10, 20, 10, 20)
     first = [("dog", dog), ("cup", cup)]
     images = [
@@ -48,7 +47,7 @@ def region(mask, label, value=0.9):
     return {"mask": rle(mask), "label": label, "score": value}
 
 
-def test_the_figures_are_those_counted_by_hand(truth):
+def test_figures_equal_a_count_by_hand(truth):
     rows = {
         "a": {
             "labels": [DOG, DOG + 1, CAT, CUP, 0], "scores": [0.9, 0.6, 0.3, 0.2, 0.99],
@@ -64,7 +63,7 @@ def test_the_figures_are_those_counted_by_hand(truth):
     assert found["precision@0.5"] == pytest.approx(1 / 2)
     assert found["two@0.1"] == 1.0
     assert found["two@0.25"] == 0.0
-    # objects: dog 0.5 (half of it), cup 0.0, person 0.25; crowds are left out
+    # objects: dog 0.5 (half of it), cup 0.0, person 0.25; crowds do not count
     assert found["iou5"] == pytest.approx((0.5 + 0.0 + 0.25) / 3)
     assert found["recall"] == pytest.approx(1 / 3)
     assert found["grounded"] == pytest.approx(1 / 2)  # a dog's region on the dog, a cup's not on the cup
@@ -76,7 +75,7 @@ def test_an_image_without_a_row_counts_as_one_without_labels(truth):
     assert (found["best_f1"], found["iou5"], found["grounded"], found["labels"]) == (0.0, 0.0, 0.0, 0.0)
 
 
-def test_a_dataset_does_not_differ_from_itself_and_a_better_one_is_better(truth):
+def test_differences_are_zero_to_itself_and_positive_to_a_worse_dataset(truth):
     good = score(truth, {k: {"labels": [DOG], "scores": [0.9], "regions": []} for k in "ab"})
     bad = score(truth, {})
     assert set(differences(good, good, draws=20).values()) == {(0.0, 0.0)}
@@ -84,10 +83,10 @@ def test_a_dataset_does_not_differ_from_itself_and_a_better_one_is_better(truth)
 
 
 @pytest.mark.data
-def test_the_figures_are_those_of_the_shared_script(real_data, tmp_path):
+def test_figures_equal_those_of_the_shared_script(real_data, tmp_path):
     path = real_data.parent / "tools" / "evaluate.py"
     if not path.is_file():
-        pytest.skip(f"{path} is not there")
+        pytest.skip(f"{path} is missing")
     spec = importlib.util.spec_from_file_location("evaluate", path)
     shared = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(shared)
@@ -96,8 +95,8 @@ def test_the_figures_are_those_of_the_shared_script(real_data, tmp_path):
     for image in images:
         (tmp_path / "images" / image.name).symlink_to(image)
     out = tmp_path / "out"
-    small = ["--image-size", "192", "--scan-size", "0", "--label-threshold", "0.02"]
-    assert main(["--images", str(tmp_path / "images"), "--out", str(out), *small]) == 0
+    small = {"image_size": 192, "scan_size": 0, "label_threshold": 0.02}
+    relabel(BuildConfig(images=str(tmp_path / "images"), out=str(out), **small))
     ours = figures(score(Truth.load(real_data / "coco"), load_rows(out)))
     theirs = shared.evaluate(*shared.load_truth(real_data / "coco"), shared.load_predictions(out))
     names = {
@@ -108,17 +107,20 @@ def test_the_figures_are_those_of_the_shared_script(real_data, tmp_path):
         assert ours[name] == pytest.approx(theirs[other], abs=1e-6), name
 
 
-def test_every_variant_is_one_that_the_build_takes():
+def test_the_build_accepts_every_variant():
     for variant in VARIANTS:
-        assert parse(["--images", "x", *variant.options]) != BuildConfig(images="x"), variant.name
+        config = BuildConfig(images="x", **variant.options)
+        assert config != BuildConfig(images="x"), variant.name
+        shown = _flags(variant.options).split()  # in the report
+        assert parse(["--images", "x", *shown]) == config, variant.name
 
 
-def test_a_difference_is_bold_where_its_interval_leaves_out_nothing():
+def test_a_difference_is_bold_if_its_interval_excludes_zero():
     assert with_difference(0.5, 0.4, (0.01, 0.2), 2) == "**0.50 (+0.10)**"
     assert with_difference(0.5, 0.4, (-0.01, 0.2), 3) == "0.500 (+0.100)"
 
 
-def test_annotated_photographs_and_imagenet_lie_in_one_folder(tmp_path):
+def test_gather_puts_photographs_and_imagenet_into_one_folder(tmp_path):
     (tmp_path / "coco" / "images").mkdir(parents=True)
     (tmp_path / "coco" / "images" / "a.jpg").touch()
     (tmp_path / "imagenet" / "train" / "n01440764").mkdir(parents=True)
@@ -127,7 +129,7 @@ def test_annotated_photographs_and_imagenet_lie_in_one_folder(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["a.jpg", "n01440764"]
 
 
-def test_scores_are_sorted_by_what_regions_lie_on(truth):
+def test_background_groups_scores_by_the_object_under_the_region(truth):
     regions = [
         region(box(0, 10, 0, 10), DOG, 0.9),
         region(box(10, 20, 10, 20), CUP, 0.8),
@@ -140,7 +142,7 @@ def test_scores_are_sorted_by_what_regions_lie_on(truth):
     }  # fmt: skip
 
 
-def test_the_report_in_the_docs_has_the_tables_that_the_command_writes():
+def test_the_report_in_the_docs_has_the_commands_tables():
     text = (Path(__file__).parents[2] / "docs" / "quality.md").read_text()
     head, mark, tables = text.partition(MARK)
     assert head.startswith("# ")
@@ -156,5 +158,7 @@ def test_the_report_in_the_docs_has_the_tables_that_the_command_writes():
     for title in [row for row in rendered.splitlines() if row.startswith("###")]:
         assert title in tables
     for variant in VARIANTS:
-        assert f"(`{' '.join(variant.options)}`)" in tables, variant.name
+        assert f"| {_named(vars(variant))} |" in tables, variant.name
+    rows = [row for row in tables.splitlines() if "(`--" in row]
+    assert len(rows) == len(VARIANTS)  # and no others
     assert line(["figure", "value", "95% interval"]) in tables

@@ -4,7 +4,7 @@ from benchmarks.scale import REGIONS, bookkeeping, listing, make_links, make_lis
 from mlimagenet_data.annotations.store import AnnotationStore
 
 
-def test_made_up_regions_go_through_the_builds_own_stages(tmp_path, monkeypatch):
+def test_synthetic_regions_pass_the_builds_own_stages(tmp_path, monkeypatch):
     monkeypatch.setattr("benchmarks.scale.DISTINCT", 200)
     make_list(tmp_path / "out", 600)
     found = stages(tmp_path / "out")

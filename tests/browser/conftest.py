@@ -1,4 +1,4 @@
-"""A headless Chromium for the viewer's page, where there is one."""
+"""Fixtures for browser tests: a headless Chromium, if installed, and viewers to open in it."""
 
 import os
 import shutil
@@ -19,10 +19,8 @@ def chromium():
     if found is None:
         pytest.skip(f"none of {', '.join(NAMES)} is installed; on Debian: apt-get install chromium")
     with playwright.sync_playwright() as started:
-        arguments = [
-            "--disable-dev-shm-usage",
-            *(["--no-sandbox"] if os.geteuid() == 0 else []),
-        ]  # for containers, and root
+        # containers have little shared memory, and root needs --no-sandbox
+        arguments = ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
         browser = started.chromium.launch(executable_path=found, args=arguments)
         yield browser
         browser.close()
@@ -30,7 +28,7 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory):
-    """(annotations, images, page, folder) of thirty random images."""
+    """(annotations, images, page, folder's page) of thirty random images."""
     folder, rows = tmp_path_factory.mktemp("viewer"), random_rows(30, seed=8)
     rows[7]["label"] = None
     set_, images = write_rows(folder / "set", rows), write_images(folder / "images", rows)
@@ -41,7 +39,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def known(tmp_path_factory):
-    """(page, folder's page) of four images of which all is known."""
+    """(page, folder's page) of four images with known labels, regions and verdicts."""
     folder = tmp_path_factory.mktemp("known")
     rows = [
         row("right", (100, 200), [region(HALF, 5, 0.9), region(~HALF, 9, 0.6, [(5, 0.2)])], label=5),
@@ -58,7 +56,7 @@ def known(tmp_path_factory):
 
 @pytest.fixture
 def open_page(chromium):
-    """Open a file in a window of its own; whatever it loads from elsewhere, or any error on it, fails the test."""
+    """Open a file in a new window; any error on the page, or any request to elsewhere, fails the test."""
     contexts, complaints = [], []
 
     def open_one(path, *, width=1280, height=800, **more):

@@ -1,4 +1,4 @@
-"""What the tests of the page look at."""
+"""Helpers that read the state of the page."""
 
 import numpy as np
 import pytest
@@ -8,12 +8,12 @@ HALF[:, 2:] = True
 
 
 def shown(page):
-    """Return the image_ids in the grid, without their class folders."""
+    """Return the image_ids in the grid, without class folders."""
     return page.eval_on_selector_all(".card", "cards => cards.map((card) => card.title.split('/')[1])")
 
 
 def labels(page):
-    """Return the states that the open image's labels have, by class."""
+    """Return the states of the open image's labels, by class."""
     found = page.eval_on_selector_all("#labels li", "rows => rows.map((row) => [row.dataset.index, row.className])")
     return {int(index): state for index, state in found}
 
@@ -31,16 +31,16 @@ def overflow(page, selector):
 
 
 def until(page, holds):
-    """Wait for a JavaScript expression, or a function, to hold; Playwright's own wait needs eval, which the page forbids."""
+    """Wait until a JavaScript expression or a function is true. Playwright's wait needs eval; the page forbids it."""
     for _ in range(200):
         if page.evaluate(holds) if isinstance(holds, str) else holds():
             return
         page.wait_for_timeout(50)
-    pytest.fail(f"{holds} does not come true in ten seconds")
+    pytest.fail(f"{holds} is not true after ten seconds")
 
 
 def complaints_of(page, count):
-    """Wait for complaints of a page, take them for expected, and return them."""
+    """Wait for `count` complaints of a page, clear them as expected, and return them."""
     until(page, lambda: len(page.complaints) >= count)
     taken, page.complaints[:] = list(page.complaints), []
     return taken

@@ -1,4 +1,4 @@
-"""The page's arithmetic against the loader's."""
+"""Tests that the page computes the same labels as the loader."""
 
 from dataclasses import asdict
 
@@ -27,7 +27,7 @@ LABEL = """([policy, crops]) => crops.map(([position, [top, left, height, width]
 
 
 def random_crops(sizes, count, seed=0):
-    """Return (position, (top, left, height, width)): whole pixels and fractions, reaching outside, tiny ones, whole images."""
+    """Return (position, (top, left, height, width)): integer, fractional, partly outside, tiny and whole-image crops."""
     generator, crops = np.random.default_rng(seed), []
     for k in range(count):
         position = int(generator.integers(len(sizes)))
@@ -47,7 +47,7 @@ def page(dataset, open_page):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_crops_have_the_loaders_labels(dataset, page, policy):
+def test_labels_of_crops_equal_the_loaders(dataset, page, policy):
     loader = MultiLabelImageNet(dataset[1], annotations=dataset[0], policy=policy, target="ignore")
     crops = random_crops([loader.record(k).size for k in range(len(loader))], 200)
     found = page.evaluate(LABEL, [{**asdict(policy), "rounding": ROUNDING}, crops])
@@ -78,9 +78,9 @@ def test_masks_are_decoded_as_in_python(dataset, page):
             np.testing.assert_array_equal(np.reshape(mask, region.mask.shape[::-1]).T, region.mask)
 
 
-def test_damaged_masks_are_refused_as_in_python(page):
+def test_damaged_masks_are_rejected_as_in_python(page):
     generator = np.random.default_rng(0)
-    cases = [["PPPPP01", 1], ["PPPPPP01", 1]]  # a zero of six characters, and one of seven
+    cases = [["PPPPP01", 1], ["PPPPPP01", 1]]  # a zero in six characters, and one in seven
     for _ in range(400):
         shape = tuple(generator.integers(1, 30, 2))
         raw = list(encode_mask(generator.random(shape) < 0.5))

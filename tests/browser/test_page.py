@@ -1,4 +1,4 @@
-"""The viewer's page, as it is used: filters, crops, regions, addresses."""
+"""Tests of the viewer in use: filters, crops, regions, addresses."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ NAMES = imagenet_classes().names
 def test_the_grid_can_be_filtered(known, open_page):
     page = open_page(known[0])
     assert shown(page) == ["right", "replaced", "none", "weaker"]
-    page.fill("#filter-class", NAMES[5].upper())  # the original label counts, too
+    page.fill("#filter-class", NAMES[5].upper())  # original labels match as well
     assert shown(page) == ["right", "replaced", "none"]
     assert page.inner_text("#count") == "3 of 4 images"
     page.select_option("#filter-count", "1")
@@ -32,7 +32,7 @@ def test_the_grid_can_be_filtered(known, open_page):
     ]  # fmt: skip
 
 
-def test_a_part_of_a_name_finds_several_classes(known, open_page):
+def test_part_of_a_name_finds_several_classes(known, open_page):
     page = open_page(known[0])
     assert set(page.evaluate("[...classesNamed(' TERRIER ')]")) == {
         k for k, n in enumerate(NAMES) if "terrier" in n.lower()
@@ -42,7 +42,7 @@ def test_a_part_of_a_name_finds_several_classes(known, open_page):
 
 
 @pytest.mark.parametrize("form", [0, 1])
-def test_a_crop_drops_labels_while_it_is_dragged(known, open_page, form):
+def test_dragging_a_crop_updates_the_labels(known, open_page, form):
     page = open_page(known[form])
     page.click(".card >> nth=0")
     page.wait_for_selector("#regions input")
@@ -52,20 +52,20 @@ def test_a_crop_drops_labels_while_it_is_dragged(known, open_page, form):
     area = page.locator("#stage").bounding_box()
     x, y, unit = area["x"], area["y"], area["width"] / 200
     page.mouse.move(x + 110 * unit, y + 10 * unit)
-    page.mouse.down()  # a new box, from a whole image
+    page.mouse.down()  # draws a new box
     page.mouse.move(x + 190 * unit, y + 90 * unit, steps=4)
     assert labels(page) == {5: "present", 9: "absent"}
     page.mouse.up()
     page.mouse.move(x + 30 * unit, y + 30 * unit)
     assert crop(page) == {"left": 110, "top": 10, "height": 80, "width": 80}
     page.mouse.move(x + 150 * unit, y + 50 * unit)
-    page.mouse.down()  # moves it
+    page.mouse.down()  # moves the box
     page.mouse.move(x + 50 * unit, y + 45 * unit, steps=4)
     page.mouse.up()
     assert crop(page) == {"left": 10, "top": 5, "height": 80, "width": 80}
     assert labels(page) == {5: "absent", 9: "present"}
     page.mouse.move(x + 90 * unit, y + 85 * unit)
-    page.mouse.down()  # the corner, far outside
+    page.mouse.down()  # drags the corner far outside
     page.mouse.move(x + 900 * unit, y + 999 * unit, steps=4)
     page.mouse.up()
     assert crop(page) == {"left": 10, "top": 5, "height": 95, "width": 190}
@@ -73,7 +73,7 @@ def test_a_crop_drops_labels_while_it_is_dragged(known, open_page, form):
     assert labels(page) == {5: "present", 9: "present"}
 
 
-def test_what_the_page_shows_is_what_the_loader_gives(dataset, open_page):
+def test_the_page_shows_the_loaders_labels(dataset, open_page):
     loader, page = MultiLabelImageNet(dataset[1], annotations=dataset[0], target="ignore"), open_page(dataset[3])
     words = {1.0: "present", 0.0: "absent", -1.0: "undecided"}
     for position in range(0, 30, 5):
@@ -87,7 +87,7 @@ def test_what_the_page_shows_is_what_the_loader_gives(dataset, open_page):
             assert labels(page) == expected
 
 
-def test_random_crops_are_those_of_torchvision(known, open_page):
+def test_random_crops_follow_torchvisions_distribution(known, open_page):
     crops = open_page(known[0]).evaluate("Array.from({length: 2000}, () => randomCrop([300, 400]))")
     areas = np.array([c["height"] * c["width"] / 120_000 for c in crops])
     ratios = np.array([c["width"] / c["height"] for c in crops])
@@ -98,13 +98,13 @@ def test_random_crops_are_those_of_torchvision(known, open_page):
     assert open_page(known[0]).evaluate("randomCrop([1, 900])") == {"top": 0, "left": 0, "height": 1, "width": 900}
 
 
-def test_regions_are_shown_one_by_one(known, open_page):
+def test_regions_can_be_shown_and_hidden(known, open_page):
     page = open_page(f"{known[0].as_uri()}#image-0")
     alpha = "([x, y]) => byId('masks').getContext('2d').getImageData(x, y, 1, 1).data[3]"
     left, right = (100, 100), (900, 100)
     assert page.evaluate(alpha, left) > 0
     assert page.evaluate(alpha, right) > 0
-    page.uncheck("#regions input >> nth=0")  # the best one, on the right
+    page.uncheck("#regions input >> nth=0")  # the best region, on the right
     page.mouse.move(0, 0)
     page.evaluate("document.activeElement.blur()")
     assert page.evaluate(alpha, right) == 0

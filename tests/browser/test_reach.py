@@ -1,4 +1,4 @@
-"""The page by keyboard, by touch, in narrow windows, and for screen readers."""
+"""Tests of the viewer with a keyboard, with touch, in narrow windows, and for screen readers."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_everything_can_be_done_by_keyboard(known, open_page):
         page.keyboard.press("Tab")
     page.keyboard.press("Shift+ArrowLeft")
     page.keyboard.press("Shift+ArrowUp")
-    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowDown"):  # no further than the edge
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowDown"):  # stops at the edge
         page.keyboard.press(key)
     assert crop(page) == {"left": 4, "top": 2, "height": 98, "width": 196}
     while focused(page) != "crop-width":
@@ -67,7 +67,7 @@ def test_nothing_is_wider_than_the_window(tmp_path, open_page, width, height, to
         assert min(stage["width"], stage["height"]) > 20
 
 
-def test_fingers_drag_the_box(known, open_page):
+def test_touch_drags_the_box(known, open_page):
     page = open_page(f"{known[0].as_uri()}#image-0", width=390, height=844, has_touch=True, is_mobile=True)
     area = page.locator("#stage").bounding_box()
     x, y, unit = area["x"], area["y"], area["width"] / 200
@@ -85,7 +85,7 @@ def test_fingers_drag_the_box(known, open_page):
     assert labels(page) == {5: "absent", 9: "present"}
 
 
-def test_controls_have_names(known, open_page):
+def test_controls_have_accessible_names(known, open_page):
     page = open_page(f"{known[0].as_uri()}#image-0")
     page.wait_for_selector("#regions input")
     client = page.context.new_cdp_session(page)

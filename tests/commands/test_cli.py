@@ -17,7 +17,7 @@ def annotated(tmp_path):
 
 def test_stats_are_printed_and_drawn(annotated, tmp_path, capsys):
     assert main(["stats", str(annotated[0]), "--plot", str(tmp_path / "plot.png")]) == 0
-    assert "images              12, 12 of them readable" in capsys.readouterr().out
+    assert "images              12, of which 12 readable" in capsys.readouterr().out
     assert (tmp_path / "plot.png").exists()
     assert main(["stats", str(annotated[0]), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 12
@@ -41,18 +41,18 @@ def test_an_audit_lists_and_draws_the_worst(annotated, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["stats", "nowhere"], "nowhere: no such folder"),
-        (["stats", "{set}", "--split", "val"], "no annotations of split 'val'"),
-        (["audit", "{set}", "--verdict", "wrong"], "it must be one of agrees"),
+        (["stats", "{set}", "--split", "val"], "no annotations for split 'val'"),
+        (["audit", "{set}", "--verdict", "wrong"], "must be one of agrees"),
     ],
 )
-def test_errors_are_one_line_and_name_the_place(annotated, capsys, arguments, message):
+def test_errors_are_one_line_and_name_the_cause(annotated, capsys, arguments, message):
     assert main([a.format(set=annotated[0]) for a in arguments]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert message in error
 
 
-def test_help_comes_without_torch():
+def test_help_does_not_import_torch():
     code = (
         "import sys, contextlib\nfrom mlimagenet_data.cli import main\n"
         "with contextlib.suppress(SystemExit): main(['--help'])\nassert 'torch' not in sys.modules"

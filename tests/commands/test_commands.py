@@ -42,7 +42,7 @@ def output(capsys, *arguments, code=0):
     return capsys.readouterr().out
 
 
-def test_info_says_what_it_is(annotated, capsys):
+def test_info_summarizes_a_dataset(annotated, capsys):
     said = output(capsys, "info", annotated[0])
     assert "rows        12 (11 ok, 1 unreadable)" in said
     assert "network     a net (MIT)" in said
@@ -52,7 +52,7 @@ def test_info_says_what_it_is(annotated, capsys):
 
 
 @pytest.mark.parametrize("config", [5, {"a": 5}, {"a": {"b": "\x1b[31m"}}])
-def test_info_takes_any_manifest(tmp_path, capsys, config):
+def test_info_accepts_any_manifest(tmp_path, capsys, config):
     folder = write_set(tmp_path, random_rows(2), config=config, networks={}, versions=[], imported="x")
     assert "rows        2" in output(capsys, "info", folder)
     (folder / "build_manifest.json").write_text("[" * 100_000)
@@ -62,7 +62,7 @@ def test_info_takes_any_manifest(tmp_path, capsys, config):
     assert "unknown: no build_manifest.json" in output(capsys, "info", folder)
 
 
-def test_a_strangers_names_do_not_reach_the_terminal_as_they_are(tmp_path, capsys):
+def test_control_characters_in_annotations_do_not_reach_the_terminal(tmp_path, capsys):
     item = row("a", (4, 4), []) | {"image_id": "\x1b[2Jx\x9b", "file_name": "\x1b[31m.png"}
     folder = write_set(tmp_path, [item], networks=[{"source": "\x1b]0;title\x07", "licence": "\r"}])
     said = output(capsys, "show", folder, "\x1b[2Jx\x9b") + output(capsys, "info", folder)
@@ -86,15 +86,15 @@ def test_show_prints_and_draws_an_image(annotated, tmp_path, capsys):
     assert [index for index, _ in found["labels"]] == item["labels"]
 
 
-def test_show_names_what_is_not_there(annotated, capsys):
+def test_show_names_a_missing_image_and_a_missing_option(annotated, capsys):
     assert main(["show", str(annotated[0]), "n0/x"]) == 1
-    assert "n0/x: no image of that id in split 'train'; the first is n" in capsys.readouterr().err
+    assert "n0/x: no image with that image_id in split 'train'; the first is n" in capsys.readouterr().err
     assert main(["show", str(annotated[0]), "n0/x", "--out", "a.png"]) == 1
-    assert "go together" in capsys.readouterr().err
+    assert "need each other" in capsys.readouterr().err
 
 
-def test_verify_finds_nothing_in_what_is_right(annotated, capsys):
-    assert "2 files, 12 rows: nothing is wrong" in output(capsys, "verify", annotated[0])
+def test_verify_finds_no_faults_in_a_valid_dataset(annotated, capsys):
+    assert "2 files, 12 rows: no faults" in output(capsys, "verify", annotated[0])
     assert json.loads(output(capsys, "verify", annotated[0], "--json")) == {"files": 2, "rows": 12, "faults": []}
 
 
@@ -106,41 +106,41 @@ def test_verify_names_every_faulty_row(tmp_path, capsys):
     rows[39]["image_id"] = rows[0]["image_id"]
     said = output(capsys, "verify", write_set(tmp_path, rows, shards=2), code=1).splitlines()
     assert [line.partition("/data/")[2].partition(": ")[2] for line in said[:3]] == [
-        "row 3, labels: 1000 is no class of 0 to 999",
-        "row 4, file_name: ../a.png is no plain path below the split folder",
-        "row 5, regions.mask.counts: 99 is no run-length code of a mask of that size",
+        "row 3, labels: 1000 is out of range; it must be between 0 and 999",
+        "row 4, file_name: ../a.png is invalid; it must be a relative path inside the split folder",
+        "row 5, regions.mask.counts: 99 is invalid; it must encode a mask of that size",
     ]
-    assert "00001-of-00002.parquet: row 19, image_id: the same as that of " in said[3]
+    assert "00001-of-00002.parquet: row 19, image_id: duplicate of " in said[3]
     assert len(said) == 4
     assert "there may be more" in output(capsys, "verify", tmp_path, "--top", "2", code=1)
 
 
-def test_verify_holds_files_against_the_manifest(tmp_path):
+def test_verify_compares_files_with_the_manifest(tmp_path):
     folder = write_set(tmp_path, random_rows(6), shards=2)
     files = annotation_files(folder, "train")
     content = files[1].read_bytes()
     files[1].write_bytes(content[:-1] + b"x")  # the format's magic number at the end
     found = list(faults_of(files, "train"))
     assert [text.partition("/data/")[2] for text in found] == [
-        "train-00001-of-00002.parquet: its SHA-256 is not the manifest's",
+        "train-00001-of-00002.parquet: SHA-256 differs from the manifest",
         found[1].partition("/data/")[2],
     ]
     assert "not a readable shard" in found[1]
     files[1].write_bytes(content + b"x")
-    assert "bytes, the manifest has" in next(faults_of(files, "train"))
+    assert "bytes, but the manifest states" in next(faults_of(files, "train"))
     files[1].write_bytes(content)
     assert list(faults_of(files, "train")) == []
     write_json(folder / "build_manifest.json", {"schema_version": 2, "splits": {"train": {"files": {"gone": 1}}}})
     texts = " ".join(faults_of(files, "train"))
-    for words in ("schema_version 2", "gone: in the manifest", "there, but not in the manifest"):
+    for words in ("schema_version 2", "gone: listed in the manifest", "present, but not listed in the manifest"):
         assert words in texts
     (folder / "build_manifest.json").unlink()
     assert "no such file" in next(faults_of(files, "train"))
 
 
-def test_join_counts_what_does_not_match(annotated, capsys):
+def test_join_counts_images_that_do_not_match(annotated, capsys):
     folder, images, rows = annotated
-    assert "11 of 11 annotated images are there" in output(capsys, "join", folder, images, "--sizes")
+    assert "11 of 11 annotated images found" in output(capsys, "join", folder, images, "--sizes")
     (images / "train" / rows[0]["file_name"]).unlink()
     Image.new("RGB", (3, 5)).save(images / "train" / rows[1]["file_name"])
     (images / "train" / rows[4]["file_name"]).write_bytes(b"no image")
@@ -149,18 +149,18 @@ def test_join_counts_what_does_not_match(annotated, capsys):
     found = json.loads(output(capsys, "join", folder, images / "train", "--sizes", "--json", code=1))
     assert (found["images"], found["matched"]) == (11, 10)
     assert found["missing"] == [rows[0]["file_name"]]
-    assert found["extra"] == ["n01440764/more.JPEG"]  # not the unreadable row's file
+    assert found["extra"] == ["n01440764/more.JPEG"]  # but not the unreadable row's file
     assert sorted(text.partition(": ")[0] for text in found["other_size"]) == sorted(
         rows[k]["file_name"] for k in (1, 4)
     )
-    assert any("5 x 3, the annotations are of" in text for text in found["other_size"])
+    assert any("5 x 3, but annotated as" in text for text in found["other_size"])
     said = output(capsys, "join", folder, images, "--top", "0", code=1)
     assert "1 missing:\n  and 1 more" in said
     (images / "train" / rows[0]["file_name"]).write_bytes(b"")
-    output(capsys, "join", folder, images)  # files without annotations are no error
+    output(capsys, "join", folder, images)  # files without annotations are not an error
 
 
-def test_labels_finds_what_a_loop_finds(tmp_path, capsys):
+def test_labels_finds_the_same_images_as_a_loop(tmp_path, capsys):
     folder = write_set(tmp_path, random_rows(60, seed=8), shards=3)
     store, files = AnnotationStore(folder, "train"), annotation_files(folder, "train")
     for query in (Query((1,)), Query((1,), min_score=0.5), Query((1, 2)), Query((1,), (2, 3)), Query((999,))):
@@ -177,12 +177,12 @@ def test_labels_finds_what_a_loop_finds(tmp_path, capsys):
         assert [count for _, count in pairs] == sorted(beside.values(), reverse=True)
 
 
-def test_labels_prints_the_surest_first(tmp_path, capsys):
+def test_labels_prints_the_best_scores_first(tmp_path, capsys):
     rows = [row(f"a{k}", (4, 4), [], labels=[(0, 0.1 * k + 0.1), (1, 0.5)]) for k in range(4)]
     folder = write_set(tmp_path, [*rows, row("b", (4, 4), [], labels=[(0, 1.0)])])
     said = output(capsys, "labels", folder, "--class", "tench", "--with", "n01443537", "--top", "2").splitlines()
     assert said[0] == "n01440764/a3  tench 0.40, goldfish 0.50"
-    assert said[2] == "4 images, the surest 2 are listed"
+    assert said[2] == "4 images; showing the top 2"
     assert "1 images" in output(capsys, "labels", folder, "--class", "0", "--without", "goldfish")
     assert "2 images" in output(capsys, "labels", folder, "--class", "0", "--with", "1", "--min-score", "0.25")
     assert output(capsys, "labels", folder, "--pairs-with", "tench").splitlines() == [
@@ -203,7 +203,7 @@ def test_completion_knows_commands_and_options(capsys, shell):
     assert all(word in said for word in ("verify", "pairs-with", "skip-bad"))
 
 
-def test_bash_takes_the_completion(tmp_path, capsys):
+def test_the_completion_works_in_bash(tmp_path, capsys):
     (tmp_path / "script").write_text(output(capsys, "completion", "bash"))
     complete = f"source {tmp_path}/script; COMP_WORDS=(mlimagenet ver); COMP_CWORD=1; _shtab_mlimagenet; echo ${{COMPREPLY[@]}}"
     done = subprocess.run(["bash", "-c", complete], capture_output=True, text=True, check=True)

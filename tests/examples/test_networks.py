@@ -1,4 +1,4 @@
-"""The networks of examples/train.py: their outputs, and weights to start from."""
+"""The networks of examples/train.py: outputs and initial weights."""
 
 import pytest
 import timm
@@ -20,7 +20,7 @@ def test_class_maps_average_to_the_logits(name):
             torch.testing.assert_close(logits, model.network(images), rtol=1e-4, atol=1e-5)
 
 
-def test_class_maps_of_a_vit_are_of_its_patches():
+def test_class_maps_of_a_vit_come_from_its_patches():
     torch.manual_seed(0)
     plain = timm.create_model(
         "vit_tiny_patch16_224", num_classes=7, img_size=48, global_pool="avg", fc_norm=False
@@ -33,7 +33,7 @@ def test_class_maps_of_a_vit_are_of_its_patches():
         torch.testing.assert_close(maps[:, :, 0, 2], plain.head(tokens[:, 3]), rtol=1e-4, atol=1e-5)
 
 
-def test_points_come_beside_the_networks_own_logits():
+def test_points_leave_the_networks_logits_unchanged():
     model = networks.make_model("resnet10t", 7, size=32, loss="byproducts").eval()
     images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
@@ -42,7 +42,7 @@ def test_points_come_beside_the_networks_own_logits():
     assert points.shape == (2, 2)
 
 
-def test_weights_are_taken_but_for_another_number_of_classes(tmp_path):
+def test_weights_load_except_layers_for_another_number_of_classes(tmp_path):
     old = networks.make_model("resnet10t", 5)
     torch.save({"model": old.state_dict(), "epoch": 3}, tmp_path / "old.pt")
     new = networks.make_model("resnet10t", 7, loss="byproducts")
@@ -60,14 +60,14 @@ def test_a_position_embedding_is_resized(tmp_path):
     assert networks.load_weights(networks.make_model("vit_tiny_patch16_224", 5, size=48), tmp_path / "vit.pt") == []
 
 
-def test_images_are_normalised_as_evaluation_normalises_them():
+def test_images_are_normalised_as_in_evaluation():
     assert networks.normalisation("test_vit") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert networks.normalisation("resnet50") == networks.normalisation("torchvision:resnet50")
-    with pytest.raises(SystemExit, match="--model resnet7: timm knows no such model"):
+    with pytest.raises(SystemExit, match="--model resnet7: not a timm model"):
         networks.normalisation("resnet7")
 
 
-def test_torchvisions_networks_are_made_by_name():
+def test_torchvision_networks_are_made_by_name():
     assert networks.make_model("torchvision:squeezenet1_1", 7)(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
     with pytest.raises(SystemExit, match="needs a timm model, not torchvision:squeezenet1_1"):
         networks.make_model("torchvision:squeezenet1_1", 7, loss="spatial")

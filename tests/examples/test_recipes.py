@@ -1,4 +1,4 @@
-"""The parts of examples/train.py: options, targets, losses. In this process, on generated images."""
+"""The options, targets and losses of examples/train.py, in this process and on generated images."""
 
 import itertools
 import os
@@ -36,7 +36,7 @@ def run(root, out, *options):
 
 
 @pytest.mark.parametrize("dataset", ["imagenet", "coco", "voc2012"])
-def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch, dataset):
+def test_missing_data_ends_the_script_with_a_one_line_error(tmp_path, monkeypatch, dataset):
     where = ("--annotations", str(tmp_path / "none")) if dataset == "imagenet" else ("--dataset", dataset)
     monkeypatch.setattr("sys.argv", ["train.py", str(tmp_path), *SMALL, *where])
     with pytest.raises(SystemExit) as ended:
@@ -46,14 +46,14 @@ def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch, dataset):
     assert "\n" not in message
 
 
-def test_there_is_a_configuration_for_each_of_the_papers_networks():
+def test_each_of_the_papers_networks_has_a_configuration():
     models = {yaml.safe_load(path.read_text()).get("model") for path in CONFIGS}
     vits = {f"deit3_{size}_patch16_224" for size in ("small", "base", "large")}
-    assert models == {"resnet50", "resnet101", None, *vits}  # fine-tuning of ViTs takes any
+    assert models == {"resnet50", "resnet101", None, *vits}  # finetune_vit.yaml names no model
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_configurations_say_where_they_are_from_and_leave_nothing_to_defaults(path):
+def test_configurations_cite_their_source_and_set_the_whole_recipe(path):
     text = path.read_text()
     assert text.startswith("# ")
     assert "arXiv" in text
@@ -69,7 +69,7 @@ def test_the_loss_falls_and_the_classes_are_learnt(root, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_configurations_name_options_and_models(path):
+def test_configurations_are_valid_and_the_command_line_overrides_them(path):
     args = recipe.parse("", ["imagenet", "--config", str(path), "--lr", "0.5", "--epochs", "7"])
     assert (args.lr, args.epochs) == (0.5, 7)
     assert (args.loss, args.out) == ("bce", Path("run"))
@@ -79,15 +79,15 @@ def test_configurations_name_options_and_models(path):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("learning_rate: 1", "no option 'learning_rate'"),
-    ("lr: [1, 2]", "wanted one value"),
-    ("epochs: many", "epochs is 'many'"),
+    ("learning_rate: 1", "unknown option 'learning_rate'"),
+    ("lr: [1, 2]", "must be a single value"),
+    ("epochs: many", "epochs must be of type int, not 'many'"),
     ("loss: focal", "one of bce, asl"),
-    ("- lr", "not a mapping"),
+    ("- lr", "must be a mapping"),
     ("lr: !!python/object:os.system x", "config"),
-    ("config: other.yaml", "no option 'config'"),
+    ("config: other.yaml", "unknown option 'config'"),
 ])  # fmt: skip
-def test_what_is_wrong_with_a_configuration_is_said(tmp_path, capsys, text, message):
+def test_configuration_errors_name_the_file_and_the_fault(tmp_path, capsys, text, message):
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     with pytest.raises(SystemExit):
@@ -100,14 +100,14 @@ def test_what_is_wrong_with_a_configuration_is_said(tmp_path, capsys, text, mess
 @pytest.mark.parametrize(("options", "message"), [
     (["--dataset", "coco", "--loss", "em"], "--dataset coco"),
     (["--loss", "spatial", "--augment", "rand"], "RandAugment"),
-    (["--loss", "an", "--mixup", "0.2"], "not of an"),
+    (["--loss", "an", "--mixup", "0.2"], "not an"),
     (["--loss", "byproducts"], "--byproducts DIR"),
-    (["--loss", "softmax", "--targets", "soft"], "--targets and --original are for"),
-    (["--labels", "single", "--original", "always"], "--targets and --original are for"),
-    (["--dataset", "coco", "--targets", "hard"], "--targets and --original are for"),
+    (["--loss", "softmax", "--targets", "soft"], "--targets and --original need"),
+    (["--labels", "single", "--original", "always"], "--targets and --original need"),
+    (["--dataset", "coco", "--targets", "hard"], "--targets and --original need"),
     (["--init", "a.pt", "--resume", "b.pt"], "one of them"),
 ])  # fmt: skip
-def test_options_that_do_not_fit_together_are_refused(capsys, options, message):
+def test_conflicting_options_are_refused(capsys, options, message):
     with pytest.raises(SystemExit):
         recipe.parse("", ["imagenet", *options])
     assert message in capsys.readouterr().err
@@ -144,7 +144,7 @@ def test_every_loss_trains(root, tmp_path, loss, capsys):
 
 @pytest.fixture(scope="module")
 def halves(tmp_path_factory):
-    """An image with class 5 on its left and 6 on its right half; its original label is 5."""
+    """An image with class 5 in its left half and class 6 in its right half; its original label is 5."""
     root = tmp_path_factory.mktemp("halves")
     left = np.zeros((4, 4), bool)
     left[:, :2] = True
@@ -162,7 +162,7 @@ def halves(tmp_path_factory):
     ("single", "bce", {5: 1.0}),
     ("single", "softmax", {5: 1.0}),
 ])  # fmt: skip
-def test_targets_are_of_the_crop_the_image_or_the_label(halves, labels, loss, present):
+def test_targets_come_from_the_crop_the_image_or_the_label(halves, labels, loss, present):
     args = recipe.parse("", [str(halves), "--labels", labels, "--loss", loss])
     _, found = targets.make_dataset(args, lambda image: image.crop((40, 0, 80, 40)), "train", train=True)[0]
     assert {k: float(found["target"][k]) for k in found["target"].nonzero().flatten().tolist()} == pytest.approx(
@@ -178,7 +178,7 @@ def test_targets_are_of_the_crop_the_image_or_the_label(halves, labels, loss, pr
     (["--targets", "soft", "--labels", "image", "--original", "always"], {5: 1.0, 6: 0.75}),
     (["--original", "always"], {5: 1.0, 6: 1.0}),
 ])  # fmt: skip
-def test_targets_are_decided_hard_or_soft(tmp_path, options, present):
+def test_targets_ignore_undecided_classes_or_are_hard_or_soft(tmp_path, options, present):
     """The crop shows a quarter of class 5, which is undecided, and all of class 6."""
     left = np.zeros((4, 4), bool)
     left[:, :2] = True
@@ -193,7 +193,7 @@ def test_targets_are_decided_hard_or_soft(tmp_path, options, present):
     )
 
 
-def test_a_loss_gets_the_edges_the_row_and_the_click(halves, tmp_path):
+def test_each_loss_receives_the_inputs_it_needs(halves, tmp_path):
     click_file(tmp_path, "n01498041/image", 0.9, 0.5)  # another image
     image_id = (
         targets.make_dataset(recipe.parse("", [str(halves)]), None, "train", train=True).images.record(0).image_id
@@ -213,7 +213,7 @@ def test_a_loss_gets_the_edges_the_row_and_the_click(halves, tmp_path):
 
 
 @pytest.mark.parametrize("loss", ["bce", "spatial", "byproducts"])
-def test_checkpoints_are_measured_by_mlimagenet_eval(root, tmp_path, loss):
+def test_mlimagenet_eval_loads_checkpoints(root, tmp_path, loss):
     options = ("--byproducts", tmp_path) if loss == "byproducts" else ()
     trained = trainer(root, tmp_path, "--epochs", 1, "--steps", 1, "--loss", loss, *options)
     trained.run()
@@ -229,7 +229,7 @@ def test_checkpoints_are_measured_by_mlimagenet_eval(root, tmp_path, loss):
         )
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(root, tmp_path, monkeypatch):
+def test_a_resumed_run_ends_like_an_uninterrupted_one(root, tmp_path, monkeypatch):
     options = ("--epochs", 2, "--steps", 2, "--loss", "asl")
     whole = run(root, tmp_path / "whole", *options)
     stopped = tmp_path / "stopped"
@@ -244,14 +244,14 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(root, tmp_path, monk
         run(root, stopped, *options)
     monkeypatch.undo()
     assert torch.load(stopped / "checkpoint.pt", weights_only=True)["epoch"] == 0
-    torch.rand(7)  # another process would not be where this one is, either
+    torch.rand(7)  # a new process would be in another random state
     resumed = run(root, stopped, *options, "--resume", stopped / "checkpoint.pt")
     assert resumed["epoch"] == whole["epoch"] == 1
     for name, value in whole["model"].items():
         assert torch.equal(value, resumed["model"][name]), name
 
 
-def test_a_resumed_run_remembers_what_the_checkpoint_knew(root, tmp_path, monkeypatch):
+def test_a_resumed_run_restores_the_memory_of_its_checkpoint(root, tmp_path, monkeypatch):
     options = ("--epochs", 3, "--loss", "spatial", "--steps", 2)
     whole = run(root, tmp_path / "whole", *options)
     assert [path.name for path in (tmp_path / "whole").glob("heatmaps-*")] == ["heatmaps-2.npy"]
@@ -276,7 +276,7 @@ def test_a_resumed_run_remembers_what_the_checkpoint_knew(root, tmp_path, monkey
     torch.testing.assert_close(*memories, rtol=0, atol=0, equal_nan=True)
 
 
-def test_a_new_run_forgets_an_old_ones_memory(root, tmp_path):
+def test_a_new_run_clears_the_memory_of_an_old_one(root, tmp_path):
     run(root, tmp_path, "--epochs", 1, "--steps", 1, "--loss", "consistency")
     fresh = trainer(root, tmp_path, "--epochs", 1, "--loss", "consistency")
     assert (fresh.objective.memory.read(torch.arange(16))[0] == -1).all()
@@ -288,4 +288,4 @@ def test_fine_tuning_starts_from_a_runs_weights(root, tmp_path, capsys):
     state = torch.load(tmp_path / "single" / "checkpoint.pt", weights_only=True)["model"]
     for name, value in tuned.model.state_dict().items():
         assert torch.equal(value, state[name]), name
-    assert "not taken" not in capsys.readouterr().out
+    assert "not loaded" not in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The script itself, as torchrun starts it; its parts are tested in test_example_recipes."""
+"""The script as torchrun starts it; test_recipes.py tests its parts."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def root(tmp_path_factory):
 
 
 def write_colours(root):
-    """Red images of class 3 and blue ones of class 7, each all over the image."""
+    """Write red images of class 3 and blue images of class 7, each with one region that covers the image."""
     rows = []
     for k in range(16):
         label, colour = ((3, (220, 30, 30)), (7, (30, 30, 220)))[k % 2]

@@ -9,7 +9,7 @@ from tests.examples.test_recipes import run
 from tests.support.example_modules import recipe, targets
 
 
-def test_evaluation_shows_all_of_an_image_whose_labels_are_of_all_of_it():
+def test_whole_makes_evaluation_show_the_whole_image():
     pixels = np.zeros((30, 60, 3), np.uint8)
     pixels[:, 54:] = 255
     middle, whole = (
@@ -22,7 +22,7 @@ def test_evaluation_shows_all_of_an_image_whose_labels_are_of_all_of_it():
 
 
 def write_coco(root):
-    """Three images: with a cat and a dog, a crowd of dogs, nothing."""
+    """Write three images: a cat and a dog; a crowd of dogs; nothing."""
     for split in ("train", "val"):
         images = [{"id": k, "file_name": f"{k}.jpg", "height": 32, "width": 32} for k in range(3)]
         boxes = [(0, 17, 0), (0, 18, 0), (1, 18, 1)]

@@ -16,7 +16,8 @@ from PIL import Image
 
 from tests.support.children import CONTEXT
 
-SMALL = ["--image-size", "64", "--scan-size", "0", "--shard-size", "4", "--workers", "1"]
+SMALL = {"image_size": 64, "scan_size": 0, "shard_size": 4, "workers": 1}
+SMALL_FLAGS = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 Setup = Callable[[], None]
 
 
@@ -35,7 +36,7 @@ def start(
     images: Path, out: Path | str, *options: str, setup: Setup | None = None, log: str = ""
 ) -> multiprocessing.Process:
     """Start a build in a child process; what it prints goes to `log`, by default `<out>.log`."""
-    command = ["--images", str(images), "--out", str(out), *SMALL, *options]
+    command = ["--images", str(images), "--out", str(out), *SMALL_FLAGS, *options]
     process = CONTEXT.Process(target=_child, args=(command, log or f"{out}.log", setup))
     process.start()
     return process

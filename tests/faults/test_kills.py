@@ -9,11 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from build import BuildConfig, relabel
+from build.config.options import ConfigError
 from build.run import main
 from build.state.lock import sole_run
-from tests.faults.harness import SMALL, KillAt, SmallFiles, finish, leftovers, result, start
+from tests.faults.harness import SMALL, SMALL_FLAGS, KillAt, SmallFiles, finish, leftovers, result, start
 
 pytestmark = pytest.mark.slow
+
+
+def build(photographs, out, **options):
+    return relabel(BuildConfig(images=str(photographs), out=str(out), **SMALL, **options))
 
 
 def copied(undisturbed, tmp_path):
@@ -30,7 +36,7 @@ def test_builds_killed_at_steps_of_their_writes_end_as_if_nothing_had_happened(t
             assert kills < 80
         assert result(out) == result(undisturbed)
         assert not leftovers(out)
-        assert "was stopped before it was done; going on" in Path(f"{out}.log").read_text()
+        assert "stopped before it was done; resuming" in Path(f"{out}.log").read_text()
     assert kills >= 12
 
 
@@ -68,7 +74,7 @@ def test_a_full_disk_ends_a_build_with_an_error_and_the_next_one_goes_on(tmp_pat
 
 
 def test_an_output_that_cannot_be_written_is_an_error_with_its_name(photographs, capsys):
-    assert main(["--images", str(photographs), "--out", "/proc/mlimagenet", *SMALL]) == 1
+    assert main(["--images", str(photographs), "--out", "/proc/mlimagenet", *SMALL_FLAGS]) == 1
     assert "/proc/mlimagenet" in capsys.readouterr().out
 
 
@@ -87,10 +93,10 @@ def test_damaged_results_are_found_and_made_again(tmp_path, photographs, undistu
         file.write_bytes(content[: len(content) // 2] if "cut off" in damage else content)
     assert main(["verify", str(out)]) == (0 if damage == "entry cut off" else 1)
     assert (file.name in capsys.readouterr().out) == (damage != "entry cut off")
-    assert main(["--images", str(photographs), "--out", str(out), *SMALL]) == 0
+    build(photographs, out)
     text = capsys.readouterr().out
     reason = {
-        "cut off": "were written", "one bit": "its file is not what was written", "gone": "its file is gone",
+        "cut off": "bytes instead of", "one bit": "file damaged: hash differs", "gone": "file missing",
         "entry cut off": "1 not done yet",
     }[damage]  # fmt: skip
     assert reason in text
@@ -105,8 +111,8 @@ def test_a_published_file_that_was_changed_is_found_and_put_back(tmp_path, photo
     file.unlink()
     file.write_bytes(content[:-1] + b"x")
     assert main(["verify", str(out)]) == 1
-    assert "1 files are not" in capsys.readouterr().out
-    assert main(["--images", str(photographs), "--out", str(out), *SMALL]) == 0
+    assert "1 files changed; a run rebuilds them" in capsys.readouterr().out
+    build(photographs, out)
     assert result(out) == result(undisturbed)
 
 
@@ -125,43 +131,43 @@ def test_an_unreadable_image_in_each_shard_has_a_status(tmp_path, photographs):
     assert split["rows"] == 12
 
 
-def test_a_second_build_on_the_same_output_is_refused(tmp_path, photographs, capsys):
+def test_a_second_build_on_the_same_output_is_refused(tmp_path, photographs):
     out = tmp_path / "mlimagenet"
+    part = {"stage": "regions", "num_shards": 2}
+    another = rf"another run \(process {os.getpid()} on "
     with sole_run(out / ".build" / "train"):
-        assert main(["--images", str(photographs), "--out", str(out), *SMALL]) == 1
-        text = capsys.readouterr().out
-        assert f"another run (process {os.getpid()} on " in text
-        part = ["--stage", "regions", "--num-shards", "2", "--shard-index", "1"]
-        assert main(["--images", str(photographs), "--out", str(out), *SMALL, *part]) == 1
-        assert main(["--images", str(photographs), "--out", str(out), *SMALL, "--split", "val"]) == 0
+        with pytest.raises(ConfigError, match=another):
+            build(photographs, out)
+        with pytest.raises(ConfigError, match=another):
+            build(photographs, out, shard_index=1, **part)
+        build(photographs, out, split="val")
     with sole_run(out / ".build" / "train", (1, 2)):
-        assert main(["--images", str(photographs), "--out", str(out), *SMALL]) == 1
-        assert "the run of part 1 of 2 (process" in capsys.readouterr().out
-        assert main(["--images", str(photographs), "--out", str(out), *SMALL, *part[:-1], "0"]) == 0
+        with pytest.raises(ConfigError, match=r"the run of part 1 of 2 \(process"):
+            build(photographs, out)
+        build(photographs, out, shard_index=0, **part)
 
 
 def test_parts_in_any_order_make_the_same_dataset(tmp_path, photographs, undisturbed, capsys):
     out = tmp_path / "mlimagenet"
-    common = ["--images", str(photographs), "--out", str(out), *SMALL]
     for stage in ("regions", "labels"):
-        for index in ("2", "0", "1"):
-            assert main([*common, "--stage", stage, "--num-shards", "3", "--shard-index", index]) == 0
+        for index in (2, 0, 1):
+            build(photographs, out, stage=stage, num_shards=3, shard_index=index)
             assert f"{stage}: 1 of 1 units to do" in capsys.readouterr().out
         if stage == "regions":
             assert main(["status", str(out)]) == 0
             assert "regions  3 of 3 units done" in capsys.readouterr().out
-            assert main([*common, "--stage", "labeler"]) == 0
-    assert main([*common, "--stage", "publish"]) == 0
+            build(photographs, out, stage="labeler")
+    build(photographs, out, stage="publish")
     assert result(out) == result(undisturbed)
 
 
 def test_a_run_says_what_it_will_do_again_and_why_before_it_starts(tmp_path, photographs, undisturbed, capsys):
     out = copied(undisturbed, tmp_path)
-    assert main(["--images", str(photographs), "--out", str(out), *SMALL, "--tau", "0.4"]) == 0
+    assert main(["--images", str(photographs), "--out", str(out), *SMALL_FLAGS, "--tau", "0.4"]) == 0
     lines = capsys.readouterr().out.splitlines()
     plan = lines[1:5]
-    assert plan[0] == "  regions  0 of 3 units done; to do: 3 changed: tau was 0.3, is 0.4"
-    assert plan[1] == "  labeler  0 of 1 units done; to do: 1 if what regions makes changes"
+    assert plan[0] == "  regions  0 of 3 units done; to do: 3 changed: tau was 0.3, is now 0.4"
+    assert plan[1] == "  labeler  0 of 1 units done; to do: 1 if the output of regions changes"
     assert lines[5].startswith("regions: 3 of 3 units to do")
     assert main(["status", str(out)]) == 0
     text = capsys.readouterr().out

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from build.config.options import BuildConfig, ConfigError
+from build import BuildConfig, relabel
+from build.config.options import ConfigError
 from build.run import main
 from build.state import lease as leases
 from build.state.lease import lease
 from build.state.lock import sole_run
 from build.state.remote import Remote
-from tests.faults.harness import SMALL, finish, result, start
+from tests.faults.harness import SMALL, SMALL_FLAGS, finish, result, start
 from tests.faults.shelf import Shelf, register, register_and_die
 
 pytestmark = pytest.mark.slow
@@ -28,17 +29,20 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setenv("MLIMAGENET_CACHE", str(tmp_path / "cache"))
 
 
-def build(photographs, store, work, *options):
-    images = ["--images", str(photographs)] if photographs else []
-    return main([*images, "--out", f"shelf://{store}", "--work", str(work), *SMALL, *options])
+def build(photographs, store, work, **options):
+    return relabel(BuildConfig(images=str(photographs), out=f"shelf://{store}", work=str(work), **SMALL, **options))
+
+
+def build_by_command(photographs, store, work):
+    return main(["--images", str(photographs), "--out", f"shelf://{store}", "--work", str(work), *SMALL_FLAGS])
 
 
 def test_a_build_into_a_store_has_the_bytes_of_a_local_one(tmp_path, photographs, undisturbed):
-    assert build(photographs, tmp_path / "store", tmp_path / "work") == 0
+    build(photographs, tmp_path / "store", tmp_path / "work")
     assert result(tmp_path / "store") == result(undisturbed)
     assert not list((tmp_path / "store").rglob("leases/*"))
     puts = Shelf.puts
-    assert build(photographs, tmp_path / "store", tmp_path / "elsewhere") == 0  # a machine that has nothing of it yet
+    build(photographs, tmp_path / "store", tmp_path / "elsewhere")  # a machine that has nothing of it yet
     assert result(tmp_path / "store") == result(undisturbed)
     assert Shelf.puts - puts < 12  # nothing is computed again
 
@@ -65,19 +69,19 @@ def test_a_store_that_fails_ends_the_run_and_the_next_one_goes_on(tmp_path, phot
     for put in range(3, 20, 4):
         register()
         Shelf.fail_at = put
-        failures += build(photographs, tmp_path / "store", tmp_path / "work") == 1
+        failures += build_by_command(photographs, tmp_path / "store", tmp_path / "work") == 1
     assert failures >= 3
     assert "the store does not answer" in capsys.readouterr().out
     register()
-    assert build(photographs, tmp_path / "store", tmp_path / "work") == 0
+    build(photographs, tmp_path / "store", tmp_path / "work")
     assert result(tmp_path / "store") == result(undisturbed)
 
 
 def test_machines_that_share_nothing_but_the_store_do_their_parts(tmp_path, photographs, undisturbed, capsys):
-    parts = ["--stage", "regions", "--num-shards", "2", "--shard-index"]
     for k in range(2):
-        assert build(photographs, tmp_path / "store", tmp_path / f"machine{k}", *parts, str(k)) == 0
-    assert build(photographs, tmp_path / "store", tmp_path / "third") == 0
+        part = {"stage": "regions", "num_shards": 2, "shard_index": k}
+        build(photographs, tmp_path / "store", tmp_path / f"machine{k}", **part)
+    build(photographs, tmp_path / "store", tmp_path / "third")
     assert result(tmp_path / "store") == result(undisturbed)
     assert "regions: nothing to do, all 3 units are done" in capsys.readouterr().out
     assert main(["status", f"shelf://{tmp_path / 'store'}"]) == 0
@@ -87,7 +91,7 @@ def test_machines_that_share_nothing_but_the_store_do_their_parts(tmp_path, phot
 @pytest.mark.parametrize("damage", ["cut", "gone", "bit"])
 def test_damaged_objects_are_found_and_made_again(tmp_path, photographs, undisturbed, damage, capsys):
     store = tmp_path / "store"
-    assert build(photographs, store, tmp_path / "work") == 0
+    build(photographs, store, tmp_path / "work")
     broken = store / ".build/train/regions/00001.parquet"
     content = bytearray(broken.read_bytes())
     content[40] ^= 1
@@ -98,11 +102,10 @@ def test_damaged_objects_are_found_and_made_again(tmp_path, photographs, undistu
     }[damage]()
     assert main(["verify", f"shelf://{store}"]) == 1
     assert "00001.parquet" in capsys.readouterr().out
-    again = ["--label-threshold", "0.1"]  # so that regions are read
     if damage == "bit":  # of the right size: found when it is read where there is no good copy
-        assert build(photographs, store, tmp_path / "elsewhere", *again) == 1
-        assert "run the same command again" in capsys.readouterr().out
-    assert build(photographs, store, tmp_path / "elsewhere") == 0
+        with pytest.raises(OSError, match="run the same command again"):
+            build(photographs, store, tmp_path / "elsewhere", label_threshold=0.1)  # so that regions are read
+    build(photographs, store, tmp_path / "elsewhere")
     assert main(["verify", f"shelf://{store}"]) == 0
     assert result(store) == result(undisturbed)
 
@@ -114,7 +117,8 @@ def test_one_run_at_a_time_writes_to_a_store(tmp_path, photographs):
         refusal = pytest.raises(ConfigError, match=rf"process {os.getpid()} on .* is writing to shelf://")
         with refusal, lease(remote, lock):
             pass
-        assert build(photographs, tmp_path / "store", tmp_path / "elsewhere") == 1
+        with pytest.raises(ConfigError, match="is writing to shelf://"):
+            build(photographs, tmp_path / "store", tmp_path / "elsewhere")
     with lease(remote, lock) as was_held:
         assert not was_held
 

@@ -1,6 +1,7 @@
 """Workers that die, hang, fail or vanish do not change what comes out, unless a unit fails each time."""
 
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -11,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from build.config.options import BuildConfig
+from build import BuildConfig, relabel
+from build.config.options import ConfigError
 from build.engines.ray_pool import RayPool
 from build.engines.runner import run_stage
 from build.engines.scheduler import Outcome, Pool, UnitsFailedError, run_units
-from build.run import main
 from build.state.plan import Unit, make_plan
 from tests.faults.flaky import FlakyRegions
 from tests.faults.harness import SMALL, result
@@ -86,16 +87,15 @@ def test_each_unit_is_done_once_or_fails_as_often_as_it_may(fates, workers, atte
 
 def flaky_stage(photographs, out, faults, **options):
     """Return a regions stage whose units go wrong: {unit: (fault, times)}."""
-    small = {"image_size": 64, "scan_size": 0, "shard_size": 4, "workers": 1}
-    plan = make_plan(BuildConfig(images=str(photographs), out=str(out), **small, **options), str(photographs))
+    plan = make_plan(BuildConfig(images=str(photographs), out=str(out), **SMALL, **options), str(photographs))
     for unit, (fault, times) in faults.items():
         (plan.work / f"{unit}.{fault}").write_text(str(times))
     return FlakyRegions(plan)
 
 
 def finished(photographs, out):
-    """Return the result of a build that goes on with what the stage has left."""
-    assert main(["--images", str(photographs), "--out", str(out), *SMALL]) == 0
+    """Return the result of a build that resumes from what the stage has done."""
+    relabel(BuildConfig(images=str(photographs), out=str(out), **SMALL))
     return result(out)
 
 
@@ -112,9 +112,9 @@ def test_processes_that_die_hang_or_run_out_of_memory_change_nothing(tmp_path, p
     stage = flaky_stage(photographs, tmp_path, faults, processes=2, device="cpu", unit_timeout=limit)
     assert run_stage(stage).units == 3
     text = capsys.readouterr().out
-    assert "00000.parquet failed and is tried again: its process ended with code -9" in text
-    assert "00001.parquet failed and is tried again: MemoryError: no memory is left" in text
-    assert f"00002.parquet failed and is tried again: took more than {limit:g} s" in text
+    assert "00000.parquet failed, will retry: its process exited with code -9" in text
+    assert "00001.parquet failed, will retry: MemoryError: no memory is left" in text
+    assert f"00002.parquet failed, will retry: took more than {limit:g} s" in text
     assert finished(photographs, tmp_path) == result(undisturbed)
     assert "regions: nothing to do" in capsys.readouterr().out
 
@@ -124,7 +124,7 @@ def test_a_unit_that_fails_each_time_is_named_and_the_others_are_done(tmp_path, 
     faults = {"00001.parquet": ("error", 2)}
     stage = flaky_stage(photographs, tmp_path, faults, processes=2, device="cpu", attempts=2)
     with pytest.raises(
-        UnitsFailedError, match=r"1 units failed too often \(00001.parquet: ValueError: something is wrong"
+        UnitsFailedError, match=r"1 of \d units failed \(00001.parquet: ValueError: something is wrong"
     ):
         run_stage(stage)
     ledger = stage.plan.ledger("regions")
@@ -134,8 +134,8 @@ def test_a_unit_that_fails_each_time_is_named_and_the_others_are_done(tmp_path, 
 
 @pytest.mark.slow
 def test_processes_make_the_same_bytes(tmp_path, photographs, undisturbed):  # spawned, as users have them
-    processes = ["--processes", "2", "--device", "cpu"]
-    assert main(["--images", str(photographs), "--out", str(tmp_path / "out"), *SMALL, *processes]) == 0
+    processes = {"processes": 2, "device": "cpu"}
+    relabel(BuildConfig(images=str(photographs), out=str(tmp_path / "out"), **SMALL, **processes))
     assert result(tmp_path / "out") == result(undisturbed)
     entries = sorted((tmp_path / "out" / ".build" / "train" / "regions").glob("*.parquet.json"))
     assert [json.loads(entry.read_text())["rows"] for entry in entries] == [4, 4, 4]
@@ -171,8 +171,8 @@ def cluster():
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_ray_makes_the_same_bytes_and_survives_the_loss_of_a_node(tmp_path, photographs, undisturbed, cluster, capsys):
     ray_cluster, node = cluster
-    ray = ["--engine", "ray", "--device", "cpu", "--processes", "1"]
-    assert main(["--images", str(photographs), "--out", str(tmp_path / "whole"), *SMALL, *ray]) == 0
+    ray = {"engine": "ray", "device": "cpu", "processes": 1}
+    relabel(BuildConfig(images=str(photographs), out=str(tmp_path / "whole"), **SMALL, **ray))
     assert result(tmp_path / "whole") == result(undisturbed)
 
     faults = {"00000.parquet": ("wait", 1), "00001.parquet": ("wait", 1)}  # both nodes are busy when one goes
@@ -202,10 +202,15 @@ def test_ray_makes_the_same_bytes_and_survives_the_loss_of_a_node(tmp_path, phot
 def test_an_actor_that_the_cluster_has_no_room_for_is_given_up(tmp_path, photographs, cluster):
     import ray
 
+    nodes = len(cluster[0].list_all_nodes())  # of one CPU each
+    deadline = time.monotonic() + 120
+    while ray.cluster_resources()["CPU"] != nodes:  # Ray counts a node that another test removed for about 16 seconds
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     stage = flaky_stage(photographs, tmp_path, {}, engine="ray", device="cpu")
     pool = RayPool(stage, 0, None)
     room = pool.size()
-    assert room == ray.cluster_resources()["CPU"] >= 1
+    assert room == nodes >= 1
     workers = [pool.start() for _ in range(room + 1)]
     for worker, unit in zip(workers, stage.plan.shards, strict=False):
         pool.submit(worker, unit)
@@ -221,8 +226,7 @@ def test_an_actor_that_the_cluster_has_no_room_for_is_given_up(tmp_path, photogr
         pool.stop(worker)
 
 
-def test_without_ray_the_error_says_how_to_get_it(tmp_path, photographs, capsys, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    command = ["--images", str(photographs), "--out", str(tmp_path / "out"), *SMALL, "--engine", "ray"]
-    assert main(command) == 1
-    assert "mlimagenet-data[ray]" in capsys.readouterr().out
+def test_without_ray_the_error_says_how_to_get_it(tmp_path, photographs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"mlimagenet-data\[ray\]"):
+        relabel(BuildConfig(images=str(photographs), out=str(tmp_path / "out"), engine="ray", **SMALL))

@@ -16,10 +16,11 @@ from mlimagenet_data.annotations.validate import check_batch
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.cli import main
 from mlimagenet_data.errors import AnnotationError
-from mlimagenet_data.formats.coco import load_coco, name_of, read_coco, write_coco
+from mlimagenet_data.formats.coco import load_coco, read_coco, write_coco
 from mlimagenet_data.formats.faults import Faults
 from mlimagenet_data.formats.importing import Import, import_annotations
 from mlimagenet_data.formats.regions import mask_columns, shrunk_mask
+from mlimagenet_data.names import class_of_path, image_id_of
 from tests.support.annotated import random_rows, region, row, write_rows
 
 SCHEMA = arrow_schema()
@@ -105,7 +106,7 @@ def test_a_file_without_our_fields_is_read_by_names_and_masks(tmp_path):
     ],
 )
 def test_images_are_known_by_their_file_names(name, image_id, label):
-    assert name_of(name) == (image_id, label)
+    assert (image_id_of(name), class_of_path(name)) == (image_id, label)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_entries_that_repeat_or_have_no_place_are_refused(tmp_path):
     rows, faults = read(tmp_path, value, skip=True)
     assert [message.partition("a.json: ")[2] for message in faults.messages] == [
         "images[1], id: 7 is an earlier image's, too",
-        "images[2], image_id: 'n01440764/a' is an earlier image's, too",
+        "images[2], file_name: 'n01440764/a.png' and 'n01440764/a.JPEG' would both be image n01440764/a; rename or remove one",
         "images[3], entry: 5 is no object",
         "annotations[1], image_id: 9 is an image whose size is unknown, though regions must lie in it",
     ]

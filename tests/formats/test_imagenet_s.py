@@ -70,7 +70,7 @@ def test_files_that_are_no_masks_are_named_or_counted(tmp_path):
     assert [message.partition(", ")[0].rpartition("/")[2] for message in faults.messages] == [
         "id.png", "jpeg.png", "text.png", "a.png",
     ]  # fmt: skip
-    assert "id 598 in it; the list has 597 classes" in faults.messages[0]
+    assert "class id 598; it must be 0, 1000, or at most 597" in faults.messages[0]
     with pytest.raises(AnnotationError, match=r"id\.png, mask: .*id 598"):
         list(read_imagenet_s(tmp_path, CLASSES, Faults(skip=False)))
     (tmp_path / "empty").mkdir()

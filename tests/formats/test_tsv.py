@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -39,12 +40,17 @@ def reference(text):
     rows, bad, seen = [], [], set()
     for number, raw in enumerate(text.split(b"\n")[: -1 if text.endswith(b"\n") or not text else None], 1):
         row = reference_row(raw)
-        if row is None or row["image_id"] in seen:
+        if row is None or photograph(row["image_id"]) in seen:
             bad.append(number)
         else:
-            seen.add(row["image_id"])
+            seen.add(photograph(row["image_id"]))
             rows.append(row)
     return rows, bad
+
+
+def photograph(image_id):
+    stem = image_id.rpartition("/")[2]
+    return stem if re.fullmatch(r"n[0-9]{8}_[0-9]+", stem) else image_id
 
 
 def reference_row(raw):
@@ -55,19 +61,21 @@ def reference_row(raw):
         label = whole(original)
     except ValueError:
         return None
-    folder, slash, _ = name.partition("/")
-    told = label
-    if slash:
-        told = class_of_folder(folder)
-    elif name[:1] == "n" and name[1:9].isascii() and name[1:9].isdigit() and name[9:10] == "_":
-        told = class_of_folder(name[:9])
-    if told != label or not is_plain_path(name) or len(classes) != len(scores) or len(set(classes)) != len(classes):
+    folder, slash, below = name.partition("/")
+    told = class_of_folder(folder) if slash else class_of_folder(name[:9]) if name[9:10] == "_" else None
+    below = below if told is not None and slash else name
+    if (
+        told not in (None, label)
+        or not is_plain_path(name)
+        or len(classes) != len(scores)
+        or len(set(classes)) != len(classes)
+    ):
         return None
     file_name = name if slash else f"{WNIDS[label]}/{name}"
     ranked = sorted(zip(classes, scores, strict=True), key=lambda pair: -np.float32(pair[1]))
     ranked = [(index, float(np.float32(score))) for index, score in ranked if np.float32(score) > 0]
     return {
-        "image_id": f"{WNIDS[label]}/{PurePosixPath(file_name.partition('/')[2]).with_suffix('')}",
+        "image_id": f"{WNIDS[label]}/{PurePosixPath(below).with_suffix('')}",
         "file_name": file_name, "label": label,
         "labels": [index for index, _ in ranked], "scores": [score for _, score in ranked],
     }  # fmt: skip
@@ -135,7 +143,10 @@ def test_any_file_is_read_as_a_plain_reader_would(tmp_path_factory, text, block)
         ("n01440764_1.JPEG\t0\t0\t-0.5", "scores: '-0.5' has something that is no score"),
         ("n01440764_1.JPEG\t0\t0\t1e30", "scores: '1e30' has something that is no score"),
         (GOOD.encode() + b"\xff", "text: .* is not UTF-8"),
-        ("n01440764_0.JPEG\t0\t\t", "image_id: 'n01440764/n01440764_0' is an earlier line's"),
+        (
+            "n01440764_0.JPEG\t0\t\t",
+            "filename: 'n01440764/n01440764_0.JPEG' and 'n01440764/n01440764_0.JPEG' would both be image n01440764/n01440764_0",
+        ),
         ("x" * (1 << 20), "text: .* is longer than 1048576 bytes"),
     ],
 )
@@ -189,7 +200,7 @@ def test_without_sizes_the_loader_reads_images_and_boxes_are_refused(tmp_path):
     Image.new("RGB", (30, 20)).save(tmp_path / "images/n01440764/n01440764_1.JPEG")
     data = MultiLabelImageNet(tmp_path / "images", annotations=tmp_path / "set")
     assert np.flatnonzero(data[0][1].numpy()).tolist() == [0, 391]
-    with pytest.raises(AnnotationError, match=r"its size is not in the annotations.*--images"):
+    with pytest.raises(AnnotationError, match=r"image size unknown.*--images"):
         data.labels_for(0, (0, 0, 10, 10))
 
 
@@ -236,12 +247,12 @@ def test_a_folder_keeps_what_it_has(tmp_path):
     (tmp_path / "a.tsv").write_text(GOOD)
     given = Import(tmp_path / "a.tsv", "tsv", tmp_path / "set")
     import_annotations(given)
-    with pytest.raises(AnnotationError, match="holds a split 'train' already"):
+    with pytest.raises(AnnotationError, match="already holds a split 'train'"):
         import_annotations(given)
     import_annotations(Import(tmp_path / "a.tsv", "tsv", tmp_path / "set", split="val"))
     assert set(load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))) == {"train", "val"}
     (tmp_path / "set/build_manifest.json").write_text('{"schema_version": 1, "splits": {"test": {"rows": 1}}}')
-    with pytest.raises(AnnotationError, match="holds a build already"):
+    with pytest.raises(AnnotationError, match="already holds a build"):
         import_annotations(Import(tmp_path / "a.tsv", "tsv", tmp_path / "set", split="other"))
 
 
@@ -271,7 +282,7 @@ def test_skipped_lines_are_reported_without_the_folder(tmp_path, capsys):
     out = str(tmp_path / "set")
     assert main(["import", str(tmp_path / "a.tsv"), "--from", "tsv", "--out", out, "--skip-bad"]) == 0
     said = capsys.readouterr().out
-    assert "1 lines or entries left out" in said
+    assert "1 invalid lines or entries skipped" in said
     assert "  a.tsv: line 1, text: 'bad' does not have four columns" in said
     assert str(tmp_path) not in (tmp_path / "set/build_manifest.json").read_text()
 

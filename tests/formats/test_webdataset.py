@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlimagenet_data.annotations.locate import ImageLocator
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.cli import main
 from mlimagenet_data.errors import AnnotationError, ImageError
@@ -40,7 +41,7 @@ def samples(folder):
 
 def test_samples_are_the_images_bytes_and_the_rows(annotated, tmp_path):
     store, images = annotated
-    counts = write_webdataset(store, tmp_path / "out", images / "train", shard_images=4)
+    counts = write_webdataset(store, tmp_path / "out", ImageLocator(images / "train", store), shard_images=4)
     assert counts == {"images": 10, "shards": 3, "missing": 0}
     table = pq.read_table(sorted((tmp_path / "set/data").iterdir())).to_pylist()
     rows = {sample_key(r["image_id"]): r for r in table if r["status"] == "ok"}
@@ -67,7 +68,10 @@ def test_keys_can_be_turned_back_and_leave_no_folder(image_id):
 def test_shards_end_by_bytes_too_and_are_the_same_again(annotated, tmp_path):
     store, images = annotated
     for name in ("a", "b"):
-        assert write_webdataset(store, tmp_path / name, images / "train", shard_bytes=1)["shards"] == 10
+        assert (
+            write_webdataset(store, tmp_path / name, ImageLocator(images / "train", store), shard_bytes=1)["shards"]
+            == 10
+        )
     first, second = ([p.read_bytes() for p in sorted((tmp_path / name).iterdir())] for name in ("a", "b"))
     assert first == second
 
@@ -76,17 +80,17 @@ def test_a_missing_image_is_an_error_or_counted(annotated, tmp_path):
     store, images = annotated
     (images / "train" / store.file_name(2)).unlink()
     with pytest.raises(ImageError, match="no such file; --missing skip"):
-        write_webdataset(store, tmp_path / "out", images / "train")
+        write_webdataset(store, tmp_path / "out", ImageLocator(images / "train", store))
     assert not list((tmp_path / "out").iterdir())
-    counts = write_webdataset(store, tmp_path / "out", images / "train", skip_missing=True)
+    counts = write_webdataset(store, tmp_path / "out", ImageLocator(images / "train", store), skip_missing=True)
     assert counts == {"images": 9, "shards": 1, "missing": 1}
     with pytest.raises(AnnotationError, match=r"train-000000\.tar lies there already"):
-        write_webdataset(store, tmp_path / "out", images / "train")
+        write_webdataset(store, tmp_path / "out", ImageLocator(images / "train", store))
 
 
 def test_the_command_exports(annotated, tmp_path, capsys):
     command = ["export", str(tmp_path / "set"), str(tmp_path / "out"), "--to", "webdataset"]
     assert main(command) == 1
-    assert "--images DIR goes with --to webdataset" in capsys.readouterr().err
+    assert "--to webdataset needs --images DIR" in capsys.readouterr().err
     assert main([*command, "--images", str(annotated[1]), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"images": 10, "shards": 1, "missing": 0}

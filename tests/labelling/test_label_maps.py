@@ -58,7 +58,7 @@ def test_the_whole_image_has_the_maps_mean(root):
 def test_images_without_a_map_are_an_error_or_have_their_original_label(root):
     with pytest.raises(LabelMapError, match="no such file"):
         dataset(root, None)[11]
-    data = dataset(root, None, missing="single_label")
+    data = dataset(root, None, missing="original")
     assert data[11][1].nonzero()[:, 0].tolist() == [data.record(11).label]
 
 

@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import DatasetCard
 from PIL import Image
 
-from build.config.options import BuildConfig
+from build import BuildConfig, relabel
 from build.images.demo import PHOTOGRAPHS
 from build.networks.embedded import EmbeddedBackbone
 from build.ops.maskcut import maskcut
@@ -45,7 +45,7 @@ def test_every_photograph_has_a_row_with_regions_and_labels(demo):
         assert row["status"] == "ok"
         assert row["labels"]
         assert row["scores"] == sorted(row["scores"], reverse=True)
-        assert row["label"] in row["labels"]  # --original keep
+        assert row["label"] in row["labels"]  # unconfirmed: keep
 
 
 def test_demo_classes_bear_the_names_they_are_given():
@@ -157,24 +157,24 @@ def test_a_second_run_computes_nothing(demo, tmp_path, capsys):
     assert shard(out).read_bytes() == before
 
 
-SMALL = ["--image-size", "192", "--scan-size", "256"]
+SMALL = {"image_size": 192, "scan_size": 256}
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A build at smaller sizes than the demo's."""
     out = tmp_path_factory.mktemp("small") / "mlimagenet"
-    assert main(["--demo", "--out", str(out), *SMALL]) == 0
+    relabel(BuildConfig(demo=True, out=str(out), **SMALL))
     return out
 
 
 def test_the_bytes_do_not_depend_on_workers_or_time(small, tmp_path):
-    assert main(["--demo", "--out", str(tmp_path / "mlimagenet"), *SMALL, "--workers", "1"]) == 0
+    relabel(BuildConfig(demo=True, out=str(tmp_path / "mlimagenet"), workers=1, **SMALL))
     assert shard(tmp_path / "mlimagenet").read_bytes() == shard(small).read_bytes()
 
 
 def test_another_batch_size_changes_no_more_than_rounding(small, tmp_path):
-    assert main(["--demo", "--out", str(tmp_path / "mlimagenet"), *SMALL, "--batch-size", "3"]) == 0
+    relabel(BuildConfig(demo=True, out=str(tmp_path / "mlimagenet"), batch_size=3, **SMALL))
     assert sum(len(row["regions"]) for row in rows_of(small)) > 8
     for row, other in zip(rows_of(small), rows_of(tmp_path / "mlimagenet"), strict=True):
         assert len(row["regions"]) == len(other["regions"])
@@ -189,7 +189,7 @@ def test_other_settings_redo_what_depends_on_them_and_say_why(demo, tmp_path, ca
     assert main(["--demo", "--out", str(out), "--label-threshold", "0.5"]) == 0
     text = capsys.readouterr().out
     assert "regions: nothing to do" in text
-    assert "labels: 1 of 1 units to do (1 changed: label_threshold was 0.13, is 0.5)" in text
+    assert "labels: 1 of 1 units to do (1 changed: label_threshold was 0.13, is now 0.5)" in text
     assert all(
         score >= 0.5 or label == row["label"]
         for row in rows_of(out)
@@ -204,14 +204,14 @@ def test_another_method_makes_old_results_stale(demo, tmp_path, capsys, monkeypa
     assert main(["--demo", "--out", str(out)]) == 0
     text = capsys.readouterr().out
     assert "regions: nothing to do" in text
-    assert f"(1 changed: method was {LabelsStage.method - 1}, is {LabelsStage.method})" in text
+    assert f"(1 changed: method was {LabelsStage.method - 1}, is now {LabelsStage.method})" in text
     assert rows_of(out) == rows_of(demo)
 
 
 def test_settings_of_stages_that_are_not_run_are_not_believed(demo, tmp_path, capsys):
     out = copy_of(demo, tmp_path)
     assert main(["--out", str(out), "--stage", "publish", "--tau", "0.9"]) == 0
-    assert "regions is not run again and keeps its settings (tau was 0.3, is 0.9)" in capsys.readouterr().out
+    assert "regions does not run again and keeps its settings (tau was 0.3, is now 0.9)" in capsys.readouterr().out
     split = json.loads((out / "build_manifest.json").read_text())["splits"]["train"]
     assert split["config"]["regions"]["tau"] == 0.3
 
@@ -229,23 +229,13 @@ def test_enough_aligned_regions_train_the_labeler(demo, tmp_path, capsys):
 def test_images_can_be_embedded_and_splits_stand_side_by_side(demo, tmp_path, monkeypatch):
     out = copy_of(demo, tmp_path)
     images = demo / ".build" / "demo" / "train"
-    arguments = [
-        "--images",
-        str(images),
-        "--split",
-        "val",
-        "--limit",
-        "2",
-        "--embed-images",
-        "--out",
-        str(tmp_path / "embedded"),
-    ]
-    assert main(arguments) == 0
+    two = {"images": str(images), "split": "val", "limit": 2}
+    relabel(BuildConfig(**two, out=str(tmp_path / "embedded"), embed_images=True))
     monkeypatch.chdir(tmp_path)
     loaded = datasets.load_dataset("embedded", split="val")
     assert len(loaded) == 2
     for row in loaded:
         assert row["image"].size == (row["width"], row["height"])
-    assert main(["--images", str(images), "--split", "val", "--limit", "2", "--out", str(out)]) == 0
+    relabel(BuildConfig(**two, out=str(out)))
     both = datasets.load_dataset("mlimagenet")
     assert {name: len(split) for name, split in both.items()} == {"train": 8, "val": 2}

@@ -3,16 +3,18 @@ import shutil
 
 import pytest
 
+from build import BuildConfig, relabel
+from build.config.options import ConfigError
 from build.run import main
 from build.stages.regions import RegionsStage
 
-OPTIONS = ["--shard-size", "3", "--image-size", "128", "--scan-size", "0"]
+SMALL = {"shard_size": 3, "image_size": 128, "scan_size": 0}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    assert main(["--demo", "--out", str(out), *OPTIONS]) == 0
+    relabel(BuildConfig(demo=True, out=str(out), **SMALL))
     return out
 
 
@@ -31,7 +33,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, undisturbed, monkeypatch):
         return compute(self, unit, advance)
 
     monkeypatch.setattr(RegionsStage, "compute", stop_at_the_second)
-    assert main(["--demo", "--out", str(out), *OPTIONS]) == 130
+    assert main(["--demo", "--out", str(out), "--shard-size", "3", "--image-size", "128", "--scan-size", "0"]) == 130
     assert not (out / "data").exists()
 
     def note(self, unit, advance):
@@ -39,28 +41,28 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, undisturbed, monkeypatch):
         return compute(self, unit, advance)
 
     monkeypatch.setattr(RegionsStage, "compute", note)
-    assert main(["--demo", "--out", str(out), *OPTIONS]) == 0
+    relabel(BuildConfig(demo=True, out=str(out), **SMALL))
     assert done == ["00000.parquet", "00001.parquet", "00002.parquet"]
     assert published(out) == published(undisturbed)
 
 
 def test_stages_one_by_one_make_the_same(tmp_path, undisturbed):
     out = str(tmp_path / "out")
-    assert main(["--demo", "--out", out, *OPTIONS, "--stage", "regions"]) == 0
+    assert not relabel(BuildConfig(demo=True, out=out, stage="regions", **SMALL)).split
     for stage in ("labeler", "labels", "publish"):
-        assert main(["--out", out, *OPTIONS, "--stage", stage]) == 0
+        relabel(BuildConfig(out=out, stage=stage, **SMALL))
     assert published(tmp_path / "out") == published(undisturbed)
 
 
-def test_a_stage_without_the_one_before_it_is_an_error(tmp_path, capsys):
-    assert main(["--demo", "--out", str(tmp_path / "out"), "--stage", "labels"]) == 1
-    assert "stage regions has not done 00000.parquet" in capsys.readouterr().out
+def test_a_stage_without_the_one_before_it_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"stage regions has not finished 00000\.parquet"):
+        relabel(BuildConfig(demo=True, out=str(tmp_path / "out"), stage="labels"))
 
 
 def test_a_damaged_shard_is_done_again(tmp_path, undisturbed, capsys):
     out = shutil.copytree(undisturbed, tmp_path / "out")
     shard = out / ".build" / "train" / "regions" / "00001.parquet"
     shard.write_bytes(shard.read_bytes()[:-10])
-    assert main(["--demo", "--out", str(out), *OPTIONS]) == 0
+    relabel(BuildConfig(demo=True, out=str(out), **SMALL))
     assert "regions: 1 of 3 units to do" in capsys.readouterr().out
     assert published(out) == published(undisturbed)

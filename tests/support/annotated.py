@@ -19,7 +19,7 @@ from mlimagenet_data.classes import imagenet_classes
 def region(
     mask: np.ndarray, label: int, score: float = 0.9, others: Sequence[tuple[int, float]] = ()
 ) -> dict[str, Any]:
-    """Return a region of the schema; `others` are further classes of its top-k."""
+    """Return a region of the schema; `others` adds (class, score) pairs to its top-k."""
     ranking = [(label, score), *others]
     return {
         "mask": {"size": list(mask.shape), "counts": encode_mask(mask)},
@@ -42,7 +42,7 @@ def row(
     labels: Any = None,
     status: str = "ok",
 ) -> dict[str, Any]:
-    """Return a row of the schema; its labels are the regions' best classes unless they are given as (class, score) pairs."""
+    """Return a row of the schema; `labels` are (class, score) pairs (default: the regions' best classes)."""
     wnid = imagenet_classes().wnids[label]
     pairs = labels if labels is not None else list({r["label"]: r["score"] for r in regions}.items())
     return {
@@ -80,7 +80,7 @@ def write_images(root: Path, rows: list[dict[str, Any]], split: str = "train", s
 
 
 def random_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Return rows with up to four regions on grids of several sizes, unlocated labels, and classes in several regions."""
+    """Return rows with up to four regions on several grid sizes, unlocated labels, and classes in several regions."""
     generator = np.random.default_rng(seed)
     rows = []
     for k in range(count):

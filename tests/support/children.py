@@ -1,4 +1,4 @@
-"""Child processes for tests: forked from a server that has imported what is slow to import; also as torchrun starts them."""
+"""Child processes for tests, forked from a server with the slow imports done; optionally set up like torchrun's."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_SLOW = ["build.run", "build.publishing.card", "datasets", "matplotlib.figure", "timm"]
+_SLOW = ["build.api", "build.run", "build.publishing.card", "datasets", "matplotlib.figure", "timm"]
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(_SLOW)
 
 
 def seconds_to_start() -> float:
-    """Return how long a child takes to start and import, the server being there: little, unless another one started it first."""
-    for _ in range(2):  # the first child may have to wait for the server
+    """Return the seconds that a child takes to start and import; few, unless other code started the server."""
+    for _ in range(2):  # the first child may wait for the server
         began = time.monotonic()
         child = CONTEXT.Process(target=_import)
         child.start()
@@ -32,10 +32,10 @@ def _import() -> None:
 
 
 def as_torchrun(log: Path, target: Callable[..., int], *arguments: Any, count: int = 2) -> str:
-    """Call a function in `count` processes that find each other by torchrun's variables; return what they wrote, to `log`, too.
+    """Call a function in `count` processes connected by torchrun's variables; return their output, also in `log`.
 
     Raises:
-        AssertionError: If the function does not return 0 in one of them.
+        AssertionError: If the function returns anything but 0 in a process.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""A small server that speaks as much of the Hub's HTTP API as publishing a dataset takes."""
+"""A small server for the part of the Hub's HTTP API that publishing a dataset uses."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import yaml
 
 
 class HubStandIn:
-    """Keeps repositories in memory.
+    """A stand-in for the Hub with repositories in memory.
 
     Attributes:
-        url: Its address.
-        repositories: Name to {"private": bool, "files": {path: bytes}, "commits": [message], "tags": {name: commit}}.
-        objects: Large files' contents by SHA-256, as uploaded.
-        fail_uploads: The number of uploads of large files that are answered by an error.
+        url: Address of the server.
+        repositories: By name, {"private": bool, "files": {path: bytes}, "commits": [message], "tags": {name: commit}}.
+        objects: Contents of uploaded large files, by SHA-256.
+        fail_uploads: Number of uploads of large files still to fail.
     """
 
     token = "hf_of_the_tests"
@@ -46,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: Any) -> None:
-        """Be quiet."""
+        """Log nothing."""
 
     def _body(self) -> bytes:
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
@@ -73,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
         for pattern, known, name in _ROUTES:
             if known == method and (found := re.fullmatch(pattern, self.path.partition("?")[0])):
                 return getattr(self, name)(body, *found.groups())
-        return self._answer({"error": f"{method} {self.path} is not spoken here"}, 404)
+        return self._answer({"error": f"{method} {self.path}: not supported by the stand-in"}, 404)
 
     def do_GET(self) -> None:
         self._dispatch("GET")

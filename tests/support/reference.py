@@ -1,4 +1,4 @@
-"""The loader's shares and targets by the words of their definitions: slow, and owing nothing to its fast paths."""
+"""Slow reference versions of the loader's shares and targets, independent of its fast paths."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from mlimagenet_data.views.boxes import Box, cell_overlap, resample_matrix
 
 
 def slow_shares(mask, box):
-    """Visibility and coverage of a mask in a box of cells (top, left, bottom, right), cell by cell."""
+    """Return the visibility and coverage of a mask in a box of cells (top, left, bottom, right), cell by cell."""
     top, left, bottom, right = map(float, box)
     high = [max(0.0, min(r + 1, bottom) - max(r, top)) for r in range(mask.shape[0])]
     wide = [max(0.0, min(c + 1, right) - max(c, left)) for c in range(mask.shape[1])]
@@ -17,19 +17,19 @@ def slow_shares(mask, box):
 
 
 def slow_box_shares(record, box):
-    """Visibility and coverage of each region in a box of pixels (top, left, height, width)."""
+    """Return the visibility and coverage of each region in a box of pixels (top, left, height, width)."""
     edges = np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]])
     return [slow_shares(r.mask, edges * np.tile(np.array(r.mask.shape) / record.size, 2)) for r in record.regions]
 
 
 def slow_visible_area(record, box):
-    """Share of the image that a box of pixels (top, left, height, width) shows."""
+    """Return the share of the image that a box of pixels (top, left, height, width) shows."""
     return slow_shares(np.ones((1, 1), bool), np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]])
                        / np.tile(record.size, 2))[0]  # fmt: skip
 
 
 def slow_target(record, policy, shares, visible_area=0.0):
-    """The classes present, by the words of LabelPolicy; its rules for the original label and the empty view are left out."""
+    """Return the classes present by LabelPolicy's definition, leaving out its original-label and empty-view rules."""
     present = set()
     for index, _ in record.labels:
         scores = {k: dict(r.topk)[index] for k, r in enumerate(record.regions) if index in dict(r.topk)}

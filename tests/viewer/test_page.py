@@ -2,6 +2,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import re
 from dataclasses import asdict
 from html.parser import HTMLParser
@@ -34,7 +35,7 @@ def annotated(tmp_path):
 
 
 class Scripts(HTMLParser):
-    """Collects what a browser takes for scripts, and the rules for them."""
+    """Collects the scripts that a browser would see, and the Content Security Policy."""
 
     def __init__(self, text):
         super().__init__()
@@ -71,9 +72,9 @@ def view(*arguments):
 @given(
     st.lists(hnp.arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9))), min_size=1, max_size=6), st.data()
 )
-def test_masks_reach_the_page_as_they_are(tmp_path_factory, masks, data):
+def test_masks_reach_the_page_unchanged(tmp_path_factory, masks, data):
     if data.draw(st.booleans()):
-        masks = [masks[0], *(np.roll(masks[0], k) for k in range(1, len(masks)))]  # on one grid, so in one stack
+        masks = [masks[0], *(np.roll(masks[0], k) for k in range(1, len(masks)))]  # on one grid, hence in one stack
     store = AnnotationStore(
         write_rows(tmp_path_factory.mktemp("set"), [row("a", (5, 7), [region(m, 3) for m in masks])]), "train"
     )
@@ -82,7 +83,7 @@ def test_masks_reach_the_page_as_they_are(tmp_path_factory, masks, data):
         np.testing.assert_array_equal(decode_mask(found["grid"], found["counts"]), mask)
 
 
-def test_one_file_has_everything(annotated, tmp_path, capsys):
+def test_a_single_file_is_self_contained(annotated, tmp_path, capsys):
     out = tmp_path / "new" / "page.html"
     assert view(annotated[0], "--images", annotated[1], "--out", out, "--thumbnail-size", 30) == 0
     data, script, rules = page_of(out)
@@ -101,7 +102,7 @@ def test_one_file_has_everything(annotated, tmp_path, capsys):
             expected = np.asarray(photograph.resize(shown.size, Image.Resampling.LANCZOS).convert("L"), float)
         assert (
             np.abs(np.asarray(shown.convert("L"), float) - expected).mean() < 12
-        )  # of noise, in JPEG; others differ by 50
+        )  # JPEG noise; other images differ by 50
     assert data["classes"] == list(imagenet_classes().names)
     assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in rules
     assert "unsafe" not in rules
@@ -115,7 +116,7 @@ def test_the_policy_comes_from_python(annotated, tmp_path):
     assert policy == {**asdict(LabelPolicy(visibility=0.6, original="always")), "rounding": ROUNDING}
 
 
-def test_a_folder_is_loaded_piece_by_piece(annotated, tmp_path, monkeypatch):
+def test_a_folder_has_its_regions_in_chunks(annotated, tmp_path, monkeypatch):
     monkeypatch.setattr(write, "CHUNK", 4)
     out = tmp_path / "page"
     assert view(annotated[0], "--images", annotated[1], "--out", out) == 0
@@ -134,7 +135,7 @@ def test_a_folder_is_loaded_piece_by_piece(annotated, tmp_path, monkeypatch):
             assert thumbnail.format == "JPEG"
 
 
-def test_what_annotations_say_stays_data(tmp_path):
+def test_annotations_stay_data(tmp_path):
     item = row("a", (4, 4), [region(np.ones((2, 2), bool), 3)])
     item["image_id"] = item["file_name"] = HOSTILE
     item["file_name"] = HOSTILE.replace("/", "")
@@ -151,7 +152,7 @@ def test_what_annotations_say_stays_data(tmp_path):
     }
 
 
-def test_photographs_that_cannot_be_shown_are_named(annotated, tmp_path, capsys):
+def test_unusable_photographs_are_reported(annotated, tmp_path, capsys):
     store = AnnotationStore(annotated[0], "train")
     gone, damaged, other = (annotated[1] / store.file_name(k) for k in (0, 1, 2))
     gone.unlink()
@@ -163,7 +164,7 @@ def test_photographs_that_cannot_be_shown_are_named(annotated, tmp_path, capsys)
     for problem, path, reason in zip(
         said["problems"], (gone, damaged, other), ("no such file", "cannot identify", "5 x 3 pixels"), strict=True
     ):
-        assert problem.startswith(f"{path.parent.name}/{path.name}: ")  # without the folder, which is nobody's business
+        assert problem.startswith(f"{path.parent.name}/{path.name}: ")  # without the folder, which is private
         assert reason in problem
     images = page_of(tmp_path / "page.html")[0]["images"]
     assert [image["problem"] for image in images[:4]] == [*said["problems"], None]
@@ -189,7 +190,7 @@ def test_rows_are_evenly_spaced(tmp_path, limit, rows):
     assert pick_rows(AnnotationStore(write_rows(tmp_path, random_rows(10)), "train"), limit) == rows
 
 
-def test_only_a_folder_of_its_own_is_replaced(annotated, tmp_path, capsys):
+def test_only_an_earlier_viewer_is_replaced(annotated, tmp_path, capsys):
     out = tmp_path / "page"
     out.mkdir()
     assert view(annotated[0], "--out", out) == 0  # an empty folder is fine
@@ -207,11 +208,11 @@ def test_only_a_folder_of_its_own_is_replaced(annotated, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["page.html", "page"])
 @pytest.mark.parametrize("moment", ["while it is filled", "while it is moved"])
-def test_a_failure_leaves_the_last_page_as_it_was(annotated, tmp_path, monkeypatch, name, moment):
+def test_a_failure_leaves_the_last_page_unchanged(annotated, tmp_path, monkeypatch, name, moment):
     (tmp_path / "out").mkdir()
     out, write_page = tmp_path / "out" / name, write.write_file if name == "page.html" else write.write_folder
     assert view(annotated[0], "--out", out) == 0
-    store, replace = AnnotationStore(annotated[0], "train"), write.os.replace
+    store, replace = AnnotationStore(annotated[0], "train"), os.replace
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
 
     def failing():
@@ -224,7 +225,7 @@ def test_a_failure_leaves_the_last_page_as_it_was(annotated, tmp_path, monkeypat
             raise OSError("no space left")
         replace(source, target)
 
-    monkeypatch.setattr(write.os, "replace", refusing)
+    monkeypatch.setattr(os, "replace", refusing)
     with pytest.raises(OSError, match="no space"):
         write_page(out, failing(), LabelPolicy(), ABOUT)
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
@@ -233,17 +234,17 @@ def test_a_failure_leaves_the_last_page_as_it_was(annotated, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--limit", "-1"], "--limit -1: it must be 0 or more"),
-        (["--thumbnail-size", "5"], "--thumbnail-size 5: it must be 16 to 4096"),
+        (["--limit", "-1"], "--limit -1: must be at least 0"),
+        (["--thumbnail-size", "5"], "--thumbnail-size 5: must be between 16 and 4096"),
         (["--images", "nowhere"], "--images nowhere: no such folder"),
-        (["--policy", "cover=1"], "--policy cover=1: the names are visibility, coverage"),
-        (["--policy", "coverage=much"], "--policy coverage=much: coverage is a number"),
+        (["--policy", "cover=1"], "--policy cover=1: NAME must be one of visibility, coverage"),
+        (["--policy", "coverage=much"], "--policy coverage=much: coverage must be a number"),
         (["--policy", "visibility=2"], "LabelPolicy.visibility must be in (0, 1], got 2.0"),
         (["--policy", "empty=always"], "LabelPolicy.empty must be one of none, original"),
-        (["--split", "val"], "no annotations of split 'val'"),
+        (["--split", "val"], "no annotations for split 'val'"),
     ],
 )
-def test_errors_are_one_line_and_name_the_place(annotated, tmp_path, capsys, arguments, message):
+def test_errors_are_one_line_and_name_the_cause(annotated, tmp_path, capsys, arguments, message):
     assert view(annotated[0], "--out", tmp_path / "page.html", *arguments) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -251,14 +252,14 @@ def test_errors_are_one_line_and_name_the_place(annotated, tmp_path, capsys, arg
     assert not (tmp_path / "page.html").exists()
 
 
-def test_nothing_to_view_is_an_error(tmp_path, capsys):
+def test_a_split_without_readable_images_is_an_error(tmp_path, capsys):
     set_ = write_rows(tmp_path / "set", [row("a", (4, 4), [], status="missing")])
     assert view(set_, "--out", tmp_path / "page.html") == 1
-    assert "nothing to view" in capsys.readouterr().err
+    assert "nothing to show" in capsys.readouterr().err
 
 
-def test_colours_can_be_read():
-    """WCAG 2.1's contrast: 4.5 for text, 3 for the borders of fields, in the light and in the dark."""
+def test_colours_have_enough_contrast():
+    """WCAG 2.1 contrast: 4.5 for text, 3 for field borders, in the light and the dark theme."""
     light, dark = re.findall(r":root \{([^}]*)\}", write._text("style.css"))
     text = {
         "paper": "ink soft", "card": "ink soft no accent", "well": "ink soft", "accent": "on-accent",

@@ -35,7 +35,7 @@ def test_any_shape_fits_a_card(tmp_path, size):
     assert card.size == (800, 324)
 
 
-def test_a_sheet_has_a_card_an_image(tmp_path):
+def test_a_sheet_has_one_card_per_image(tmp_path):
     store = AnnotationStore(write_rows(tmp_path / "set", random_rows(3)), "train")
     items = [(Image.new("RGB", store.record(k).size[::-1]), store.record(k)) for k in range(3)]
     write_sheet(tmp_path / "sheet.png", items)

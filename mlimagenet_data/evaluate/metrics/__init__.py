@@ -1,1 +1,1 @@
-"""Metrics over arrays of scores and targets. Pure NumPy; knows no images and no files."""
+"""Metrics over arrays of scores and targets. Pure NumPy, independent of images and files."""

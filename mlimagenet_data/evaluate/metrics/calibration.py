@@ -1,4 +1,4 @@
-"""Whether a confidence of 0.8 is right 8 times in 10: expected calibration error, and what a reliability diagram shows."""
+"""Calibration: expected calibration error, and the values of a reliability diagram."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Calibration", "calibration"]
 
 
 class Calibration(NamedTuple):
-    """Confidences in bins of equal width.
+    """Calibration in bins of equal width.
 
     Attributes:
         error: Expected calibration error, in [0, 1]; NaN without predictions.
-        counts: (bins,) predictions in each bin.
-        confidence: (bins,) their mean confidence, NaN where there are none.
-        accuracy: (bins,) the share of them that is right, NaN where there are none.
+        counts: (bins,) number of predictions per bin.
+        confidence: (bins,) mean confidence per bin, NaN for empty bins.
+        accuracy: (bins,) share of correct predictions per bin, NaN for empty bins.
     """
 
     error: float
@@ -30,22 +30,22 @@ class Calibration(NamedTuple):
 
 
 def calibration(confidence: Floats, right: Mask, bins: int = 15) -> Calibration:
-    """Return the expected calibration error: the mean difference of confidence and accuracy, over the bins, by their counts.
+    """Compute the expected calibration error: mean |confidence - accuracy| over the bins, weighted by count.
 
-    Bins and number of them follow Guo et al., "On Calibration of Modern Neural Networks" (arXiv 1706.04599): ((b - 1)/B, b/B],
-    and 0 in the first.
+    Bins follow Guo et al., "On Calibration of Modern Neural Networks" (arXiv 1706.04599): ((b - 1)/B, b/B], with 0 in
+    the first bin. So does the default number of bins.
 
     Args:
         confidence: (N,) in [0, 1].
-        right: (N,) bool.
-        bins: Number of bins, 1 or more.
+        right: (N,) bool, whether each prediction is correct.
+        bins: Number of bins, at least 1.
 
     Raises:
-        EvaluationError: If a confidence is not in [0, 1]; the message says which.
+        EvaluationError: If a confidence is not in [0, 1]; the message names its row.
     """
     bad = np.flatnonzero(~((confidence >= 0) & (confidence <= 1)))
     if bad.size:
-        raise EvaluationError(f"confidence: {confidence[bad[0]]} in row {bad[0]}; it must be a probability")
+        raise EvaluationError(f"confidence: {confidence[bad[0]]} in row {bad[0]}; must be a probability")
     place = np.clip(np.ceil(confidence.astype(np.float64) * bins).astype(np.int64) - 1, 0, bins - 1)
     counts = np.bincount(place, minlength=bins)
     total = max(len(place), 1)

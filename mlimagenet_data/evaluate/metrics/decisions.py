@@ -1,4 +1,4 @@
-"""What classes are predicted, and how right that is: accuracy, precision, recall, F1."""
+"""Metrics of predicted classes: accuracy, precision, recall and F1."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mlimagenet_data.evaluate.metrics.arrays import Floats, Mask, Targets, check
 
 __all__ = ["Averages", "Quality", "class_mean", "decision_quality", "is_right", "thresholds_by_count", "top_k"]
 
-_ROWS = 4096  # images whose ranking is in memory at a time
+_ROWS = 4096  # images to rank at a time
 
 
 class Quality(NamedTuple):
-    """Precision, recall and their harmonic mean, in [0, 1]; 0 where nothing is predicted."""
+    """Precision, recall and their harmonic mean, in [0, 1]; 0 if nothing is predicted."""
 
     precision: float
     recall: float
@@ -24,12 +24,12 @@ class Quality(NamedTuple):
 
 
 class Averages(NamedTuple):
-    """Quality in three averages.
+    """Quality, averaged in three ways.
 
     Attributes:
         micro: Over all decisions at once.
-        macro: Mean over the classes that have positives.
-        samples: Mean over the images that have positives.
+        macro: Mean over the classes with positives.
+        samples: Mean over the images with positives.
     """
 
     micro: Quality
@@ -38,10 +38,10 @@ class Averages(NamedTuple):
 
 
 def is_right(predicted: NDArray[np.integer], targets: Targets) -> Mask:
-    """Return whether each image's predicted class counts as right: (N,) bool.
+    """Return whether each image's predicted class is correct: (N,) bool.
 
-    Right is a class that is shown (1) and one that is undecided (-1), as the authors of ImageNet's multi-label annotations
-    recommend (arXiv 2205.04596). With ReaL labels, which leave none undecided, the mean is ReaL accuracy (arXiv 2006.07159).
+    Shown (1) and undecided (-1) classes are correct, as the authors of ImageNet's multi-label annotations recommend
+    (arXiv 2205.04596). With ReaL labels, which have no undecided classes, the mean is ReaL accuracy (arXiv 2006.07159).
 
     Args:
         predicted: (N,) class indices.
@@ -51,14 +51,14 @@ def is_right(predicted: NDArray[np.integer], targets: Targets) -> Mask:
 
 
 def class_mean(right: Mask, original: NDArray[np.integer]) -> float:
-    """Return the mean over original classes of the share of images that are right; NaN without images.
+    """Return the accuracy, averaged over original classes; NaN without images.
 
-    That is multi-label accuracy as published with "Evaluating Machine Accuracy on ImageNet" (Shankar et al., ICML 2020): the
-    images left after the problematic ones are taken out are not balanced.
+    This is multi-label accuracy as published with "Evaluating Machine Accuracy on ImageNet" (Shankar et al., ICML
+    2020): without the problematic images, the classes are not balanced.
 
     Args:
-        right: (N,) bool.
-        original: (N,) original class, -1 where there is none: left out.
+        right: (N,) bool, see `is_right`.
+        original: (N,) original class; images with -1 are ignored.
     """
     known = original >= 0
     counts = np.bincount(original[known])
@@ -67,13 +67,13 @@ def class_mean(right: Mask, original: NDArray[np.integer]) -> float:
 
 
 def top_k(scores: Floats, k: int) -> Mask:
-    """Return the k best classes of each image: (N, K) bool with k true a row; of equal scores the first classes.
+    """Return the k best classes of each image: (N, K) bool with k true per row. Ties go to the lower class index.
 
     Raises:
-        EvaluationError: If k is not in 1 to K.
+        EvaluationError: If k is not between 1 and K.
     """
     if not 1 <= k <= scores.shape[1]:
-        raise EvaluationError(f"top-k: k is {k}; it must be from 1 to {scores.shape[1]}, the number of classes")
+        raise EvaluationError(f"top-k: k is {k}; must be between 1 and {scores.shape[1]}, the number of classes")
     out = np.zeros(scores.shape, np.bool_)
     for start in range(0, len(scores), _ROWS):
         best = np.argsort(-scores[start : start + _ROWS], axis=1, kind="stable")[:, :k]
@@ -82,22 +82,23 @@ def top_k(scores: Floats, k: int) -> Mask:
 
 
 def thresholds_by_count(scores: Floats, counts: NDArray[np.integer]) -> Floats:
-    """Return for each class the threshold from which on as many images are predicted as have the class: (K,).
+    """Return the threshold per class at which the number of predicted images equals the class's count: (K,).
 
-    With the numbers of images that show a class, its precision and recall are equal there, but for equal scores, of which all or
-    none pass; the quality at these thresholds says what thresholds of one's own can reach, not what to expect of them. The
-    code of arXiv 2603.05729 also takes the numbers of original labels, which looks at no multi-label annotation.
+    If the counts are the numbers of images that show the class, precision and recall are equal at these thresholds,
+    except for ties. The quality there is what tuned thresholds can reach, not what to expect of thresholds tuned
+    elsewhere. The code of arXiv 2603.05729 also uses the counts of original labels, which needs no multi-label
+    annotation.
 
     Args:
         scores: (N, K) float.
-        counts: (K,) numbers of images, 0 to N; 0 gives an infinite threshold.
+        counts: (K,) numbers of images, 0 to N; 0 returns an infinite threshold.
 
     Raises:
-        EvaluationError: If a score is not finite, or the counts do not fit.
+        EvaluationError: If a score is not finite, or the counts have the wrong shape or range.
     """
     images, classes = checked_scores(scores).shape
     if counts.shape != (classes,) or (counts < 0).any() or (counts > images).any():
-        raise EvaluationError(f"counts: there must be {classes} numbers from 0 to {images}, one a class")
+        raise EvaluationError(f"counts: must be {classes} numbers between 0 and {images}, one per class")
     out = np.full(classes, np.inf, scores.dtype)
     for k, (column,) in enumerate(columns(scores)):
         if counts[k]:
@@ -106,10 +107,10 @@ def thresholds_by_count(scores: Floats, counts: NDArray[np.integer]) -> Floats:
 
 
 def decision_quality(predicted: Mask, targets: Targets) -> Averages:
-    """Return precision, recall and F1 of predicted classes.
+    """Compute precision, recall and F1 of predicted classes.
 
-    Undecided entries (-1) are left out, whatever was predicted there. Classes and images without positives count in the micro
-    average only.
+    Undecided entries (-1) are ignored, whatever the prediction. Classes and images without positives count only in the
+    micro average.
 
     Args:
         predicted: (N, K) bool.
@@ -124,7 +125,7 @@ def decision_quality(predicted: Mask, targets: Targets) -> Averages:
 
 
 def _quality(hits: NDArray[np.int64], taken: NDArray[np.int64], shown: NDArray[np.int64]) -> Quality:
-    """Return the mean quality over the entries where something is shown; NaN where nothing is."""
+    """Return the mean quality over the entries with positives; NaN without any."""
     some = shown > 0
     if not some.any():
         return Quality(*[float("nan")] * 3)

@@ -1,7 +1,8 @@
-"""Average precision, exact: no bins, and equal scores count as one threshold, as in scikit-learn.
+"""Exact average precision (AP): unbinned, with ties as one threshold, as in scikit-learn.
 
-Of a class (or an image) AP is the sum over thresholds of precision times the recall won there. Recall is won where positives lie,
-so AP is the mean over the positives of the precision at each one's score. That needs two sorts and no running sums.
+AP of a class (or an image) is the sum over thresholds of precision times the gain in recall. Only positives raise
+recall, so AP is the mean, over the positives, of the precision at each one's score. This needs two sorts and no running
+sums.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ def average_precision(scores: Floats, positive: Mask) -> float:
 def class_average_precision(scores: Floats, targets: Targets) -> NDArray[np.float64]:
     """Return the average precision of each class over the images: (K,) float64.
 
-    Classes without positives are NaN: there is nothing to find, so they are left out of a mean (`np.nanmean`). timm counts them
-    as 0, scikit-learn, too, with a warning.
+    Classes without positives are NaN, so that `np.nanmean` ignores them. timm counts them as 0; so does scikit-learn,
+    with a warning.
 
     Args:
-        scores: (N, K) float, larger for classes that are more likely shown.
-        targets: (N, K), 1 (shown), 0 (not) or -1 (undecided: left out).
+        scores: (N, K) float, larger for likelier classes.
+        targets: (N, K), 1 (shown), 0 (not shown) or -1 (undecided, ignored).
 
     Raises:
-        EvaluationError: If a score is not finite, or the arrays do not belong together.
+        EvaluationError: If a score is not finite, or the arrays do not match.
     """
     targets = checked_targets(targets, checked_scores(scores))
     pairs = columns(scores, targets)
@@ -51,7 +52,7 @@ def class_average_precision(scores: Floats, targets: Targets) -> NDArray[np.floa
 def sample_average_precision(scores: Floats, targets: Targets) -> NDArray[np.float64]:
     """Return the average precision of each image over the classes: (N,) float64, NaN without positives.
 
-    Its mean is scikit-learn's `average_precision_score(average="samples")` over the images that have positives.
+    Its mean equals scikit-learn's `average_precision_score(average="samples")` over the images with positives.
 
     Args:
         scores: (N, K) float.

@@ -1,4 +1,4 @@
-"""Our own annotations as an evaluation set: what `python -m build.run` found in each image."""
+"""This project's own annotations as an evaluation set: the labels that `python -m build.run` assigned to each image."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def open_annotations(root: Path, store: AnnotationStore, *, min_score: float = 0
     """Return the readable images of a split with their labels.
 
     Args:
-        root: The images' folder (the split's, that file names are relative to).
+        root: The split's image folder, which file names are relative to.
         store: The annotations.
-        min_score: Labels count from this score on; images without such a label are skipped.
+        min_score: Ignore labels that score less; skip images without any other label.
     """
     examples, locator = [], ImageLocator(root, store)
     for row in store.usable_rows().tolist():
         record = store.record(row)
         valid = tuple(index for index, score in record.labels if score >= min_score)
-        why = "" if valid else f"no label with a score of {min_score} or more"
+        why = "" if valid else f"no label scores at least {min_score}"
         examples.append(Example(locator.name(record), valid, (), record.label, why))
     return EvaluationSet(f"annotations, split {store.split}", root, examples, np.ones(NUM_CLASSES, np.bool_))

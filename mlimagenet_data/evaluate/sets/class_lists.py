@@ -1,4 +1,4 @@
-"""The original classes of ImageNet's validation images, for copies that hold them all in one folder."""
+"""Lists of the original classes of ImageNet's validation images, for copies that hold all images in one folder."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from mlimagenet_data.errors import EvaluationError
 __all__ = ["IMAGES", "read_validation_classes"]
 
 IMAGES = 50_000
-_MOST = 16 << 20  # bytes; Kaggle's list, with all boxes, has a few million
+_MOST = 16 << 20  # bytes; Kaggle's list, which includes boxes, has a few million
 _NAMED = re.compile(r"(?:\S*/)?ILSVRC2012_val_(\d{8})(?:\.[A-Za-z]+)?[,\s]\s*(\w+)(?:[\s,].*)?")
-_LISTS = "lines of an image's name and its class, or 50000 classes in the order of the file numbers"
+_LISTS = "lines with an image name and its class, or 50000 classes in file number order"
 
 
 def read_validation_classes(path: Path) -> dict[int, int]:
-    """Return the original class of validation images by file number.
+    """Read the original classes of validation images, by file number.
 
     Args:
-        path: A text file. Either each line names an image, then its class, a wnid or an index (Kaggle's `LOC_val_solution.csv`,
-            Caffe's `val.txt`). Or it has 50,000 wnids in the order of the file numbers (TensorFlow's
-            `imagenet_2012_validation_synset_labels.txt`). The numbers of `ILSVRC2012_validation_ground_truth.txt` in ImageNet's
-            development kit are not class indices, and are refused: what they mean is in the kit's `meta.mat`, and the reader
-            that there is for such files crashes on damaged ones.
+        path: A text file in one of two forms. Each line names an image and its class, as wnid or index (Kaggle's
+            `LOC_val_solution.csv`, Caffe's `val.txt`). Or the file holds 50,000 wnids in file number order
+            (TensorFlow's `imagenet_2012_validation_synset_labels.txt`). The numbers in
+            `ILSVRC2012_validation_ground_truth.txt` of ImageNet's development kit are rejected because they are not
+            class indices. Their meaning is in the kit's `meta.mat`, and the available reader for that format crashes on
+            damaged files.
 
     Raises:
-        EvaluationError: If the file has another form, or names an unknown class or an image twice; the message says where.
+        EvaluationError: If the file has another form, an unknown class or a duplicate image; the message names the
+            line.
     """
     lines = _lines(path)
     if lines and lines[0].startswith("ImageId,"):  # Kaggle's header
@@ -35,11 +37,11 @@ def read_validation_classes(path: Path) -> dict[int, int]:
     if any(map(_NAMED.fullmatch, lines[:2])):
         return _named(path, lines)
     if len(lines) != IMAGES:
-        raise EvaluationError(f"{path}: {len(lines)} lines, the first is {lines[:1]}; wanted {_LISTS}")
+        raise EvaluationError(f"{path}: {len(lines)} lines, the first is {lines[:1]}; must have {_LISTS}")
     if lines[0].isdigit():
         raise EvaluationError(
-            f"{path}: line 1: {lines[0]!r}; a list without names must have wnids: the numbers of ImageNet's development kit are "
-            "not class indices. Lists that will do are Kaggle's LOC_val_solution.csv, Caffe's val.txt, and TensorFlow's "
+            f"{path}: line 1: {lines[0]!r}; a list without image names must hold wnids: the numbers of ImageNet's "
+            "development kit are not class indices. Use Kaggle's LOC_val_solution.csv, Caffe's val.txt, or TensorFlow's "
             "imagenet_2012_validation_synset_labels.txt"
         )
     known = imagenet_classes().wnid_to_index
@@ -48,13 +50,13 @@ def read_validation_classes(path: Path) -> dict[int, int]:
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
-        raise EvaluationError(f"{path}: no such file; it should have {_LISTS}")
+        raise EvaluationError(f"{path}: no such file; must have {_LISTS}")
     if path.stat().st_size > _MOST:
-        raise EvaluationError(f"{path}: {path.stat().st_size} bytes; it must not have more than {_MOST}")
+        raise EvaluationError(f"{path}: {path.stat().st_size} bytes; must have at most {_MOST}")
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines()]
     except UnicodeDecodeError as error:
-        raise EvaluationError(f"{path}: no text: {error}; it should have {_LISTS}") from error
+        raise EvaluationError(f"{path}: not text: {error}; must have {_LISTS}") from error
 
 
 def _named(path: Path, lines: list[str]) -> dict[int, int]:
@@ -64,15 +66,15 @@ def _named(path: Path, lines: list[str]) -> dict[int, int]:
             continue
         match = _NAMED.fullmatch(line)
         if match is None:
-            raise EvaluationError(f"{path}: line {place}: {line[:80]!r}; it must have an image's name and its class")
+            raise EvaluationError(f"{path}: line {place}: {line[:80]!r}; must have an image name and its class")
         number = int(match[1])
         if number in out:
-            raise EvaluationError(f"{path}: line {place}: validation image {number} is there twice")
+            raise EvaluationError(f"{path}: line {place}: duplicate validation image {number}")
         out[number] = _known(path, place, class_of_folder(match[2]), match[2])
     return out
 
 
 def _known(path: Path, place: int, label: int | None, text: str) -> int:
     if label is None:
-        raise EvaluationError(f"{path}: line {place}: {text[:80]!r} is no class of ImageNet-1k")
+        raise EvaluationError(f"{path}: line {place}: {text[:80]!r} is not a class of ImageNet-1k")
     return label

@@ -1,4 +1,4 @@
-"""A set of images to evaluate on: what each shows, and what of it counts."""
+"""Evaluation set: images, their valid classes, and the classes and images to ignore."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Example:
     """One image.
 
     Attributes:
-        file: Its path below the root, `/`-separated.
-        valid: The classes that it shows.
-        unclear: Classes of which the annotators were not sure: right as a prediction, left out of other metrics.
-        original: Its original class, None where that is not known.
-        skipped: Why it is not evaluated (but for its original class); empty if it is.
+        file: Path relative to the root, `/`-separated.
+        valid: Classes that the image shows.
+        unclear: Classes that annotators were unsure of; correct as a prediction, ignored by other metrics.
+        original: Original class, None if unknown.
+        skipped: Reason why only its original class is evaluated; empty if all metrics include it.
     """
 
     file: str
@@ -47,10 +47,10 @@ class EvaluationSet:
     """Images and their classes, in a fixed order.
 
     Attributes:
-        name: What it is, for reports.
-        root: Folder of the images.
+        name: Name in reports.
+        root: Image folder.
         examples: The images.
-        judged: (1000,) bool, the classes that annotators looked for; others are undecided in every image.
+        judged: (1000,) bool, classes that annotators looked for; all others are undecided in every image.
     """
 
     name: str
@@ -63,12 +63,12 @@ class EvaluationSet:
 
     @property
     def files(self) -> list[str]:
-        """The images' paths below the root."""
+        """The images' paths relative to the root."""
         return [example.file for example in self.examples]
 
     @property
     def original(self) -> NDArray[np.int64]:
-        """The original class of each image, -1 where it is not known: (N,)."""
+        """The original class of each image, -1 if unknown: (N,)."""
         return np.array([-1 if e.original is None else e.original for e in self.examples], np.int64)
 
     @property
@@ -77,15 +77,15 @@ class EvaluationSet:
         return np.array([not example.skipped for example in self.examples], np.bool_)
 
     def load(self, index: int) -> Image.Image:
-        """Return an image as networks are evaluated on it: RGB, not turned as EXIF says, as in timm and torchvision.
+        """Load an image for a network: RGB, ignoring EXIF orientation like timm and torchvision.
 
         Raises:
-            ImageError: If the file is not there or cannot be read.
+            ImageError: If the file is missing or cannot be read.
         """
         return load_image(self.root / self.examples[index].file, upright=False)
 
     def targets(self, rows: NDArray[np.integer]) -> Targets:
-        """Return the targets of some images: (n, 1000) int8, 1 for valid classes, -1 for unclear and not judged ones, else 0."""
+        """Return the targets of images: (n, 1000) int8, 1 for valid, -1 for unclear or not judged, else 0."""
         out = np.zeros((len(rows), NUM_CLASSES), np.int8)
         out[:, ~self.judged] = -1
         for target, row in zip(out, rows.tolist(), strict=True):
@@ -95,37 +95,37 @@ class EvaluationSet:
 
 
 def class_folders(root: Path, source: str = "") -> Iterator[tuple[str, int]]:
-    """Yield (path below the root, class) of the images in class folders, by sorted folder and file names.
+    """Yield (path relative to the root, class) of images in class folders, sorted by folder and file name.
 
     Args:
         root: The folder of the class folders.
-        source: Where to get it.
+        source: Download address for the error message.
 
     Raises:
-        EvaluationError: If the root is no folder, or a folder in it names no class.
+        EvaluationError: If the root is not a folder, or a folder in it does not name a class.
     """
     if not root.is_dir():
         raise EvaluationError(f"{root}: no such folder{f'; get it from {source}' if source else ''}")
     for folder in sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."):
         label = class_of_folder(folder)
         if label is None:
-            raise EvaluationError(f"{root / folder}: the folder's name is neither a wnid (n01440764) nor a class index")
+            raise EvaluationError(f"{root / folder}: the folder must be named by a wnid (n01440764) or a class index")
         for name in sorted(os.listdir(root / folder)):
             if name.lower().endswith(IMAGE_EXTENSIONS):
                 yield f"{folder}/{name}", label
 
 
 def read_json(path: Path, source: str) -> Any:
-    """Return what a JSON file holds; `source` says where to get it.
+    """Read a JSON file; `source` is its download address, for error messages.
 
     Raises:
-        EvaluationError: If it is not there, larger than 256 MiB, or no JSON.
+        EvaluationError: If the file is missing, larger than 256 MiB, or not JSON.
     """
     if not path.is_file():
         raise EvaluationError(f"{path}: no such file; get it from {source}")
     if path.stat().st_size > _MOST_JSON:
-        raise EvaluationError(f"{path}: {path.stat().st_size} bytes; it must not have more than {_MOST_JSON}")
+        raise EvaluationError(f"{path}: {path.stat().st_size} bytes; must have at most {_MOST_JSON}")
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise EvaluationError(f"{path}: no JSON ({error}); get it from {source}") from error
+        raise EvaluationError(f"{path}: not JSON ({error}); get it from {source}") from error

@@ -1,4 +1,4 @@
-"""Any images in class folders, one label each."""
+"""Image folders: any images in class folders, one label each."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def open_folder(root: Path) -> EvaluationSet:
     """Return the images in class folders, each with the folder's class.
 
     Args:
-        root: The folder that holds the class folders, which are named by wnid or by class index.
+        root: Parent of the class folders, which are named by wnid or class index.
 
     Raises:
-        EvaluationError: If a folder names no class, or there are no images.
+        EvaluationError: If a folder does not name a class, or there are no images.
     """
     examples = [Example(file, (label,), (), label) for file, label in class_folders(root)]
     if not examples:

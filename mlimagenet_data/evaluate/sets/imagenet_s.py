@@ -1,8 +1,8 @@
-"""ImageNet-S (arXiv 2106.03149): segmentation masks of validation images, read as the classes that they show.
+"""ImageNet-S (arXiv 2106.03149): validation images with the classes in their segmentation masks.
 
-A pixel's class is R + 256 G of the mask: 0 for other things, 1000 for parts to ignore, else the place (from 1) among the set's
-sorted wnids. The other classes were not looked for, so they are undecided in every image; so are the five that the 919 classes
-merge into another one.
+A pixel's id is R + 256 G of the mask: 0 for other things, 1000 for parts to ignore, else the position (from 1) among
+the set's sorted wnids. Annotators did not look for any other class, so these are undecided in every image. So are the
+five classes that the 919 merge into others.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from mlimagenet_data.formats.imagenet_s import read_mask
 __all__ = ["open_imagenet_s"]
 
 _SOURCE = "https://github.com/LUSSeg/ImageNet-S"
-_SIZES = (50, 300, 919)  # classes of the published sets
+_SIZES = (50, 300, 919)  # numbers of classes in the published sets
 
 
 def open_imagenet_s(root: Path) -> EvaluationSet:
     """Return the validation images of ImageNet-S with the classes that their masks show.
 
     Args:
-        root: Such as `ImageNetS919`: `validation/<wnid>/*.JPEG` and `validation-segmentation/<wnid>/*.png`.
+        root: Folder such as `ImageNetS919`, with `validation/<wnid>/*.JPEG` and `validation-segmentation/<wnid>/*.png`.
 
     Raises:
-        EvaluationError: If there are not 50, 300 or 919 class folders, or a mask is missing, cannot be read, has another size
-            than the image, or an id of no class; the message names the file.
+        EvaluationError: If there are not 50, 300 or 919 class folders, or a mask is missing, unreadable, of another
+            size than its image, or holds an invalid id; the message names the file.
     """
     images = root / "validation"
     pairs = list(class_folders(images, _SOURCE))
@@ -42,7 +42,9 @@ def open_imagenet_s(root: Path) -> EvaluationSet:
     if len(folders) not in _SIZES:
         raise EvaluationError(f"{images}: {len(folders)} class folders; ImageNet-S has 50, 300 or 919. See {_SOURCE}")
     if indices := [folder for folder in folders if folder.isdigit()]:
-        raise EvaluationError(f"{images / indices[0]}: ids follow the sorted wnids, so folders must be named by them")
+        raise EvaluationError(
+            f"{images / indices[0]}: folders must be named by wnid, because ids follow the sorted wnids"
+        )
     classes = np.array([class_of_folder(folder) for folder in folders])
 
     def read(pair: tuple[str, int]) -> Example:
@@ -59,22 +61,22 @@ def open_imagenet_s(root: Path) -> EvaluationSet:
 
 
 def _ids(path: Path, image: Path, count: int) -> NDArray[np.int64]:
-    """Return the ids of classes in a mask, ascending."""
+    """Return the class ids in a mask, ascending."""
     try:
         ids = read_mask(path, count)
     except (ImageError, AnnotationError) as error:
         raise EvaluationError(
-            f"{path}: {str(error).removeprefix(f'{path}: ')}; the masks of ImageNet-S: {_SOURCE}"
+            f"{path}: {str(error).removeprefix(f'{path}: ')}; get ImageNet-S masks from {_SOURCE}"
         ) from error
     size = _size(image)
     if size not in (None, ids.shape[::-1]):
-        raise EvaluationError(f"{path}: a mask of (width, height) {ids.shape[::-1]} for an image of {size}")
+        raise EvaluationError(f"{path}: mask size (width, height) {ids.shape[::-1]}; must equal the image's, {size}")
     found = np.unique(ids)
     return found[found > 0]
 
 
 def _size(image: Path) -> tuple[int, int] | None:
-    """Return (width, height) of an image file; None if it cannot be read, which the evaluation then counts."""
+    """Return an image file's (width, height); None if it is unreadable, which the evaluation reports later."""
     try:
         with Image.open(image) as opened:
             return opened.size

@@ -19,18 +19,19 @@ __all__ = ["open_imagenet_m", "open_multilabel"]
 def open_multilabel(
     root: Path, labels: Path, *, class_list: Path | None = None, partial: bool = False
 ) -> EvaluationSet:
-    """Return the 20,000 validation images with multi-label annotations; problematic ones are skipped.
+    """Return the 20,000 validation images with multi-label annotations; skip problematic ones.
 
     The mean of `is_right` over original classes (`class_mean`) is multi-label accuracy as published.
 
     Args:
-        root: Folder of the validation images.
+        root: Folder with the validation images.
         labels: `human_accuracy_v3.0.0.json`.
-        class_list: A list of the original classes, see `read_validation_classes`; None: class folders or names say them.
-        partial: Whether images may be missing.
+        class_list: List of the original classes, see `read_validation_classes`; None reads them from class folders or
+            names.
+        partial: Accept missing images.
 
     Raises:
-        EvaluationError: If the file is not such annotations, or images are missing.
+        EvaluationError: If the file has another form, or images are missing.
     """
     return _open_annotated("ImageNet multi-label", root, _of_validation(read_multilabels(labels)), class_list, partial)
 
@@ -38,21 +39,22 @@ def open_multilabel(
 def open_imagenet_m(
     root: Path, labels: Path, *, class_list: Path | None = None, partial: bool = False
 ) -> EvaluationSet:
-    """Return ImageNet-M, the 68 validation images on which the best models of 2022 made major mistakes (arXiv 2205.04596).
+    """Return ImageNet-M: 68 validation images with major mistakes of the best models of 2022 (arXiv 2205.04596).
 
     Args:
-        root: Folder of the validation images.
+        root: Folder with the validation images.
         labels: `human_accuracy_v3.0.0.json`.
-        class_list: A list of the original classes, see `read_validation_classes`; None: class folders or names say them.
-        partial: Whether images may be missing.
+        class_list: List of the original classes, see `read_validation_classes`; None reads them from class folders or
+            names.
+        partial: Accept missing images.
 
     Raises:
-        EvaluationError: If the file is not such annotations, has no ImageNet-M, or images are missing.
+        EvaluationError: If the file has another form or no ImageNet-M, or images are missing.
     """
     found = {n: item._replace(problematic=False) for n, item in _of_validation(read_multilabels(labels)).items()}
     major = {number: item for number, item in found.items() if item.major}
     if not major:
-        raise EvaluationError(f"{labels}: its imagenet_m is empty; version 3.0.0 has it: {MULTI}")
+        raise EvaluationError(f"{labels}: imagenet_m is empty; get version 3.0.0 from {MULTI}")
     return _open_annotated("ImageNet-M", root, major, class_list, partial)
 
 
@@ -69,6 +71,6 @@ def _open_annotated(
 
 
 def _of_validation(labels: dict[str, MultiLabels]) -> dict[int, MultiLabels]:
-    """Return the annotations of validation images by their number."""
+    """Return the annotations of validation images, by file number."""
     numbered = ((validation_number(name), item) for name, item in labels.items())
     return {number: item for number, item in numbered if number is not None}

@@ -1,4 +1,4 @@
-"""Read `human_accuracy_v3.0.0.json`: expert multi-label annotations of ImageNet validation and ImageNet-V2."""
+"""Reader of `human_accuracy_v3.0.0.json`: expert multi-label annotations of ImageNet validation and ImageNet-V2."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MULTI = "https://storage.googleapis.com/brain-car-datasets/imagenet-mistakes/hum
 
 
 class MultiLabels(NamedTuple):
-    """The annotations of one image of "Evaluating Machine Accuracy on ImageNet", corrected in arXiv 2205.04596.
+    """Annotations of one image from "Evaluating Machine Accuracy on ImageNet", corrected in arXiv 2205.04596.
 
     Attributes:
         correct: Classes that experts found in the image.
-        unclear: Classes that they did not agree on.
-        problematic: Whether the image should be left out (its original label is wrong, it is a drawing, ...).
-        major: Whether it is in ImageNet-M.
+        unclear: Classes that experts disagreed on.
+        problematic: Whether to skip the image (wrong original label, drawing, ...).
+        major: Whether the image is in ImageNet-M.
     """
 
     correct: tuple[int, ...]
@@ -31,23 +31,23 @@ class MultiLabels(NamedTuple):
 
 
 def read_multilabels(path: Path) -> dict[str, MultiLabels]:
-    """Return the annotations in `human_accuracy_v3.0.0.json`, by image name: those of validation images and of ImageNet-V2.
+    """Read `human_accuracy_v3.0.0.json`: annotations of validation and ImageNet-V2 images, by image name.
 
     Raises:
-        EvaluationError: If the file has another form, or names an unknown class; the message says where.
+        EvaluationError: If the file has another form or an unknown class; the message names the entry.
     """
     return multilabels_of(read_json(path, MULTI), path)
 
 
 def multilabels_of(data: Any, path: Path) -> dict[str, MultiLabels]:
-    """Return the annotations in what `path` holds; see `read_multilabels`."""
+    """Parse the JSON content of `path`; see `read_multilabels`."""
     parts = {"initial_annots": dict, "problematic_images": dict, "imagenet_m": list}
     for part, kind in parts.items():
         if not isinstance(data, dict) or not isinstance(data.get(part), kind):
-            raise EvaluationError(f"{path}: {part}: there must be a {kind.__name__} of that name. Get it from {MULTI}")
+            raise EvaluationError(f"{path}: {part}: must be a {kind.__name__}. Get the file from {MULTI}")
     problematic, major = set(data["problematic_images"]), set(map(str, data["imagenet_m"]))
     if missing := major - set(data["initial_annots"]):
-        raise EvaluationError(f"{path}: imagenet_m: {min(missing)} is not among initial_annots")
+        raise EvaluationError(f"{path}: imagenet_m: {min(missing)} is not in initial_annots")
     return {
         name: MultiLabels(
             _classes(path, name, "correct", item), _classes(path, name, "unclear", item), name in problematic, name in major
@@ -60,8 +60,8 @@ def _classes(path: Path, name: str, field: str, item: Any) -> tuple[int, ...]:
     wnids = item.get(field, []) if isinstance(item, dict) else None
     known = imagenet_classes().wnid_to_index
     if not isinstance(wnids, list):
-        raise EvaluationError(f"{path}: {name}, {field}: {str(wnids)[:80]} is no list of wnids")
+        raise EvaluationError(f"{path}: {name}, {field}: {str(wnids)[:80]} is not a list of wnids")
     for wnid in wnids:
         if not isinstance(wnid, str) or wnid not in known:
-            raise EvaluationError(f"{path}: {name}, {field}: {str(wnid)[:80]} is no wnid of ImageNet-1k")
+            raise EvaluationError(f"{path}: {name}, {field}: {str(wnid)[:80]} is not a wnid of ImageNet-1k")
     return tuple(dict.fromkeys(known[wnid] for wnid in wnids))

@@ -1,4 +1,4 @@
-"""ImageNet ReaL (arXiv 2006.07159)."""
+"""ImageNet ReaL: validation images with reassessed labels (arXiv 2006.07159)."""
 
 from __future__ import annotations
 
@@ -23,27 +23,29 @@ def open_real(
 ) -> EvaluationSet:
     """Return ImageNet's validation images with ReaL labels ("Are we done with ImageNet?", arXiv 2006.07159).
 
-    Images whose list is empty are skipped, as the paper does: raters found that no class fits. The mean of `is_right` is ReaL
+    Skip images with an empty list, as the paper does: raters found no class that fits. The mean of `is_right` is ReaL
     accuracy.
 
     Args:
-        root: Folder of the validation images.
-        labels: `real.json`: 50,000 lists of class indices, by file number; None: the copy that comes with timm.
-        class_list: A list of the original classes, see `read_validation_classes`; None: class folders or names say them.
-        partial: Whether images may be missing.
+        root: Folder with the validation images.
+        labels: `real.json`, 50,000 lists of class indices in file number order; None uses timm's copy.
+        class_list: List of the original classes, see `read_validation_classes`; None reads them from class folders or
+            names.
+        partial: Accept missing images.
 
     Raises:
-        EvaluationError: If the file does not hold 50,000 lists of classes, or images are missing; the message says which.
+        EvaluationError: If the file does not hold 50,000 lists of classes, or images are missing; the message names the
+            first.
     """
     if labels is None:
         labels = _timms_real()
     lists = read_json(labels, _REAL)
     if not isinstance(lists, list) or len(lists) != IMAGES:
         found = f"{len(lists)} entries" if isinstance(lists, list) else type(lists).__name__
-        raise EvaluationError(f"{labels}: {found}; it must be a list of {IMAGES} lists. Get it from {_REAL}")
+        raise EvaluationError(f"{labels}: {found}; must be a list of {IMAGES} lists. Get it from {_REAL}")
     for number, classes in enumerate(lists):
         if not isinstance(classes, list) or any(type(k) is not int or not 0 <= k < NUM_CLASSES for k in classes):
-            raise EvaluationError(f"{labels}: entry {number}: {str(classes)[:80]} is no list of classes 0 to 999")
+            raise EvaluationError(f"{labels}: entry {number}: {str(classes)[:80]} is not a list of classes 0 to 999")
     files = validation_files(root, None if partial else range(1, IMAGES + 1), class_list)
     examples = []
     for number, (file, original) in files.items():
@@ -56,6 +58,6 @@ def _timms_real() -> Path:
     spec = importlib.util.find_spec("timm")  # imports nothing
     if spec is None or spec.origin is None:
         raise EvaluationError(
-            f"timm, which has a copy of ReaL's labels, is not installed; name the file itself: {_REAL}"
+            f"timm, which includes ReaL's labels, is not installed; install it, or pass the file: {_REAL}"
         )
     return Path(spec.origin).with_name("data") / "_info" / "imagenet_real_labels.json"

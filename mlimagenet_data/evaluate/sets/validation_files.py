@@ -17,7 +17,7 @@ __all__ = ["validation_files"]
 def validation_files(
     root: Path, wanted: Iterable[int] | None, class_list: Path | None
 ) -> dict[int, tuple[str, int | None]]:
-    """Return (path below the root, original class if known) by file number, ascending; all `wanted` ones must be there."""
+    """Return (path relative to the root, original class if known) by file number, ascending; require all `wanted`."""
     if not root.is_dir():
         raise EvaluationError(f"{root}: no such folder; get ILSVRC2012_img_val.tar from https://image-net.org")
     listed = read_validation_classes(class_list) if class_list else {}
@@ -27,17 +27,19 @@ def validation_files(
         for file in [f"{entry.name}/{name}" for name in sorted(os.listdir(entry.path))] if inside else [entry.name]:
             if (number := validation_number(file)) is not None:
                 if number in found:
-                    raise EvaluationError(f"{root / file}: {root / found[number][0]} is validation image {number}, too")
+                    raise EvaluationError(
+                        f"{root / file}: duplicate of validation image {number}, {root / found[number][0]}"
+                    )
                 if not 1 <= number <= IMAGES:
-                    raise EvaluationError(f"{root / file}: validation images have numbers from 1 to {IMAGES}")
+                    raise EvaluationError(f"{root / file}: validation image numbers must be between 1 and {IMAGES}")
                 known = class_of_path(file)
                 if known is not None and listed.get(number, known) != known:
                     raise EvaluationError(
-                        f"{class_list}: image {number} has the class {listed[number]}, {root / file} says {known}"
+                        f"{class_list}: image {number} has class {listed[number]}, but {known} in {root / file}"
                     )
                 found[number] = (file, listed.get(number, known))
     missing = sorted(set(wanted or ()) - set(found))
     if missing or not found:
-        what = f"{len(missing)} validation images are missing, the first is" if missing else "no image is named like"
+        what = f"{len(missing)} validation images are missing; the first is" if missing else "no image is named like"
         raise EvaluationError(f"{root}: {what} ILSVRC2012_val_{(missing or [1])[0]:08d}.JPEG")
     return dict(sorted(found.items()))

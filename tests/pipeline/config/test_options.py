@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 import yaml
 
-from build.config.command_line import _parser, parse
+from build.config.command_line import _GROUPS, VERBS, _parser, parse, parse_verb
 from build.config.options import STAGES, BuildConfig, ConfigError, digest, from_mapping
 from build.run import main
 
@@ -17,7 +17,7 @@ from build.run import main
     [
         ({"tau": 2.0}, "tau: 2.0"),
         ({"tau": float("nan")}, "tau: nan"),
-        ({"tau": "high"}, "tau: 'high' is not float"),
+        ({"tau": "high"}, "tau: 'high' must be of type float"),
         ({"num_regions": 0}, "num_regions: 0"),
         ({"num_regions": True}, "num_regions: True"),
         ({"stage": "masks"}, "stage: 'masks'"),
@@ -32,9 +32,9 @@ def test_wrong_values_are_named(options, words):
 
 def test_the_command_line_wins_over_the_file(tmp_path):
     file = tmp_path / "build.yaml"
-    file.write_text("tau: 0.4\nnum-regions: 5\nwhole_image: false\n")
+    file.write_text("tau: 0.4\nnum-regions: 5\nembed_images: true\n")
     config = parse(["--config", str(file), "--tau", "0.2"])
-    assert (config.tau, config.num_regions, config.whole_image) == (0.2, 5, False)
+    assert (config.tau, config.num_regions, config.embed_images) == (0.2, 5, True)
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,69 @@ def test_wrong_files_are_named(tmp_path, text, words):
         parse(["--config", str(file)])
 
 
-def test_help_explains_every_option():
-    text = _parser().format_help()
+def shown_by(text):
+    """The options that a help text explains; usage and examples are not indented by two spaces, or do not begin with `--`."""
+    return re.findall(r"^  (?:-h, )?--([a-z-]+)", text, re.MULTILINE)
+
+
+def test_every_option_has_a_help_text_and_a_group_and_stands_in_one_of_the_two_helps():
+    common, expert = (shown_by(_parser(expert=expert).format_help()) for expert in (False, True))
+    always = ["help", "help-expert", "config", "preset"]
+    assert common[:4] == expert[:4] == always
+    names = [option.name.replace("_", "-") for option in fields(BuildConfig)]
+    assert sorted(common[4:] + expert[4:]) == sorted(names)
     for option in fields(BuildConfig):
-        assert f"--{option.name.replace('_', '-')}" in text
         assert len(option.metadata["help"]) > 10
+        assert option.metadata["group"] in _GROUPS
+        assert option.name.replace("_", "-") in (expert if option.metadata["expert"] else common)
+
+
+def test_help_shows_at_most_40_options():
+    assert 20 < len(shown_by(_parser().format_help())) <= 40
+
+
+def test_help_expert_is_printed_and_ends_the_command(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help-expert"])
+    assert not stopped.value.code
+    text = capsys.readouterr().out
+    assert "--merge-iou" in text
+    assert "--label-threshold" not in text
+
+
+def test_options_for_experts_are_taken_from_the_command_line_and_the_top_level_of_a_file(tmp_path):
+    file = tmp_path / "build.yaml"
+    file.write_text("merge-iou: 0.6\n")
+    config = parse(["--config", str(file), "--top-k", "7"])
+    assert (config.merge_iou, config.top_k) == (0.6, 7)
+
+
+def test_a_file_can_hold_options_for_experts_in_their_own_section(tmp_path):
+    file = tmp_path / "build.yaml"
+    file.write_text("tau: 0.4\nexpert:\n  merge-iou: 0.6\n  top_k: 7\n")
+    assert parse(["--config", str(file), "--top-k", "8"]) == BuildConfig(tau=0.4, merge_iou=0.6, top_k=8)
+    file.write_text("tau: 0.4\nexpert:\n")
+    assert parse(["--config", str(file)]) == BuildConfig(tau=0.4)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("expert: 3\n", "expert: expected a mapping of options to values, found int"),
+        ("expert: merge_iou\n", "expert: expected a mapping of options to values, found str"),
+        ("expert: [top_k]\n", "expert: expected a mapping of options to values, found list"),
+        ("expert: []\n", "expert: expected a mapping of options to values, found list"),
+        ("expert: false\n", "expert: expected a mapping of options to values, found bool"),
+        ("expert: {merge_io: 0.6}\n", "unknown option 'merge_io'; did you mean 'merge_iou'"),
+        ("expert: {expert: {merge_iou: 0.6}}\n", "unknown option 'expert'"),
+        ("expert: {merge_iou: high}\n", "merge_iou: 'high' must be of type float"),
+    ],
+)
+def test_a_wrong_section_for_experts_is_refused(tmp_path, text, words):
+    file = tmp_path / "build.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        parse(["--config", str(file)])
 
 
 @pytest.mark.parametrize(
@@ -72,15 +130,15 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys, monkeypatch, arguments
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"tau": None}, "tau: None is not float"),
-        ({"tau": float("inf")}, "tau: inf is not in -1 to 1"),
-        ({"min_area": -0.01}, "min_area: -0.01 is not in 0 to 1"),
-        ({"batch_size": 0}, "batch_size: 0 is not in 1 to inf"),
-        ({"limit": 1.5}, "limit: 1.5 is not int"),
-        ({"whole_image": "yes"}, "whole_image: 'yes' is not bool"),
-        ({"whole_image": 1}, "whole_image: 1 is not bool"),
-        ({"images": 3}, "images: 3 is not str or nothing"),
-        ({"original": "maybe"}, "original: 'maybe'; it must be one of keep, drop"),
+        ({"tau": None}, "tau: None must be of type float"),
+        ({"tau": float("inf")}, "tau: inf is out of range; it must be between -1 and 1"),
+        ({"min_area": -0.01}, "min_area: -0.01 is out of range; it must be between 0 and 1"),
+        ({"batch_size": 0}, "batch_size: 0 is out of range; it must be between 1 and inf"),
+        ({"limit": 1.5}, "limit: 1.5 must be of type int"),
+        ({"embed_images": "yes"}, "embed_images: 'yes' must be of type bool"),
+        ({"embed_images": 1}, "embed_images: 1 must be of type bool"),
+        ({"images": 3}, "images: 3 must be of type str or nothing"),
+        ({"unconfirmed": "maybe"}, "unconfirmed: 'maybe'; it must be one of keep, drop"),
         ({"device": "tpu"}, "device: 'tpu'; it must be one of auto, cpu, cuda"),
         ({"split": ""}, "split: ''"),
         ({"split": "my-split"}, "split: 'my-split'"),
@@ -114,12 +172,12 @@ def test_a_key_like_no_option_gets_no_suggestion():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("tau: high\n", "tau: 'high' is not float"),
-        ("tau: .nan\n", "tau: nan is not in -1 to 1"),
-        ("workers: -1\n", "workers: -1 is not in 0 to inf"),
-        ("embed-images: 1\n", "embed_images: 1 is not bool"),
-        ("just text\n", "found a str"),
-        ("3\n", "found a int"),
+        ("tau: high\n", "tau: 'high' must be of type float"),
+        ("tau: .nan\n", "tau: nan is out of range; it must be between -1 and 1"),
+        ("workers: -1\n", "workers: -1 is out of range; it must be between 0 and inf"),
+        ("embed-images: 1\n", "embed_images: 1 must be of type bool"),
+        ("just text\n", "found str"),
+        ("3\n", "found int"),
     ],
 )
 def test_wrong_values_in_a_file_end_the_command(tmp_path, capsys, text, words):
@@ -144,10 +202,30 @@ def test_an_empty_file_leaves_the_defaults(tmp_path):
 
 
 def test_a_file_can_hold_every_option(tmp_path):
-    config = BuildConfig(tau=0.4, images="photos", whole_image=False, original="drop", seed=7)
+    config = BuildConfig(tau=0.4, images="photos", embed_images=True, unconfirmed="drop", seed=7)
     file = tmp_path / "build.yaml"
     file.write_text(yaml.safe_dump(config.as_dict()))
     assert parse(["--config", str(file)]) == config
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_is_parsed_with_its_folder(verb):
+    assert parse_verb([verb, "mlimagenet"]) == (verb, "mlimagenet")
+    assert parse_verb(["--out", verb]) is None
+    assert parse_verb([]) is None
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["verify", "a", "b"], ["status", "a", "--tau", "0.3"]])
+def test_a_verb_takes_one_folder_and_no_options(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert f"python -m build.run {arguments[0]}" in capsys.readouterr().err
+
+
+def test_demo_and_images_exclude_each_other():
+    with pytest.raises(ConfigError, match="exclude each other"):
+        BuildConfig(demo=True, images="photos")
 
 
 def test_demo_and_images_exclude_each_other_across_file_and_command(tmp_path):
@@ -158,8 +236,8 @@ def test_demo_and_images_exclude_each_other_across_file_and_command(tmp_path):
 
 
 def test_switches_can_be_turned_off_on_the_command_line():
-    assert parse(["--no-whole-image"]).whole_image is False
-    assert parse(["--whole-image"]).whole_image is True
+    assert parse(["--no-embed-images"]).embed_images is False
+    assert parse(["--embed-images"]).embed_images is True
 
 
 @pytest.mark.parametrize("arguments", [["--tau", "high"], ["--limit", "1.5"], ["--taus", "1"]])
@@ -176,8 +254,9 @@ def test_an_error_is_printed_as_it_is_even_with_brackets(tmp_path, capsys):
 
 
 def test_help_shows_the_default_and_the_choices():
-    text = " ".join(_parser().format_help().split())
+    helps = {expert: " ".join(_parser(expert=expert).format_help().split()) for expert in (False, True)}
     for option in fields(BuildConfig):
+        text = helps[option.metadata["expert"]]
         if isinstance(option.default, str | float | int) and not isinstance(option.default, bool):
             assert f"(default: {option.default})" in text
         if option.metadata["choices"]:
@@ -196,9 +275,6 @@ def test_each_stage_counts_its_own_options_and_no_other():
         "limit",
         "out",
         "work",
-        "push_to_hub",
-        "hub_private",
-        "hub_tag",
         "sheet",
         "stage",
         "device",
@@ -229,3 +305,15 @@ def test_help_and_status_do_not_wait_for_imports():
     code = "import sys, build.run; print({'torchvision', 'timm', 'datasets', 'scipy.optimize', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_file_can_name_a_preset_and_overrides_it(tmp_path):
+    file = tmp_path / "build.yaml"
+    file.write_text("preset: cutler\nimage_size: 224\n")
+    config = parse(["--config", str(file), "--num-regions", "2"])
+    assert (config.backbone, config.tau) == ("vit_base_patch8_224.dino", 0.15)
+    assert (config.image_size, config.num_regions) == (224, 2)
+    assert parse(["--config", str(file), "--preset", "dinov2"]).backbone == "vit_large_patch14_reg4_dinov2.lvd142m"
+    file.write_text("preset: newest\n")
+    with pytest.raises(ConfigError, match="'newest'; it must be one of paper, cutler, dinov2"):
+        parse(["--config", str(file)])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from build.config.options import BuildConfig, ConfigError
 from build.images.clicks import ByproductError, read_clicks
 from build.networks.forward import Forward
-from build.rows import clicked_regions
+from build.region_batch import clicked_regions
 from build.run import main
 
 
@@ -54,12 +54,12 @@ OUTSIDE = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><annotation><me
         (BOMB, "DTDForbidden"),
         (OUTSIDE, "DTDForbidden"),
         ("<a>" * 100_000, "damaged|ParseError|Recursion"),
-        (f"<annotation>{entry('nan', '0')}</annotation>", r"\(nan, 0.0\) is not in the image"),
-        (f"<annotation>{entry('1.5', '0')}</annotation>", r"\(1.5, 0.0\) is not in the image"),
+        (f"<annotation>{entry('nan', '0')}</annotation>", r"\(nan, 0.0\) is outside the image"),
+        (f"<annotation>{entry('1.5', '0')}</annotation>", r"\(1.5, 0.0\) is outside the image"),
         (f"<annotation>{entry('left', '0')}</annotation>", "left"),
-        ("<annotation><metadata><selected>True</selected></metadata></annotation>", "without selectedRecord"),
+        ("<annotation><metadata><selected>True</selected></metadata></annotation>", "has no selectedRecord"),
         (b"\xff\xfe\x00", "ParseError"),
-        (" " * 5_000_000, "more than 4000000 bytes"),
+        (" " * 5_000_000, "exceeds 4000000 bytes"),
     ],
 )
 def test_a_damaged_file_has_a_status_and_its_name(tmp_path, content, message):

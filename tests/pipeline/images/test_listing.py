@@ -49,15 +49,13 @@ def test_other_folders_are_named_with_the_way_out(tmp_path, name):
     assert listed(tmp_path, unlabelled=True) == {f"{name}/a.jpg": (f"{name}/a", None)}
 
 
-def test_ids_stay_unique(tmp_path):
-    tree(tmp_path, "0/a.jpg", "0/a.png", "0/b.png")
-    assert [image_id for image_id, _ in listed(tmp_path).values()] == [
-        "n01440764/a.jpg",
-        "n01440764/a.png",
-        "n01440764/b",
-    ]
-    tree(tmp_path, "n01440764/b.png")
-    with pytest.raises(ConfigError, match=r"0/b\.png and n01440764/b\.png"):
+@pytest.mark.parametrize("other", ["n01440764/b.png", "0/b.jpg", "n01440764/b_n01440764.JPEG", "b_n01440764.JPEG"])
+def test_two_files_of_one_photograph_are_refused_with_both_names(tmp_path, other):
+    tree(tmp_path, "0/a.jpg", "0/b.png")
+    assert [image_id for image_id, _ in listed(tmp_path).values()] == ["n01440764/a", "n01440764/b"]
+    tree(tmp_path, other)
+    one, two = sorted(["0/b.png", other])
+    with pytest.raises(ConfigError, match=rf"{one} and {two} would both be image n01440764/b; rename or remove one"):
         listed(tmp_path)
 
 
@@ -129,10 +127,24 @@ def test_a_folder_that_names_no_class_is_no_matter_without_images(tmp_path):
     assert list(listed(tmp_path)) == ["0/a.jpg"]
 
 
-def test_ids_that_meet_by_way_of_the_extension_are_named(tmp_path):
-    tree(tmp_path, "0/a.jpg", "0/a.png", "0/a.jpg.png")
-    with pytest.raises(ConfigError, match=r"0/a\.jpg.* and 0/a\.jpg.* would both be image n01440764/a\.jpg"):
+def test_the_first_pair_by_name_is_the_one_that_is_told(tmp_path):
+    tree(tmp_path, "0/a.jpg", "0/a.jpg.png", "0/a.png", "0/c.jpg", "0/c.png")
+    with pytest.raises(
+        ConfigError, match=r"0/a\.jpg and 0/a\.png would both be image n01440764/a; rename or remove one"
+    ):
         listed(tmp_path)
+    (tmp_path / "0/a.png").unlink()
+    (tmp_path / "0/c.png").unlink()
+    assert listed(tmp_path)["0/a.jpg.png"] == ("n01440764/a.jpg", 0)
+
+
+def test_images_in_no_folder_get_the_class_of_their_name(tmp_path):
+    tree(tmp_path, "n01440764_5.JPEG", "ILSVRC2012_val_00000293_n01443537.JPEG", "ILSVRC2012_val_00000294.JPEG")
+    assert listed(tmp_path) == {
+        "ILSVRC2012_val_00000293_n01443537.JPEG": ("n01443537/ILSVRC2012_val_00000293", 1),
+        "ILSVRC2012_val_00000294.JPEG": ("ILSVRC2012_val_00000294", None),
+        "n01440764_5.JPEG": ("n01440764/n01440764_5", 0),
+    }
 
 
 def test_unlabelled_ids_are_paths(tmp_path):

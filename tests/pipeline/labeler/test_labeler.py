@@ -4,20 +4,20 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from build.rows import SCHEMA
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from build.config.options import BuildConfig
+from build import BuildConfig, relabel
+from build.config.options import ConfigError
 from build.images.listing import ImageInput, Images, Listing
 from build.labeler.head import Labeler
-from build.labeler.training import Regions, Training, _class_weights, _draw, calibration_error, fit_temperature, train
+from build.labeler.training import Regions, Training, _class_weights, _draw, fit_temperature, train
 from build.networks.embedded import EmbeddedBackbone
+from build.records import RegionsRow, table_of
 from build.run import main
 from build.stages.labeler import LabelerStage, aligned_regions, is_held_out, whole_images
 from build.state.ledger import UnitOutput
@@ -167,10 +167,13 @@ def test_too_few_held_out_regions_leave_the_temperature_alone():
     assert labeler.temperature == 1.0
 
 
-def test_calibration_error_is_the_mean_gap_of_accuracy_and_confidence():
-    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [1.0, 0.0]])
-    classes = np.array([0, 1, 1, 0])
-    assert calibration_error(probabilities, classes, bins=10) == pytest.approx((2 * 0.4 + 0.4 + 0.0) / 4)
+def test_the_reported_errors_are_the_best_classes_gaps_of_accuracy_and_confidence():
+    """Of 20 regions with equal logits, 15 have the best class: calibrated, its probability is 0.75."""
+    regions = Regions(np.tile(np.float32([3, 0]), (20, 1))[:, None], np.repeat([0, 1], [15, 5]), np.ones(20, bool))
+    labeler = Labeler.of_classifier(np.eye(2, dtype=np.float32), np.zeros(2, np.float32))
+    before, after = fit_temperature(labeler, 1, lambda shard: regions)["calibration_error"]
+    assert before == pytest.approx(1 / (1 + np.exp(-3)) - 0.75, abs=1e-4)
+    assert after == pytest.approx(0, abs=2e-3)
 
 
 def test_an_mlp_beside_a_classifier_starts_as_the_classifier():
@@ -195,7 +198,7 @@ def test_a_file_that_is_no_labeler_is_an_error_with_its_name(tmp_path):
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     (tmp_path / "text.safetensors").write_text("no")
     for name in ("other", "text"):
-        with pytest.raises(ValueError, match=f"{name}.safetensors: not a labeler's file"):
+        with pytest.raises(ValueError, match=f"{name}.safetensors: not a labeler file"):
             Labeler.load(tmp_path / f"{name}.safetensors")
 
 
@@ -207,26 +210,32 @@ def test_a_labeler_of_nothing_is_refused():
 def region_rows(*images, dimension=1280):
     """Rows of the regions stage: (label, alignments) of each image; a region's features are its number in the image."""
     return [
-        {
-            "image_id": str(number),
-            "label": label,
-            "alignment": alignments,
-            "features": np.repeat(np.arange(len(alignments) + 1), dimension).astype("<f2").tobytes(),
-        }
+        RegionsRow(
+            image_id=str(number),
+            label=label,
+            alignment=alignments,
+            clicked=[None] * len(alignments),
+            features=np.repeat(np.arange(len(alignments) + 1), dimension).astype("<f2").tobytes(),
+        )
         for number, (label, alignments) in enumerate(images)
     ]
 
 
+def write_rows(rows, path):
+    pq.write_table(table_of(rows, RegionsRow), path)
+    return path
+
+
 def test_aligned_regions_are_those_at_or_over_the_threshold(tmp_path):
     rows = region_rows((4, [0.5, 0.25, 0.75]), (None, [None, None]), (9, []), (2, [0.25, 0.5]), dimension=2)
-    rows.append({"image_id": "unreadable", "label": 4, "alignment": [], "features": None})
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "regions.parquet")
-    features, classes, held_out = aligned_regions(tmp_path / "regions.parquet", 2, 0.5, 0.0)
+    rows.append(RegionsRow(image_id="unreadable", label=4))
+    file = write_rows(rows, tmp_path / "regions.parquet")
+    features, classes, held_out = aligned_regions(file, 2, 0.5, 0.0)
     np.testing.assert_array_equal(features, [[[0, 0]], [[2, 2]], [[1, 1]]])
     assert features.dtype == np.float32
     np.testing.assert_array_equal(classes, [4, 4, 2])
     assert not held_out.any()
-    everything = aligned_regions(tmp_path / "regions.parquet", 2, 0.0, 0.5)
+    everything = aligned_regions(file, 2, 0.0, 0.5)
     assert len(everything.classes) == 5  # never one without an original label
     expected = [is_held_out(name, 0.5) for name in "00033"]
     np.testing.assert_array_equal(everything.held_out, expected)
@@ -242,9 +251,8 @@ def test_a_share_of_the_images_is_held_out_and_a_larger_share_holds_out_the_same
 
 def test_whole_images_are_the_last_row_of_an_images_features(tmp_path):
     rows = region_rows((4, [0.5, 0.25]), (None, [None]), (9, []), dimension=2)
-    rows.append({"image_id": "unreadable", "label": 4, "alignment": [], "features": None})
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "regions.parquet")
-    features, classes, held_out = whole_images(tmp_path / "regions.parquet", 2, 0.5)
+    rows.append(RegionsRow(image_id="unreadable", label=4))
+    features, classes, held_out = whole_images(write_rows(rows, tmp_path / "regions.parquet"), 2, 0.5)
     np.testing.assert_array_equal(features, [[[2, 2]], [[0, 0]]])
     np.testing.assert_array_equal(classes, [4, 9])
     np.testing.assert_array_equal(held_out, [is_held_out("0", 0.5), is_held_out("2", 0.5)])
@@ -252,22 +260,18 @@ def test_whole_images_are_the_last_row_of_an_images_features(tmp_path):
 
 def test_versions_with_patches_dropped_follow_the_features(tmp_path):
     rows = region_rows((4, [0.9, 0.1]), dimension=2)
-    rows[0]["variants"] = np.arange(2 * 3 * 2).astype("<f2").tobytes()
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "regions.parquet")
-    features = aligned_regions(tmp_path / "regions.parquet", 2, 0.0, 0.0).features
+    rows[0].variants = np.arange(2 * 3 * 2).astype("<f2").tobytes()
+    features = aligned_regions(write_rows(rows, tmp_path / "regions.parquet"), 2, 0.0, 0.0).features
     np.testing.assert_array_equal(features[0], [[0, 0], [0, 1], [2, 3], [4, 5]])
     np.testing.assert_array_equal(features[1], [[1, 1], [6, 7], [8, 9], [10, 11]])
 
 
 def labeler_facts(tmp_path, rows, **options):
     config = BuildConfig(out=str(tmp_path), epochs=1, **options)
-    images = [ImageInput(row["image_id"], row["image_id"], row["label"], (1, 1)) for row in rows]
+    images = [ImageInput(row.image_id, row.image_id, row.label, (1, 1)) for row in rows]
     plan = Plan(config, Listing(Path(tmp_path), Images.of(images), Counter()), tmp_path / "work")
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
     (shard,) = plan.shards
-    plan.ledger("regions").commit(
-        shard.file, "", {}, UnitOutput(len(rows), {}, lambda path: pq.write_table(table, path))
-    )
+    plan.ledger("regions").commit(shard.file, "", {}, UnitOutput(len(rows), {}, partial(write_rows, rows)))
     stage = LabelerStage(plan)
     (unit,) = stage.units()
     assert unit.file == LABELER_FILE
@@ -310,17 +314,19 @@ def test_the_command_trains_where_it_is_asked_to_and_not_by_default(tmp_path, ph
     assert "regions: nothing to do" in text
     assert text.count("mean loss") == 10
     trained_labels = labels_of(tmp_path / "out")
-    assert "too few images are held out" in text
+    assert "too few held-out images" in text
     assert (by_default[0], trained_labels[0]) == ("backbone_head", "trained")
     assert by_default[2] != trained_labels[2]
 
 
-def test_an_mlp_with_versions_of_the_features_is_trained_by_the_command(tmp_path, photographs, capsys):
-    command = ["--images", str(photographs), "--out", str(tmp_path / "out"), "--image-size", "128", "--scan-size", "0"]
-    options = ["--labeler-min-regions", "1", "--labeler-min-classes", "0", "--alignment", "0.05", "--held-out", "0.3"]
-    assert main([*command, *options, "--head", "mlp", "--feature-variants", "2", "--epochs", "2"]) == 0
-    (split,) = json.loads((tmp_path / "out" / "build_manifest.json").read_text())["splits"].values()
-    assert split["labeler"]["head"] == "mlp"
+SMALL = {"image_size": 128, "scan_size": 0, "device": "cpu"}
+ALWAYS = {"labeler_min_regions": 1, "labeler_min_classes": 0.0, "alignment": 0.05, "epochs": 2}  # trains on any region
+
+
+def test_an_mlp_with_versions_of_the_features_is_trained(tmp_path, photographs):
+    mlp = {"head": "mlp", "feature_variants": 2, "held_out": 0.3}
+    report = relabel(BuildConfig(images=str(photographs), out=str(tmp_path / "out"), **SMALL, **ALWAYS, **mlp))
+    assert report.split["labeler"]["head"] == "mlp"
     assert "an MLP that starts from the classifier's head" in (tmp_path / "out" / "README.md").read_text()
     (row, *_) = pq.read_table(tmp_path / "out" / ".build" / "train" / "regions" / "00000.parquet").to_pylist()
     features = np.frombuffer(row["features"], "<f2").reshape(-1, 1, 1280)[:-1]
@@ -329,23 +335,23 @@ def test_an_mlp_with_versions_of_the_features_is_trained_by_the_command(tmp_path
     assert not np.array_equal(variants[:, 0], variants[:, 1])
 
 
-def test_several_processes_train_the_labeler_and_nothing_else(tmp_path, photographs, monkeypatch, capsys):
+def test_several_processes_train_the_labeler_and_nothing_else(tmp_path, photographs, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    assert main(["--images", str(photographs), "--out", str(tmp_path / "out")]) == 1
-    assert "pass --stage labeler" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="pass --stage labeler"):
+        relabel(BuildConfig(images=str(photographs), out=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
 
 
 def test_two_processes_train_the_labeler_that_one_does(tmp_path, photographs):
     out = tmp_path / "out"
-    options = ["--labeler-min-regions", "1", "--labeler-min-classes", "0", "--alignment", "0.05", "--epochs", "2"]
-    small = ["--image-size", "128", "--scan-size", "0", "--device", "cpu"]
-    assert main(["--images", str(photographs), "--out", str(out), *small, *options]) == 0
+    relabel(BuildConfig(images=str(photographs), out=str(out), **SMALL, **ALWAYS))
     file = out / ".build" / "train" / "labeler" / LABELER_FILE
     alone = Labeler.load(file)
     file.unlink()  # so that it is trained anew
-    said = as_torchrun(tmp_path / "log", main, ["--out", str(out), *small, *options, "--stage", "labeler"])
+    given = {**SMALL, **ALWAYS, "out": out, "stage": "labeler"}
+    options = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    said = as_torchrun(tmp_path / "log", main, options)
     assert said.count("training the labeler on them") == 1  # one of them prints
     together = Labeler.load(file)
     assert not torch.equal(together.linear.weight, Labeler.of_classifier(*backbone_head()).linear.weight)

@@ -7,11 +7,11 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from build.config.options import BuildConfig, ConfigError
+from build import BuildConfig, relabel
+from build.config.options import ConfigError
 from build.networks.classifier import TimmClassifier, make_classifier
 from build.networks.embedded import EmbeddedBackbone
 from build.ops.peaks import evidence, find_peaks
-from build.run import main
 from build.stages.regions import _probabilities
 from mlimagenet_data.annotations.store import AnnotationStore
 
@@ -84,9 +84,9 @@ def test_the_embedded_weights_under_their_timm_name_give_the_embedded_map(tmp_pa
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("vit_tiny_patch16_224", "classifies by one token"),
-        ("no_such_net", "timm cannot make"),
-        ("levit_128s", "does not end in a linear layer"),
+        ("vit_tiny_patch16_224", "classifies from a single token"),
+        ("no_such_net", "timm has no model of this name"),
+        ("levit_128s", "must end in a linear layer"),
     ],
 )
 def test_networks_that_do_not_do_are_named(name, message):
@@ -113,13 +113,13 @@ def test_classifying_first_averages_each_places_probabilities():
 
 
 def test_a_build_by_another_classifier_that_classifies_first(photographs, tmp_path):
-    small = ["--image-size", "128", "--label-map-size", "64", "--scan-size", "96", "--peak-score", "0"]
-    named = ["--classifier", "resnet10t", "--classifier-weights", "random", "--reject", "0"]
-    for way in ([], ["--classify-first"]):
-        out = tmp_path / f"out{len(way)}"
-        assert main(["--images", str(photographs), "--out", str(out), *small, *named, *way]) == 0
+    small = {"image_size": 128, "label_map_size": 64, "scan_size": 96, "peak_score": 0}
+    named = {"classifier": "resnet10t", "classifier_weights": "random", "reject": 0}
+    for way in (False, True):
+        out = tmp_path / f"out{way}"
+        relabel(BuildConfig(images=str(photographs), out=str(out), classify_first=way, **small, **named))
         (shard,) = (out / ".build" / "train" / "regions").glob("*.parquet")
-        assert (pq.read_table(shard).column("classes").null_count == 0) == bool(way)
+        assert (pq.read_table(shard).column("classes").null_count == 0) == way
         store = AnnotationStore(out, "train")
         regions = [region for row in range(len(store)) for region in store.record(row).regions]
         assert len(regions) > len(store)

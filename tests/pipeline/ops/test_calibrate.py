@@ -1,11 +1,13 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from build import BuildConfig, relabel
 from build.config.command_line import parse
-from build.config.options import BuildConfig
+from build.config.options import ConfigError
 from build.config.presets import PRESETS
 from build.ops.calibrate import choose_tau, stability
 from build.run import main
@@ -16,17 +18,17 @@ def test_tau_is_where_regions_stay():
     """Boxes whose features are 0.6 alike to themselves and 0 to others: nothing is cut right above or near 0."""
     features = torch.from_numpy(scenes(12))
     taus = (0.1, 0.5, 0.9)
-    counts = stability(features, BuildConfig(), taus)
+    counts = stability(features, taus, num_regions=3, min_area=0.01, max_iou=0.5)
     assert counts.shape == (12, 3)
     assert (counts <= 3).all()
     assert choose_tau(counts, taus) == 0.5
 
 
-def test_of_equal_taus_the_lowest_is_taken():
+def test_the_lowest_of_equal_taus_is_chosen():
     assert choose_tau(np.array([[1, 2, 2], [0, 1, 1]]), (0.1, 0.2, 0.3)) == 0.2
 
 
-def test_a_build_calibrates_once_and_says_what_it_took(photographs, tmp_path, capsys):
+def test_a_build_calibrates_once_and_prints_the_tau(photographs, tmp_path, capsys):
     arguments = ["--images", str(photographs), "--out", str(tmp_path / "out"), "--calibrate-tau", "3", "--limit", "4",
                  "--image-size", "128", "--scan-size", "0"]  # fmt: skip
     assert main(arguments) == 0
@@ -40,29 +42,28 @@ def test_a_build_calibrates_once_and_says_what_it_took(photographs, tmp_path, ca
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_legal_and_give_way(name):
+def test_presets_are_valid_and_options_override_them(name):
     config = parse(["--images", "x", "--preset", name])
     assert config.image_size == PRESETS[name]["image_size"]
     assert parse(["--images", "x", "--preset", name, "--image-size", "320"]).image_size == 320
 
 
 def test_another_backbone_relabels_with_the_embedded_label_map(photographs, tmp_path):
-    out = tmp_path / "out"
-    common = ["--images", str(photographs), "--out", str(out), "--backbone", "vit_small_patch16_dinov3", "--weights", "random",
-              "--image-size", "96", "--label-map-size", "128", "--scan-size", "0", "--tau", "0.9",
-              "--patch-features", "keys"]  # fmt: skip
-    assert main(common) == 0
-    split = json.loads((out / "build_manifest.json").read_text())["splits"]["train"]
+    config = BuildConfig(
+        images=str(photographs), out=str(tmp_path / "out"), backbone="vit_small_patch16_dinov3", weights="random",
+        image_size=96, label_map_size=128, scan_size=0, tau=0.9, patch_features="keys",
+    )  # fmt: skip
+    split = relabel(config).split
     assert split["statuses"].get("ok", 0) + split["statuses"].get("no_regions", 0) == split["rows"]
     assert split["labeler"]["path"] == "backbone_head"
-    assert main([*common, "--region-features", "backbone", "--alignment", "0.01", "--epochs", "1"]) == 0
-    split = json.loads((out / "build_manifest.json").read_text())["splits"]["train"]
+    split = relabel(replace(config, region_features="backbone", alignment=0.01, epochs=1)).split
     assert split["labeler"]["path"] == "trained_from_nothing"
 
 
-def test_a_head_cannot_be_trained_from_no_regions(photographs, tmp_path, capsys):
-    arguments = ["--images", str(photographs), "--out", str(tmp_path / "out"), "--backbone", "vit_small_patch16_dinov3",
-                 "--weights", "random", "--image-size", "64", "--label-map-size", "64", "--scan-size", "0",
-                 "--region-features", "backbone", "--alignment", "1"]  # fmt: skip
-    assert main(arguments) == 1
-    assert "no region has an alignment of at least 1" in capsys.readouterr().out
+def test_a_head_cannot_be_trained_from_no_regions(photographs, tmp_path):
+    config = BuildConfig(
+        images=str(photographs), out=str(tmp_path / "out"), backbone="vit_small_patch16_dinov3", weights="random",
+        image_size=64, label_map_size=64, scan_size=0, region_features="backbone", alignment=1,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="no region has an alignment of at least 1"):
+        relabel(config)

@@ -1,12 +1,13 @@
 """ReLabel's label maps, in their published form; the files are written here."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from build.run import main
+from build import BuildConfig, relabel
+from build.config.options import ConfigError
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.labelling.label_maps import LabelMapError, densify, read_label_map
 
@@ -93,12 +94,12 @@ def test_a_build_takes_alignment_and_peaks_from_the_maps(photographs, tmp_path):
     write_map(maps / images[0].parent.name / f"{images[0].stem}.pt", classes)
     (maps / images[1].parent.name).mkdir(parents=True, exist_ok=True)
     (maps / images[1].parent.name / f"{images[1].stem}.pt").write_bytes(b"damaged")
-    out = tmp_path / "out"
-    options = ["--scan-size", "0", "--image-size", "128", "--label-threshold", "0.5"]
-    assert main(["--images", str(photographs), "--out", str(out), "--label-maps", str(maps), *options]) == 0
-    split = json.loads((out / "build_manifest.json").read_text())["splits"]["train"]
-    assert split["label_maps"] == {"damaged": 1, "missing": len(images) - 2, "ok": 1}
-    store = AnnotationStore(out, "train")
+    small = {"scan_size": 0, "image_size": 128, "label_threshold": 0.5}
+    config = BuildConfig(images=str(photographs), out=str(tmp_path / "out"), label_maps=str(maps), **small)
+    report = relabel(config)
+    assert report.split["label_maps"] == {"damaged": 1, "missing": len(images) - 2, "ok": 1}
+    store = AnnotationStore(report.out, "train")
     counts = {store.image_id(row).rpartition("/")[2]: len(store.record(row).regions) for row in range(len(store))}
     assert counts[images[0].stem] >= 2  # grown from the two classes of the map
-    assert main(["--images", str(photographs), "--out", str(out), "--label-maps", str(tmp_path / "nowhere")]) == 1
+    with pytest.raises(ConfigError, match="nowhere"):
+        relabel(replace(config, label_maps=str(tmp_path / "nowhere")))

@@ -27,13 +27,12 @@ def test_labels_are_the_best_scores_over_regions_and_the_whole_image():
     assert found is None
 
 
-def test_the_whole_image_can_be_left_out_and_stands_in_without_regions():
-    assert run([[(2, 0.9)]], whole_image=False)[0] == [(2, 0.9)]
-    assert run([], whole_image=False)[0] == WHOLE_RANKING
+def test_without_regions_the_labels_are_the_whole_images():
+    assert run([])[0] == WHOLE_RANKING
 
 
 def test_equal_scores_stand_in_class_order():
-    assert run([[(3, 0.6), (2, 0.6)]], whole_image=False)[0] == [(2, 0.6), (3, 0.6)]
+    assert run([[(3, 0.6), (2, 0.6)]])[0] == [(2, 0.6), (3, 0.6), *WHOLE_RANKING]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +44,7 @@ def test_equal_scores_stand_in_class_order():
     ],
 )
 def test_the_original_label_is_kept_or_dropped(original, rule, expected, was_found):
-    config = BuildConfig(original=rule, added_threshold=0.2)
+    config = BuildConfig(unconfirmed=rule, added_threshold=0.2)
     labels, found = aggregate([[(2, 0.9)]], WHOLE_RANKING, WHOLE, original, config)
     assert labels == expected
     assert found is was_found
@@ -54,12 +53,10 @@ def test_the_original_label_is_kept_or_dropped(original, rule, expected, was_fou
 rankings = st.lists(st.tuples(st.integers(0, 3), st.floats(0.01, 1.0)), max_size=4, unique_by=lambda pair: pair[0])
 
 
-@given(st.lists(rankings, max_size=4), st.floats(0.0, 1.0), st.booleans())
-def test_aggregation_agrees_with_the_words(regions, threshold, whole):
-    labels, _ = run(regions, label_threshold=threshold, whole_image=whole)
-    everything = [pair for ranking in regions for pair in ranking]
-    if whole or not regions:
-        everything += WHOLE_RANKING
+@given(st.lists(rankings, max_size=4), st.floats(0.0, 1.0))
+def test_aggregation_agrees_with_the_words(regions, threshold):
+    labels, _ = run(regions, label_threshold=threshold)
+    everything = [pair for ranking in [*regions, WHOLE_RANKING] for pair in ranking]
     expected = {c: max(s for k, s in everything if k == c) for c, _ in everything}
     assert dict(labels) == {c: s for c, s in expected.items() if s >= threshold}
     assert [s for _, s in labels] == sorted((s for _, s in labels), reverse=True)
@@ -67,17 +64,16 @@ def test_aggregation_agrees_with_the_words(regions, threshold, whole):
 
 def slow_aggregate(regions, whole, probabilities, original, config):
     """The rules one class at a time, in words: best score, threshold, original label."""
-    counted = [*regions, whole] if config.whole_image or not regions else regions
     labels, found = [], None if original is None else False
     for index in range(len(probabilities)):
-        scores = [score for ranking in counted for c, score in ranking if c == index]
+        scores = [score for ranking in [*regions, whole] for c, score in ranking if c == index]
         least = config.label_threshold
         if original is not None and index != original:
             least = max(least, config.added_threshold)
         if scores and max(scores) >= least:
             labels.append((index, max(scores)))
             found = True if index == original else found
-        elif index == original and config.original == "keep":
+        elif index == original and config.unconfirmed == "keep":
             labels.append((index, max([*scores, float(probabilities[index]), float(np.finfo(np.float32).tiny)])))
     while True:  # bubble sort: best first, lower class first among equals
         swaps = [
@@ -100,13 +96,10 @@ few_rankings = st.lists(st.tuples(st.integers(0, 3), few_scores), max_size=3, un
     original=st.none() | st.integers(0, 3),
     threshold=few_scores,
     added=few_scores,
-    whole_image=st.booleans(),
     rule=st.sampled_from(["keep", "drop"]),
 )
-def test_aggregation_agrees_with_a_slow_reference(
-    regions, whole, probabilities, original, threshold, added, whole_image, rule
-):
-    config = BuildConfig(label_threshold=threshold, added_threshold=added, whole_image=whole_image, original=rule)
+def test_aggregation_agrees_with_a_slow_reference(regions, whole, probabilities, original, threshold, added, rule):
+    config = BuildConfig(label_threshold=threshold, added_threshold=added, unconfirmed=rule)
     arguments = (regions, whole, np.array(probabilities, np.float32), original, config)
     labels, found = aggregate(*arguments)
     assert (labels, found) == slow_aggregate(*arguments)
@@ -121,13 +114,13 @@ def test_a_score_at_the_threshold_counts():
 
 
 def test_other_classes_need_more_beside_an_original_label():
-    config = BuildConfig(label_threshold=0.2, added_threshold=0.45, whole_image=False)
+    config = BuildConfig(label_threshold=0.2, added_threshold=0.45)
     assert aggregate([[(1, 0.44), (2, 0.45), (3, 0.2)]], [], WHOLE, 3, config)[0] == [(2, 0.45), (3, 0.2)]
     assert aggregate([[(1, 0.44), (2, 0.45), (3, 0.2)]], [], WHOLE, None, config)[0] == [(2, 0.45), (1, 0.44), (3, 0.2)]
 
 
 def test_without_regions_the_whole_image_can_find_the_original_label():
-    labels, found = aggregate([], WHOLE_RANKING, WHOLE, 1, BuildConfig(whole_image=False, added_threshold=0.2))
+    labels, found = aggregate([], WHOLE_RANKING, WHOLE, 1, BuildConfig(added_threshold=0.2))
     assert (labels, found) == (WHOLE_RANKING, True)
 
 

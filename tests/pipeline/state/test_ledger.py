@@ -23,7 +23,7 @@ def test_a_committed_unit_is_done(tmp_path):
 def test_what_changed_is_named(tmp_path):
     ledger = Ledger(tmp_path)
     commit(ledger)
-    assert ledger.why_not_done("a.bin", "g", {"tau": 0.4}) == "changed: tau was 0.3, is 0.4"
+    assert ledger.why_not_done("a.bin", "g", {"tau": 0.4}) == "changed: tau was 0.3, is now 0.4"
     assert ledger.why_not_done("a.bin", "g", {"tau": 0.3}) == "inputs changed"
 
 
@@ -31,9 +31,9 @@ def test_files_that_are_gone_or_cut_are_noticed(tmp_path):
     ledger = Ledger(tmp_path)
     commit(ledger)
     (tmp_path / "a.bin").write_bytes(b"cut")
-    assert ledger.why_not_done("a.bin", "f", {}) == "its file has 3 bytes, 7 were written"
+    assert ledger.why_not_done("a.bin", "f", {}) == "file damaged: 3 bytes instead of 7"
     (tmp_path / "a.bin").unlink()
-    assert ledger.why_not_done("a.bin", "f", {}) == "its file is gone"
+    assert ledger.why_not_done("a.bin", "f", {}) == "file missing"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"file": 1}'])
@@ -120,7 +120,7 @@ def test_json_reads_back_and_has_sorted_keys(tmp_path):
 
 def test_changes_are_told_by_name():
     assert changed_settings({"a": 1, "b": 2}, {"a": 1, "b": 2}) == ""
-    assert changed_settings({"b": 2, "a": 1}, {"c": 3, "a": 0}) == "a was 1, is 0, b was 2, is None, c was None, is 3"
+    assert changed_settings({"b": 2, "a": 1}, {"c": 3, "a": 0}) == "a was 1, is now 0, b was 2, is now None, c was None, is now 3"
 
 
 def test_the_hash_is_that_of_the_file(tmp_path):

@@ -1,4 +1,4 @@
-"""Where a build stands: which units are done, which will be done again and why, which files are not what was written."""
+"""The status of a build: the units that are done, the units to do and why, and damaged files."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["StageProgress", "count_statuses", "find_faults", "stage_progress"]
 
 @dataclass(frozen=True)
 class StageProgress:
-    """One stage's state.
+    """The status of one stage.
 
     Attributes:
         stage: Its name.
-        units: Number of units, None while earlier stages decide on it.
+        units: Number of units.
         done: Units that are done and up to date.
-        rows: Their rows.
-        reasons: Why others must be done, with how many.
+        rows: Number of rows in these units.
+        reasons: The number of units to do, by reason.
     """
 
     stage: str
@@ -44,7 +44,7 @@ class StageProgress:
 
 
 def stage_progress(stages: Sequence[Stage]) -> list[StageProgress]:
-    """Return what is done and what running the stages would do, in order. Nothing is computed."""
+    """Return, stage by stage, what is done and what a run would do. Computes nothing."""
     out: list[StageProgress] = []
     for stage in stages:
         units, settings = stage.units(), stage.settings()
@@ -54,10 +54,10 @@ def stage_progress(stages: Sequence[Stage]) -> list[StageProgress]:
         for unit in units:
             try:
                 reason = ledger.why_not_done(unit.file, stage.fingerprint(unit, settings), settings)
-            except ConfigError:  # an earlier stage has not done what it depends on
+            except ConfigError:  # an earlier stage has not finished the unit's inputs
                 reason = "not done yet"
             if reason is None and waits is not None:
-                reason = f"if what {waits} makes changes"
+                reason = f"if the output of {waits} changes"
             if reason is None:
                 entry = ledger.entry(unit.file)
                 rows, done = rows + (entry.rows if entry else 0), done + 1
@@ -68,7 +68,7 @@ def stage_progress(stages: Sequence[Stage]) -> list[StageProgress]:
 
 
 def count_statuses(plan: Plan) -> dict[str, int]:
-    """Return the number of images by status, in the shards of the regions stage that are done."""
+    """Return the number of images by status, in the finished shards of the regions stage."""
     entries = [plan.ledger("regions").entry(unit.file) for unit in plan.shards]
     total: Counter[str] = Counter()
     for entry in entries:
@@ -77,7 +77,7 @@ def count_statuses(plan: Plan) -> dict[str, int]:
 
 
 def find_faults(stages: Sequence[Stage]) -> list[str]:
-    """Hash every file of a build again, intermediate and published, and return what is wrong: one line a file."""
+    """Hash every file of a build, intermediate and published, and return the faults: one line per file."""
     plan, wrong = stages[0].plan, []
     for stage in stages:
         ledger = plan.ledger(stage.name)
