@@ -243,7 +243,7 @@ def fuzz(name: str, inputs: int, seed: int, findings: Path) -> Counter[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--readers", nargs="+", choices=sorted(READERS), default=sorted(READERS), help="Default: all.")
-    parser.add_argument("--inputs", type=int, default=10_000, help="Inputs per reader (default: 10000).")
+    parser.add_argument("--inputs", type=int, default=10_000, help="LoaderInputs per reader (default: 10000).")
     parser.add_argument("--seed", type=int, default=0, help="Default: 0.")
     parser.add_argument(
         "--findings",

@@ -25,7 +25,8 @@ from rich.console import Console
 from benchmarks.evaluation import NAMES, Scores, Truth, _decode, differences, figures, load_rows, score
 from build.api import relabel
 from build.config.options import BuildConfig
-from build.images.sources import ImageReader, list_images
+from build.images.reader import ImageReader
+from build.images.sources import list_images
 from build.networks.forward import Clock, Forward
 from build.ops.peaks import evidence, find_peaks
 from build.ops.pooling import pool, region_weights

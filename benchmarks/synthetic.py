@@ -1,4 +1,4 @@
-"""Inputs generated from a seed: textured photographs, annotation rows, ReLabel label maps, a table of labels."""
+"""LoaderInputs generated from a seed: textured photographs, annotation rows, ReLabel label maps, a table of labels."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def _print_rows(plan: Plan) -> None:
 
 
 def _draw_sheet(plan: Plan) -> None:
-    from build.images.sources import ImageReader
+    from build.images.reader import ImageReader
     from mlimagenet_data.viewer.sheet import write_sheet
 
     records, reader = _records(plan, plan.config.sheet or len(plan.listing.images)), ImageReader(plan.listing.root)

@@ -9,7 +9,7 @@ import numpy as np
 
 from build.config.options import ConfigError, digest
 from build.images.listing import ImageInput, evenly_spaced
-from build.images.sources import ImageReader
+from build.images.reader import ImageReader
 from build.networks.forward import Clock, Forward
 from build.ops.calibrate import choose_tau, stability
 from build.progress import console, meter
@@ -43,13 +43,16 @@ def with_tau(plan: Plan) -> Plan:
 
 def _calibrate(plan: Plan, sample: list[ImageInput]) -> dict[str, Any]:
     config = plan.config
-    limits = {"num_regions": config.num_regions, "min_area": config.min_area, "max_iou": config.max_iou}
     forward, counts = Forward(config), []
     try:
         with meter("tau", len(sample)) as progress:
             for seen in forward.batches(sample, ImageReader(plan.listing.root), Clock()):
                 if seen.maps is not None:
-                    counts.append(stability(seen.maps.patches, **limits))
+                    found = stability(
+                        seen.maps.patches, num_regions=config.num_regions, min_area=config.min_area,
+                        max_iou=config.max_iou,
+                    )  # fmt: skip
+                    counts.append(found)
                 progress.advance(len(seen.images))
     finally:
         forward.close()

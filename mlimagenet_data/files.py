@@ -10,6 +10,7 @@ import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "file_hash",
     "read_manifest",
     "replace_folder",
+    "version_of",
     "walk_files",
     "write_atomic",
     "write_json",
@@ -120,6 +122,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AnnotationError(f"{path}: not a build manifest: {error!r}") from error
     return found
+
+
+def version_of(package: str) -> str | None:
+    """Return the version of an installed package, None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def walk_files(root: str | os.PathLike[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:

@@ -19,7 +19,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from build.config.options import BuildConfig, ConfigError
 from build.images.clicks import ByproductError, Click, read_clicks
 from build.images.listing import ImageInput
-from build.images.sources import ImageReader
+from build.images.reader import ImageReader
 from build.networks.backbone import Backbone, Maps
 from build.networks.classifier import make_classifier
 from build.networks.embedded import EmbeddedBackbone

@@ -109,13 +109,13 @@ class LabelerStage(Stage):
         covered = int((counts >= config.labeler_min_regions).sum())
         needed = int(np.ceil(config.labeler_min_classes * labeler.classes))
         console.print(
-            f"  {counts.sum()} regions have an alignment of at least {config.alignment:g}; "
-            f"{covered} of {labeler.classes} classes have at least {config.labeler_min_regions} of them"
+            f"  regions with an alignment of at least {config.alignment:g}: {counts.sum()}; "
+            f"classes with at least {config.labeler_min_regions} such regions: {covered} of {labeler.classes}"
         )
         if path == "trained":
             trains = covered >= needed and counts.sum() > 0
-            then = "training the labeler on them" if trains else "the classifier's own head names the regions"
-            console.print(f"  training the classifier's head further takes {needed} such classes: {then}")
+            then = "training the labeler on these regions" if trains else "the classifier's own head names the regions"
+            console.print(f"  {needed} such classes are needed to train the classifier's head further: {then}")
             if not trains:
                 path = "backbone_head"
                 labeler = labeler if config.head == "linear" else self._start(hidden=())[0]
@@ -176,11 +176,11 @@ class LabelerStage(Stage):
                 if not any(row.clicked):
                     continue
                 for score, was_clicked in zip(row.alignment, row.clicked, strict=True):
-                    clicked = bool(was_clicked)
-                    aligned = score is not None and score >= self.plan.config.alignment
-                    counts["clicked"] += clicked
-                    counts["clicked_and_aligned"] += clicked and aligned
-                    counts["aligned_only"] += aligned and not clicked
+                    is_clicked = bool(was_clicked)
+                    is_aligned = score is not None and score >= self.plan.config.alignment
+                    counts["clicked"] += is_clicked
+                    counts["clicked_and_aligned"] += is_clicked and is_aligned
+                    counts["aligned_only"] += is_aligned and not is_clicked
         clicked, both, others = counts.values()
         console.print(f"  {clicked} regions were clicked, {both} of them aligned; {others} are aligned but not clicked")
         return counts

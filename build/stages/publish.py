@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from build.config.options import digest
 from build.images.listing import ImageInput
-from build.images.sources import ImageReader
+from build.images.reader import ImageReader
 from build.publishing.card import write_card
 from build.publishing.croissant import write_croissant
 from build.records import LabelsRow, RegionsRow, read_rows

@@ -17,7 +17,7 @@ import torch
 
 from build.config.options import BuildConfig, digest
 from build.images.listing import ImageInput
-from build.images.sources import ImageReader
+from build.images.reader import ImageReader
 from build.networks.forward import Clock, Forward, ForwardBatch
 from build.ops.maskcut import maskcut
 from build.ops.peaks import Peaks, evidence, find_elsewhere, find_peaks, grow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from build.state.ledger import LedgerEntry, write_json
 from build.state.plan import LABELER_FILE, Plan
 from mlimagenet_data.annotations.schema import SCHEMA_VERSION, USABLE_STATUSES
 from mlimagenet_data.files import read_manifest as manifest_in
+from mlimagenet_data.files import version_of
 
 __all__ = ["bottleneck", "read_manifest", "refuse_imports", "write_manifest"]
 
@@ -66,7 +66,7 @@ def _split(plan: Plan, files: list[str]) -> dict[str, Any]:
     return {
         "config": config,
         "config_sha256": digest(config),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in _PACKAGES}},
         "inputs": {
             "images": len(images),
             "sha256": digest_of(images, times=False),
@@ -128,10 +128,3 @@ def _failures(plan: Plan, statuses: dict[str, int]) -> list[dict[str, str]]:
 def _short_reason(plan: Plan, reason: str) -> str:
     """Remove the root folder from a reason, since the manifest is published."""
     return reason.replace(f"{plan.listing.root}/", "")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

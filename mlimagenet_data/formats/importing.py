@@ -9,11 +9,10 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
-import mlimagenet_data
 from mlimagenet_data.annotations.locate import ImageListing, split_folder
 from mlimagenet_data.annotations.writer import DatasetWriter, tables_of
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
-from mlimagenet_data.files import file_hash
+from mlimagenet_data.files import file_hash, version_of
 from mlimagenet_data.formats.coco import read_coco, read_proposals
 from mlimagenet_data.formats.faults import Faults
 from mlimagenet_data.formats.imagenet_s import read_class_list, read_imagenet_s
@@ -149,5 +148,5 @@ def _provenance(given: Import, faults: Faults) -> dict[str, Any]:
         "sizes_from_images": given.images is not None,
         "left_out": faults.count,
         "faults": [message.replace(f"{given.source.parent}/", "") for message in faults.messages],
-        "mlimagenet-data": mlimagenet_data.__version__,
+        "mlimagenet-data": version_of("mlimagenet-data"),
     }

@@ -123,9 +123,7 @@ def test_processes_that_die_hang_or_run_out_of_memory_change_nothing(tmp_path, p
 def test_a_unit_that_fails_each_time_is_named_and_the_others_are_done(tmp_path, photographs, undisturbed, quick):
     faults = {"00001.parquet": ("error", 2)}
     stage = flaky_stage(photographs, tmp_path, faults, processes=2, device="cpu", attempts=2)
-    with pytest.raises(
-        UnitsFailedError, match=r"1 of \d units failed \(00001.parquet: ValueError: something is wrong"
-    ):
+    with pytest.raises(UnitsFailedError, match=r"1 of \d units failed \(00001.parquet: ValueError: something is wrong"):
         run_stage(stage)
     ledger = stage.plan.ledger("regions")
     assert list(ledger.entries()) == ["00000.parquet", "00002.parquet"]

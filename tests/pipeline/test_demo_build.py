@@ -220,7 +220,7 @@ def test_enough_aligned_regions_train_the_labeler(demo, tmp_path, capsys):
     out = copy_of(demo, tmp_path)
     options = ["--labeler-min-regions", "1", "--labeler-min-classes", "0", "--alignment", "0.05", "--epochs", "2"]
     assert main(["--demo", "--out", str(out), *options]) == 0
-    assert "training the labeler on them" in capsys.readouterr().out
+    assert "training the labeler on these regions" in capsys.readouterr().out
     manifest = json.loads((out / "build_manifest.json").read_text())
     assert manifest["splits"]["train"]["labeler"]["path"] == "trained"
     assert rows_of(out) != rows_of(demo)

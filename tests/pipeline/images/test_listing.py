@@ -110,7 +110,7 @@ def test_size_and_time_are_noted(tmp_path):
 
 def test_class_folders_beside_a_folder_named_as_the_split_are_not_passed_over(tmp_path):
     tree(tmp_path, "n01440764/a.jpg", "train/n01440764/b.jpg")
-    with pytest.raises(ConfigError, match="train is neither"):
+    with pytest.raises(ConfigError, match="train must be named"):
         listed(tmp_path)
     tree(tmp_path / "other", "0", "a.jpg", "train/0/b.jpg")  # a file named 0 is no class folder
     assert list(listed(tmp_path / "other")) == ["0/b.jpg"]

@@ -13,7 +13,8 @@ from PIL import Image
 
 from build.config.options import ConfigError
 from build.images.listing import ImageInput, Images, digest_of, evenly_spaced
-from build.images.sources import ImageReader, list_images
+from build.images.reader import ImageReader
+from build.images.sources import list_images
 from build.run import main
 from mlimagenet_data.errors import ImageError
 
@@ -145,15 +146,15 @@ def test_damaged_images_in_containers_have_a_status(tmp_path):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ([("../a.png", b"x")], r"'\.\./a\.png' is no plain relative path"),
-        ([("/a.png", b"x")], "is no plain relative path"),
-        ([("a.png", b"x"), ("a.cls", b"1000")], "a: class 1000 is not one of 0 to 999"),
-        ([("a.png", b"x"), ("a.cls", b"cat")], "a: its .cls or .json cannot be read"),
-        ([("a.png", b"x"), ("a.json", b"[" * 100_000)], "a: its .cls or .json cannot be read"),
-        ([("a.png", b"x"), ("a.json", b'{"label": 1, "filename": "../../b.png"}')], "is no plain relative path"),
-        ([("a.png", b"x"), ("a.json", b'{"label": true}')], "class True is not one of"),
+        ([("../a.png", b"x")], r"'\.\./a\.png' must be a relative path that stays inside"),
+        ([("/a.png", b"x")], "must be a relative path that stays inside"),
+        ([("a.png", b"x"), ("a.cls", b"1000")], "a: class 1000 must be an index from 0 to 999"),
+        ([("a.png", b"x"), ("a.cls", b"cat")], "a: unreadable .cls or .json"),
+        ([("a.png", b"x"), ("a.json", b"[" * 100_000)], "a: unreadable .cls or .json"),
+        ([("a.png", b"x"), ("a.json", b'{"label": 1, "filename": "../../b.png"}')], "must be a relative path that stays inside"),
+        ([("a.png", b"x"), ("a.json", b'{"label": true}')], "class True must be an index"),
         ([("n01440764_1.png", b"x"), ("b/n01440764_1.png", b"x")], "would both be image n01440764/n01440764_1"),
-        ([("a.txt", b"x")], "no image file in"),
+        ([("a.txt", b"x")], "no image files in"),
     ],
 )
 def test_a_tar_file_that_is_wrong_is_an_error_that_says_where(tmp_path, members, message):
@@ -168,14 +169,14 @@ def test_other_files_are_errors(tmp_path):
     pq.write_table(pa.table({"x": [1]}), tmp_path / "c.parquet")
     for name, message in (
         ("a.tar", "uncompressed tar"),
-        ("b.parquet", "not a readable Parquet"),
-        ("c.parquet", "no column `image`"),
+        ("b.parquet", "unreadable as Parquet"),
+        ("c.parquet", "needs a column `image`"),
     ):
         with pytest.raises(ConfigError, match=message):
             list_images(str(tmp_path / name), split="train")
     with pytest.raises(ConfigError, match=r"both \.tar and \.parquet"):
         list_images(str(tmp_path), split="train")
-    with pytest.raises(ConfigError, match="not a folder"):
+    with pytest.raises(ConfigError, match="no such folder"):
         list_images(str(tmp_path / "nowhere"), split="train")
 
 

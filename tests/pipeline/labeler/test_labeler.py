@@ -352,7 +352,7 @@ def test_two_processes_train_the_labeler_that_one_does(tmp_path, photographs):
     given = {**SMALL, **ALWAYS, "out": out, "stage": "labeler"}
     options = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     said = as_torchrun(tmp_path / "log", main, options)
-    assert said.count("training the labeler on them") == 1  # one of them prints
+    assert said.count("training the labeler on these regions") == 1  # one of them prints
     together = Labeler.load(file)
     assert not torch.equal(together.linear.weight, Labeler.of_classifier(*backbone_head()).linear.weight)
     torch.testing.assert_close(together.linear.weight, alone.linear.weight, rtol=1e-4, atol=1e-5)

@@ -120,7 +120,10 @@ def test_json_reads_back_and_has_sorted_keys(tmp_path):
 
 def test_changes_are_told_by_name():
     assert changed_settings({"a": 1, "b": 2}, {"a": 1, "b": 2}) == ""
-    assert changed_settings({"b": 2, "a": 1}, {"c": 3, "a": 0}) == "a was 1, is now 0, b was 2, is now None, c was None, is now 3"
+    assert (
+        changed_settings({"b": 2, "a": 1}, {"c": 3, "a": 0})
+        == "a was 1, is now 0, b was 2, is now None, c was None, is now 3"
+    )
 
 
 def test_the_hash_is_that_of_the_file(tmp_path):
