@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_LABELERS = {
+    "backbone_head": "the classifier's own head",
+    "trained": "the classifier's head, trained further",
+    "trained_from_nothing": "a head trained from scratch",
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0 if every input image has a row (or the verb found nothing wrong), 1 if not, 130 if stopped."""
@@ -94,7 +100,7 @@ def _print_summary(report: BuildReport) -> None:
     if split["with_original_label"]:
         found, total = split["original_label_found"], split["with_original_label"]
         table.add_row("original label confirmed", f"{found} of {total} ({100 * found / total:.1f}%)")
-    table.add_row("labeler", split["labeler"]["path"].replace("_", " "))
+    table.add_row("labeler", _LABELERS[split["labeler"]["path"]])
     for name, run in report.stages.items():
         parts = ", ".join(f"{part} {spent:.1f}" for part, spent in split["seconds"][name].items())
         table.add_row(

@@ -35,7 +35,7 @@ class StageProgress:
 
     def __str__(self) -> str:
         why = ", ".join(f"{count} {reason}" for reason, count in self.reasons.items())
-        return f"{self.stage:<8} {self.done} of {self.units} units done" + (f"; to do: {why}" if why else "")
+        return f"{self.stage:<8} {self.done} of {self.units} units done" + (f"; {why}" if why else "")
 
     @property
     def left(self) -> int:

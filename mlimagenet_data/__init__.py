@@ -1,6 +1,6 @@
-"""Multi-label, region-grounded ImageNet annotations whose labels follow every crop.
+"""Multi-label, region-grounded ImageNet annotations with labels that follow every crop.
 
-Names are imported on first use, so that `import mlimagenet_data` is quick and reading annotations needs no torch.
+Names are imported on first use: `import mlimagenet_data` is fast, and reading annotations does not need torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`MultiLabelImageNet`: ImageNet's images with the labels of what each crop shows."""
+"""`MultiLabelImageNet`: ImageNet's images with labels of each crop's visible content."""
 
 from __future__ import annotations
 
@@ -32,10 +32,13 @@ Missing = Literal["error", "skip", "single_label"]
 
 
 def find_annotations(root: str | os.PathLike[str], annotations: Source | None = None) -> Source:
-    """Return where the annotations are: `annotations`, else $MLIMAGENET_ANNOTATIONS, else <root>/mlimagenet, else ./mlimagenet.
+    """Return the source of the annotations.
+
+    The first of these: `annotations`, $MLIMAGENET_ANNOTATIONS, <root>/mlimagenet if it exists, ./mlimagenet if it
+    exists.
 
     Raises:
-        AnnotationsNotFoundError: If none is named and no default exists.
+        AnnotationsNotFoundError: If neither an explicit source nor a default folder exists.
     """
     if annotations is not None:
         return annotations
@@ -46,54 +49,55 @@ def find_annotations(root: str | os.PathLike[str], annotations: Source | None = 
         if folder.is_dir():
             return folder
     raise AnnotationsNotFoundError(
-        f"no annotations at {' or '.join(map(str, candidates))}. Build them with `python -m build.run --images {root} --out "
-        "mlimagenet`, or download a published set, and pass its folder as annotations=... or in $MLIMAGENET_ANNOTATIONS"
+        f"no annotations at {' or '.join(map(str, candidates))}. Build them with `python -m build.run --images {root} "
+        "--out mlimagenet`, or download a published set; pass its folder as annotations=... or $MLIMAGENET_ANNOTATIONS"
     )
 
 
 class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
-    """ImageNet, or any relabelled image folder, with targets recomputed for what the transform's output shows.
+    """ImageNet, or any relabelled image folder, with targets recomputed for each transformed image.
 
     Args:
         root: The ImageNet folder (with `train/`, `val/`), or the split folder itself.
-        transform: A transform of the image: torchvision v2 or v1, timm's, or a function that keeps to Pillow's methods; see
-            `mlimagenet_data.views.follow.follow`.
-        split: The split's name, in the annotations and as a folder below `root`.
+        transform: An image transform of torchvision v2 or v1 or timm, or a function that uses only Pillow's methods;
+            see `mlimagenet_data.views.follow.follow`.
+        split: The split's name in the annotations, and its folder in `root`.
         annotations: The built dataset's folder, its Hub id, or Parquet files; see `find_annotations` for the defaults.
         target_transform: Called with each target.
-        transforms: Called with (image, target) after labelling, in place of `transform` and `target_transform`. Its geometry is
-            not followed, since it takes both: it gets the target of the whole image.
-        policy: Which classes count as present in a view.
-        target: What a target is. With K = 1000 classes, all but the last three float32 [K]:
-            `multi_hot`: 1 for each class that is present in the view.
-            `soft`: its score there instead of 1.
+        transforms: Called with (image, target) after labelling, in place of `transform` and `target_transform`. It
+            receives the target of the whole image; its geometry is not followed, since it handles both.
+        policy: Rules that decide which classes count as present in a view.
+        target: The kind of target. With K = 1000 classes, all but the last three are float32 [K]:
+            `multi_hot`: 1 for each class present in the view.
+            `soft`: the class's score there instead of 1.
             `ignore`: like `multi_hot`, with -1 for classes whose presence is undecided.
             `pooled`: a distribution, the visible regions' predictions weighted by visible area.
-            `single`: the original label as an int, as torchvision's ImageNet has it; -1 without one.
-            `regions`: a dict with the regions' masks (tv_tensors.Mask, [R, H, W] of the output), boxes (tv_tensors.BoundingBoxes,
-            XYXY), labels, scores, visibility, coverage, and the multi-hot target.
-            `view`: a `AnnotatedView`, for `mlimagenet_data.mixing.RegionCutMix` and label rules of one's own.
+            `single`: the original label as an int, as in torchvision's ImageNet; -1 for none.
+            `regions`: a dict with the regions' masks (tv_tensors.Mask, [R, H, W] of the output), boxes
+            (tv_tensors.BoundingBoxes, XYXY), labels, scores, visibility, coverage, and the multi-hot target.
+            `view`: an `AnnotatedView`, for `mlimagenet_data.mixing.RegionCutMix` and custom label rules.
         loader: Called with a path, returns an image; must apply the EXIF orientation, as the default does.
-        missing: Images without a file, files without annotations. `error`: an image without a file is an error when it is asked
-            for, and a file without annotations is not in the dataset. `skip`: images without a file are left out (every file is
-            looked at once, here). `single_label`: files without annotations are taken in, with their class folder as the only
-            label in every view (the folder is listed once, here).
-        untrackable: `error`, or `whole`: with a transform that cannot be followed, warn once and give the whole image's labels.
+        missing: Handling of images without a file and files without annotations. `error`: accessing an image without a
+            file raises, and files without annotations are left out. `skip`: images without a file are left out (checks
+            every file once, here). `single_label`: files without annotations are included, with their class folder as
+            the only label in every view (lists the folder once, here).
+        untrackable: Response to a transform that cannot be followed: `error` raises; `whole` warns once and returns the
+            whole image's labels.
 
     Attributes:
         classes: Names of the classes.
-        wnids: Their WordNet ids.
+        wnids: WordNet ids of the classes.
         class_to_idx: Class index of each WordNet id.
-        samples: (path, original label) of each image; -1 where there was no original label. Made anew on each use.
-        targets: The original labels, -1 where there was none. Made anew on each use.
+        samples: (path, original label) of each image, -1 for no original label. Recomputed on each access.
+        targets: The original labels, -1 for none. Recomputed on each access.
 
-    Rows whose image could not be read when the annotations were built are left out; `repr` counts them.
+    Rows whose image was unreadable when annotated are left out; `repr` counts them.
 
     Raises:
-        AnnotationsNotFoundError: If there are no annotations.
+        AnnotationsNotFoundError: If no annotations are found.
         AnnotationError: If the annotations are damaged.
         UntrackableTransformError: If a part of the transform cannot be followed.
-        ValueError: If `target`, `missing` or `untrackable` has another value.
+        ValueError: If `target`, `missing` or `untrackable` is unknown.
     """
 
     def __init__(
@@ -123,11 +127,11 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         self._others = self._unannotated() if missing == "single_label" else []
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the row numbers and the locator, so that a dataset pickles to a few hundred bytes."""
+        """Drop the row numbers and the locator, so that a dataset pickles to a few hundred bytes."""
         return {name: value for name, value in self.__dict__.items() if name not in ("_rows", "_locator")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Find the rows and the files' names again."""
+        """Find the rows and file names again."""
         self.__dict__.update(state)
         self._locator = ImageLocator(self.image_folder, self.store)
         self._rows = self._usable_rows()
@@ -135,12 +139,12 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
     def _usable_rows(self) -> Sequence[int] | NDArray[np.int64]:
         rows = self.store.usable_rows()
         if self.missing == "skip":
-            there = [os.path.exists(os.path.join(self.image_folder, self._locator.row_name(int(row)))) for row in rows]
-            rows = rows[np.array(there, np.bool_)]
+            exist = [os.path.exists(os.path.join(self.image_folder, self._locator.row_name(int(row)))) for row in rows]
+            rows = rows[np.array(exist, np.bool_)]
         return range(len(rows)) if len(rows) == len(self.store) else rows
 
     def _unannotated(self) -> list[tuple[str, int]]:
-        """Return (file name, class) of the images in class folders that no usable row names."""
+        """Return (file name, class) of images in class folders that have no usable row."""
         known = {self._locator.row_name(int(row)) for row in self._rows}
         out = []
         for folder in sorted(os.scandir(self.image_folder), key=lambda entry: entry.name):
@@ -153,47 +157,47 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes."""
+        """Return the names of the classes."""
         return list(imagenet_classes().names)
 
     @property
     def wnids(self) -> list[str]:
-        """WordNet ids of the classes."""
+        """Return the WordNet ids of the classes."""
         return list(imagenet_classes().wnids)
 
     @property
     def class_to_idx(self) -> dict[str, int]:
-        """Class index of each WordNet id."""
+        """Return the class index of each WordNet id."""
         return dict(imagenet_classes().wnid_to_index)
 
     @property
     def policy(self) -> LabelPolicy:
-        """Which classes count as present in a view."""
+        """Return the rules that decide which classes count as present in a view."""
         return self._builder.policy
 
     @property
     def targets(self) -> list[int]:
-        """The original labels."""
+        """Return the original labels, -1 for none."""
         labels: list[int] = self.store.original_labels()[self._rows].tolist()
         return labels + [label for _, label in self._others]
 
     @property
     def samples(self) -> list[tuple[str, int]]:
-        """(path, original label) of each image."""
+        """Return (path, original label) of each image."""
         return [(self.path(index), label) for index, label in enumerate(self.targets)]
 
     def __len__(self) -> int:
         return len(self._rows) + len(self._others)
 
     def path(self, index: int) -> str:
-        """Return the path of an image; IndexError if there is no such image."""
+        """Return the path of an image; raise IndexError if it does not exist."""
         index = range(len(self))[index]
         other = index - len(self._rows)
         name = self._locator.row_name(int(self._rows[index])) if other < 0 else self._others[other][0]
         return os.path.join(self.image_folder, name)
 
     def record(self, index: int) -> Record:
-        """Return the annotations of an image; IndexError if there is no such image."""
+        """Return the annotations of an image; raise IndexError if it does not exist."""
         if not 0 <= index < len(self._rows):
             index = range(len(self))[index]
         if index < len(self._rows):
@@ -203,17 +207,17 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         return Record(lambda: (image_id, name), label, None, ((label, 1.0),), (), (), (), (), (), UNANNOTATED)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        """Return the transformed image and the target of what it shows.
+        """Return the transformed image and the target of its view.
 
         Raises:
-            IndexError: If there is no such image.
-            ImageError: If the file is not there or cannot be read.
-            AnnotationError: If the image does not have the annotations' size.
-            UntrackableTransformError: If the transform does what cannot be followed.
+            IndexError: If the image does not exist.
+            ImageError: If the file is missing or unreadable.
+            AnnotationError: If the image's size differs from the annotated size.
+            UntrackableTransformError: If an operation of the transform cannot be followed.
         """
         record = self.record(index)
-        output, view = self._see(record)
-        target = self._builder.target_of(record, view)
+        output, view = self._load_view(record)
+        target = self._builder.make_target(record, view)
         if self.target_transform is not None:
             target = self.target_transform(target)
         elif self.transform is None and self.transforms is not None:
@@ -221,27 +225,27 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         return output, target
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
-        """Return several samples, as DataLoader asks for a batch of them: the same as one by one.
+        """Return the samples of a DataLoader batch, identical to fetching them one by one.
 
-        All annotations are read first and all targets computed last. Between the images, each would find the processor's
-        caches full of pixels, and take twice as long.
+        All annotations are read first and all targets are computed last. Interleaved with image loading, both would
+        take twice as long, because pixels evict their data from the processor's caches.
         """
         changed = type(self).__getitem__ is not MultiLabelImageNet.__getitem__
         if changed or self.target_transform is not None or (self.transform is None and self.transforms is not None):
-            return [self[index] for index in indices]  # which may draw random numbers between the images
+            return [self[index] for index in indices]  # these may draw random numbers between images
         records = [self.record(index) for index in indices]
-        seen = [self._see(record) for record in records]
-        target_of = self._builder.target_of
-        return [(output, target_of(record, view)) for record, (output, view) in zip(records, seen, strict=True)]
+        seen = [self._load_view(record) for record in records]
+        make_target = self._builder.make_target
+        return [(output, make_target(record, view)) for record, (output, view) in zip(records, seen, strict=True)]
 
-    def _see(self, record: Record) -> tuple[Any, View]:
-        """Return an image, transformed, and what it shows."""
-        if self.transform is not self._builder.transform:  # the user gave the dataset another one
-            self._builder.use(self.transform)
+    def _load_view(self, record: Record) -> tuple[Any, View]:
+        """Return the transformed image and its view."""
+        if self.transform is not self._builder.transform:  # the user replaced the dataset's transform
+            self._builder.set_transform(self.transform)
         path = self._locator.path(record)
         image = self.loader(path)
         try:
-            return self._builder.see(record, image)
+            return self._builder.apply_transform(record, image)
         except AnnotationError as error:
             raise AnnotationError(f"{path}: {error}") from error
 
@@ -250,30 +254,30 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
 
         Args:
             index: Position of the image.
-            box: (top, left, height, width) in pixels of the upright image, as torchvision's `RandomResizedCrop.get_params`
-                returns it. It may reach outside.
+            box: (top, left, height, width) in pixels of the upright image, as returned by torchvision's
+                `RandomResizedCrop.get_params`. It may extend outside the image.
 
         Returns:
-            What `target` says; see the class.
+            A target of the dataset's kind; see `target` of the class.
 
         Raises:
-            IndexError: If there is no such image.
-            AnnotationError: If the annotations do not know the image's size.
-            ValueError: If the box has no positive height and width.
+            IndexError: If the image does not exist.
+            AnnotationError: If the annotations lack the image's size.
+            ValueError: If the box's height or width is not positive.
         """
-        return self._builder.target_of_box(self.record(index), box)
+        return self._builder.make_target_of_box(self.record(index), box)
 
     def batch_labels_for(self, indices: Sequence[int], boxes: torch.Tensor) -> torch.Tensor:
-        """Return the targets of one crop each of several images: (B, 1000) float32 on the boxes' device.
+        """Return the targets of a batch of crops, one per image: (B, 1000) float32 on the boxes' device.
 
         Args:
             indices: B positions.
             boxes: (B, 4), (top, left, height, width) in pixels.
 
         Raises:
-            IndexError: If there is no such image, or it has no annotations (`missing="single_label"`).
-            AnnotationError: If the annotations do not know an image's size.
-            ValueError: For targets that are no vectors, or boxes of another shape or without positive heights and widths.
+            IndexError: If an image does not exist or has no annotations (`missing="single_label"`).
+            AnnotationError: If the annotations lack an image's size.
+            ValueError: If the target is not a vector, or the boxes have another shape or a size that is not positive.
         """
         # negative indices count from the end of all images, those without annotations included
         places = range(len(self))
@@ -281,7 +285,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         return batch_targets(self.store, rows, boxes, self.policy, self._builder.target)
 
     def extra_repr(self) -> str:
-        """Say where the annotations are, what targets are, and how many rows were left out."""
+        """Return the annotations' source, the kind of target and the number of rows left out."""
         left_out = len(self.store) - len(self)
         lines = [
             f"Split: {self.split}",

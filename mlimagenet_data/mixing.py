@@ -1,8 +1,9 @@
 """MixUp and CutMix with multi-label targets.
 
-torchvision's and timm's own classes are used as they are: `Mixed` hands them the position of each image as its label, reads from
-the result how much of which image went where, and mixes the targets by that. So they need not know our targets, whatever their
-version. `RegionCutMix` is CutMix by regions: the pasted box hides some of one image's regions and brings in another's.
+`Mixed` wraps the mixers of torchvision and timm. It passes each image's position as its label, reads the images' shares
+from the mixed labels, and mixes the targets by these shares. The mixers need no knowledge of our targets, whatever
+their version. `RegionCutMix` is region-aware CutMix: the pasted box hides regions of one image and shows regions of
+another.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ _VECTORS = {"multi_hot": multi_hot, "soft": soft, "ignore": with_ignore}
 
 
 def mix_targets(weights: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mix targets as their images were mixed.
+    """Mix targets in the same proportions as their images.
 
     Args:
         weights: (B, B), the share of image j in mixed image i; rows sum to 1.
         targets: (B, K) float in [0, 1], or -1 for classes whose presence is undecided.
 
     Returns:
-        (B, K): the weighted sum; -1 where the presence of a class is undecided in an image that has a share.
+        (B, K): the weighted sum; -1 for classes undecided in an image with a share above 0.
     """
     weights = weights.to(targets.dtype)
     undecided = (weights @ (targets < 0).to(targets.dtype)) > 0
@@ -40,12 +41,12 @@ def mix_targets(weights: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 class Mixed:
-    """Lets a batch mixer for single labels mix multi-label targets.
+    """Adapts a batch mixer for single labels to multi-label targets.
 
     Args:
-        mixer: Called with images (B, C, H, W) and int64 labels (B,); returns mixed images and labels (B, C) with C >= B, such as
-            `v2.MixUp(num_classes=N)`, `v2.CutMix(num_classes=N)`, `v2.RandomChoice` of both, or `timm.data.Mixup(num_classes=N,
-            label_smoothing=0)`, with N at least the batch size. timm's needs a batch of even size.
+        mixer: Called with images (B, C, H, W) and int64 labels (B,); returns mixed images and labels (B, N).
+            Examples: `v2.MixUp(num_classes=N)`, `v2.CutMix(num_classes=N)`, `v2.RandomChoice` of both, or
+            `timm.data.Mixup(num_classes=N, label_smoothing=0)`, with N at least B. timm's requires an even B.
     """
 
     def __init__(self, mixer: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]) -> None:
@@ -55,30 +56,30 @@ class Mixed:
         """Return mixed images, and (B, K) targets.
 
         Raises:
-            ValueError: If the mixer's labels are no mixture of at most two images (too few classes, or label smoothing).
+            ValueError: If the mixer's labels do not mix at most two images (too few classes, or label smoothing).
         """
         count = len(images)
         positions = torch.arange(count, device=images.device)
         mixed, weights = self.mixer(images, positions)
         if weights.ndim != 2 or weights.shape[1] < count or int((weights != 0).sum(dim=1).max()) > 2:
             raise ValueError(
-                f"the mixer turned {count} positions into labels of shape {tuple(weights.shape)} that are no mixture of two "
-                "images: its num_classes must be at least the batch size, its label smoothing 0"
+                f"the mixer returned labels of shape {tuple(weights.shape)} for {count} images; each row must mix "
+                "at most two images: set num_classes to at least the batch size and label smoothing to 0"
             )
         return mixed, mix_targets(weights[:, :count].to(targets.device), targets)
 
 
 class RegionCutMix:
-    """CutMix whose targets are what can be seen: a collate function for a dataset with target="view".
+    """CutMix with targets that match the visible regions: a collate function for a dataset with target="view".
 
-    A box of each image is replaced by the same box of the next one in the batch. Each class is then judged by the policy: in the
-    first image by what the box leaves of its regions, in the second by what the box shows of them, both against the whole view.
-    Yun et al., "CutMix", arXiv 1905.04899, draws the box, but weights labels by its area.
+    A box of each image is replaced by the same box of the previous one in the batch, cyclically. The policy then judges
+    each class against the whole view: in the first image by its regions outside the box, in the second by its regions
+    inside. The box is drawn as in Yun et al., "CutMix", arXiv 1905.04899, which weights labels by area instead.
 
     Args:
-        alpha: Of the Beta distribution of the share that an image keeps.
-        p: Probability that a batch is mixed.
-        policy: Which classes count as present.
+        alpha: Parameter of the Beta distribution that draws the share an image keeps.
+        p: Probability of mixing a batch.
+        policy: Rules that decide which classes count as present.
         target: `multi_hot`, `soft` (the higher score of both images) or `ignore`.
     """
 
@@ -97,7 +98,7 @@ class RegionCutMix:
         self.alpha, self.p, self.policy, self.target = alpha, p, policy or LabelPolicy(), target
 
     def __call__(self, samples: Sequence[tuple[torch.Tensor, AnnotatedView]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return images (B, C, H, W) and targets (B, K) of a list of (image tensor, AnnotatedView)."""
+        """Collate a list of (image tensor, AnnotatedView) into images (B, C, H, W) and targets (B, K)."""
         images = torch.stack([image for image, _ in samples])
         seen = [what for _, what in samples]
         if len(samples) < 2 or float(torch.rand(())) >= self.p:
@@ -133,7 +134,7 @@ class RegionCutMix:
 
 
 def _either(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the higher value of both; -1 (undecided) where one is -1 and the other not positive."""
+    """Return the elementwise maximum; -1 (undecided) where one is -1 and the other is not positive."""
     best = np.maximum(a, b)
     undecided = (best <= 0) & ((a < 0) | (b < 0))
     return np.where(undecided, np.float32(-1.0), best)

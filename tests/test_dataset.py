@@ -36,7 +36,7 @@ def classes(target):
     return target.nonzero().ravel().tolist()
 
 
-def test_an_image_and_its_multi_hot_target(root):
+def test_a_sample_is_an_image_and_its_multi_hot_target(root):
     image, target = MultiLabelImageNet(root, v2.PILToTensor())[0]
     assert image.shape == (3, 40, 80)
     assert (target.shape, target.dtype) == ((1000,), torch.float32)
@@ -48,7 +48,7 @@ def test_an_image_and_its_multi_hot_target(root):
     [v2.Pad([0, 0, -40, 0]), v1.Compose([lambda image: image.crop((0, 0, 40, 40))])],
     ids=["torchvision v2", "Pillow"],
 )
-def test_a_crop_around_one_region_has_its_label_alone(root, transform):
+def test_a_crop_around_one_region_has_only_its_label(root, transform):
     assert classes(MultiLabelImageNet(root, transform)[0][1]) == [3]
 
 
@@ -73,7 +73,7 @@ def test_labels_for_a_box_need_no_image(root):
         dataset[0]
 
 
-def test_all_stacks_give_the_same_target_for_the_same_crop(root):
+def test_all_libraries_have_the_same_target_for_the_same_crop(root):
     box = (0, 0, 40, 40)
     of_v2 = MultiLabelImageNet(root, v2.Compose([v2.ToImage(), v2.Pad([0, 0, -40, 0])]))[0][1]
     of_v1 = MultiLabelImageNet(root, v1.Compose([v1.Lambda(lambda i: i.crop((0, 0, 40, 40)))]))[0][1]
@@ -86,7 +86,7 @@ def test_all_stacks_give_the_same_target_for_the_same_crop(root):
         assert torch.equal(target, alone)
 
 
-def test_where_annotations_are_looked_for(root, tmp_path, monkeypatch):
+def test_annotations_are_found_in_the_documented_order(root, tmp_path, monkeypatch):
     elsewhere = write_rows(tmp_path / "elsewhere", random_rows(3))
     monkeypatch.setenv("MLIMAGENET_ANNOTATIONS", str(elsewhere))
     assert len(MultiLabelImageNet(root)) == 3
@@ -101,7 +101,7 @@ def test_where_annotations_are_looked_for(root, tmp_path, monkeypatch):
         MultiLabelImageNet(root / "train")
 
 
-def test_it_looks_like_torchvisions(tmp_path):
+def test_samples_and_targets_match_image_folder(tmp_path):
     rows = random_rows(12)
     write_rows(tmp_path / "mlimagenet", sorted(rows, key=lambda item: item["file_name"]))
     write_images(tmp_path, rows)
@@ -128,7 +128,7 @@ def test_unreadable_rows_are_left_out_and_counted(tmp_path):
         dataset[3]
 
 
-def test_missing_files_and_annotations(tmp_path):
+def test_missing_files_and_annotations_are_handled_as_requested(tmp_path):
     rows = random_rows(4)
     write_rows(tmp_path / "mlimagenet", rows[:3])
     write_images(tmp_path, rows)
@@ -147,14 +147,14 @@ def test_missing_files_and_annotations(tmp_path):
         MultiLabelImageNet(tmp_path, missing="ignore")
 
 
-def test_another_size_than_annotated_is_an_error_that_names_the_file(root):
+def test_a_size_that_differs_from_the_annotated_one_is_an_error_with_the_path(root):
     dataset = MultiLabelImageNet(root)
     Image.new("RGB", (40, 80)).save(dataset.path(0))
     with pytest.raises(AnnotationError, match=r"a\.png: 80 x 40 pixels.*\(40, 80\)"):
         dataset[0]
 
 
-def test_turned_gray_and_cmyk_images(tmp_path):
+def test_exif_rotated_gray_and_cmyk_images_load_as_upright_rgb(tmp_path):
     rows = [row(name, (40, 80), [region(LEFT, 3)]) for name in ("turned", "gray", "cmyk")]
     for item in rows:
         item["file_name"] = item["file_name"].replace(".png", ".jpg")
@@ -172,7 +172,7 @@ def test_turned_gray_and_cmyk_images(tmp_path):
         assert classes(target) == [3]
 
 
-def test_a_transform_that_cannot_be_followed(root):
+def test_an_untrackable_transform_raises_or_labels_the_whole_image(root):
     with pytest.raises(UntrackableTransformError, match="ElasticTransform"):
         MultiLabelImageNet(root, v2.ElasticTransform())
     with pytest.warns(UserWarning, match="ElasticTransform"):
@@ -187,19 +187,19 @@ def test_a_transform_that_cannot_be_followed(root):
         MultiLabelImageNet(root, target="onehot")
 
 
-def test_the_transform_can_be_exchanged(root):
+def test_the_transform_can_be_replaced(root):
     dataset = MultiLabelImageNet(root)
     dataset.transform = v2.Pad([0, 0, -40, 0])
     assert classes(dataset[0][1]) == [3]
 
 
-def test_target_transform_and_joint_transforms(root):
+def test_target_transform_and_joint_transforms_are_applied(root):
     assert MultiLabelImageNet(root, target_transform=torch.sum)[0][1] == 2
     image, target = MultiLabelImageNet(root, transforms=lambda image, target: (image.size, target.sum()))[0]
     assert (image, target) == ((80, 40), 2)
 
 
-def test_a_batch_is_what_its_samples_are(root):
+def test_a_batch_equals_its_samples(root):
     transform = v2.Compose([v2.RandomResizedCrop(16), v2.RandomHorizontalFlip(), v2.PILToTensor()])
     dataset = MultiLabelImageNet(root, transform)
     indices = [0, 1, -1, 0, 0, 1]
@@ -213,7 +213,7 @@ def test_a_batch_is_what_its_samples_are(root):
         dataset.__getitems__([0, 2])
 
 
-def test_batches_go_through_what_a_subclass_or_a_target_transform_does(root):
+def test_batches_respect_subclasses_and_target_transforms(root):
     class Numbered(MultiLabelImageNet):
         def __getitem__(self, index):
             return index, super().__getitem__(index)[1]
@@ -228,13 +228,13 @@ def test_batches_go_through_what_a_subclass_or_a_target_transform_does(root):
 
 
 @pytest.mark.parametrize(("context", "workers"), [("fork", 2), ("spawn", 1)])
-def test_workers(root, context, workers):
+def test_the_dataset_works_in_worker_processes(root, context, workers):
     dataset = MultiLabelImageNet(root, v2.Compose([v2.RandomResizedCrop(16), v2.ToImage()]))
     loader = DataLoader(dataset, 1, num_workers=workers, multiprocessing_context=context)
     assert [targets.shape for _, targets in loader] == [(1, 1000)] * 2
 
 
-def test_distributed_sampling_covers_the_images(tmp_path):
+def test_distributed_sampling_covers_all_images(tmp_path):
     rows = random_rows(10)
     write_rows(tmp_path / "mlimagenet", rows)
     write_images(tmp_path, rows)
@@ -246,13 +246,13 @@ def test_distributed_sampling_covers_the_images(tmp_path):
     assert sorted(seen) == sorted(dataset.targets)
 
 
-def test_policies_reach_the_targets(root):
+def test_the_policy_decides_the_targets(root):
     dataset = MultiLabelImageNet(root, policy=LabelPolicy(visibility=1.0, coverage=1.0))
     assert classes(dataset.labels_for(0, (0, 0, 40, 79))) == [3, 7]
     assert classes(dataset.labels_for(0, (0, 11, 40, 69))) == [7]
 
 
-def test_importing_the_package_is_light():
+def test_importing_the_package_loads_no_heavy_module():
     heavy = {"torch", "datasets", "pyarrow", "numpy"}
     code = f"import sys, mlimagenet_data; print({heavy} & set(sys.modules), dir(mlimagenet_data))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

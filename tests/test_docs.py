@@ -34,9 +34,11 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not set(command) & set("|<>;&$`*"), f"more than words: {command}"
     match shlex.split(command):
         case ["python", "-m", "build.run", *arguments]:
-            assert build.run.main(arguments) == 0, command
+            monkeypatch.setattr(sys, "argv", ["build.run", *arguments])
+            assert build.run.main() == 0, command
         case ["mlimagenet", *arguments]:
-            assert mlimagenet_data.cli.main(arguments) == 0, command
+            monkeypatch.setattr(sys, "argv", ["mlimagenet", *arguments])
+            assert mlimagenet_data.cli.main() == 0, command
         case ["python", script, *arguments]:
             monkeypatch.setattr(sys, "argv", [script, *arguments])
             monkeypatch.setattr(sys, "path", [str(Path(script).parent), *sys.path])

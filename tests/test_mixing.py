@@ -22,12 +22,12 @@ MIXERS = {
 
 
 @pytest.mark.parametrize("name", MIXERS)
-def test_targets_are_mixed_as_the_images_were(name):
+def test_targets_are_mixed_in_the_proportions_of_the_images(name):
     torch.manual_seed(0)
     np.random.seed(0)
     mixer = Mixed(MIXERS[name]())
     for _ in range(10):
-        # image k is all k-th unit vector over 8 channels, so an image's mean tells its mixture
+        # every pixel of image k is the k-th unit vector over 8 channels, so the mean of a mixed image is its mixture
         images = torch.eye(BATCH).reshape(BATCH, BATCH, 1, 1).expand(BATCH, BATCH, 16, 16).clone()
         targets = torch.rand(BATCH, 5)
         mixed, labels = mixer(images, targets)
@@ -44,7 +44,7 @@ def test_undecided_classes_stay_undecided():
 
 def test_label_smoothing_is_refused():
     images, targets = torch.rand(BATCH, 3, 8, 8), torch.rand(BATCH, 5)
-    with pytest.raises(ValueError, match="label smoothing 0"):
+    with pytest.raises(ValueError, match="label smoothing to 0"):
         Mixed(Mixup(num_classes=BATCH, label_smoothing=0.1))(images, targets)
 
 
@@ -61,7 +61,7 @@ def left_and_right(tmp_path, target="view"):
 
 
 class Boxed(RegionCutMix):
-    """With the box given instead of drawn."""
+    """RegionCutMix with a given box instead of a random one."""
 
     def __init__(self, box, **options):
         super().__init__(p=1.0, **options)
@@ -75,10 +75,10 @@ def classes(targets):
     return [target.nonzero().ravel().tolist() for target in targets]
 
 
-def test_the_pasted_box_hides_and_brings_in(tmp_path):
+def test_the_pasted_box_hides_one_images_regions_and_shows_the_others(tmp_path):
     dataset = left_and_right(tmp_path)
     samples = [dataset[0], dataset[1]]
-    images, targets = Boxed((0, 0, 32, 16))(samples)  # the left half of each is replaced by the other's left half
+    images, targets = Boxed((0, 0, 32, 16))(samples)  # swaps the left halves
     assert classes(targets) == [[], [3, 7]]
     torch.testing.assert_close(images[0][:, :, :16], samples[1][0][:, :, :16])
     torch.testing.assert_close(images[0][:, :, 16:], samples[0][0][:, :, 16:])
@@ -88,16 +88,16 @@ def test_the_pasted_box_hides_and_brings_in(tmp_path):
     assert classes(targets) == [[3], [7]]
 
 
-def test_a_region_hidden_in_part_can_be_undecided(tmp_path):
+def test_a_partly_hidden_region_can_be_undecided(tmp_path):
     dataset = left_and_right(tmp_path)
     policy = LabelPolicy(coverage=0.9)
     _, targets = Boxed((0, 0, 20, 16), policy=policy, target="ignore")([dataset[0], dataset[1]])
-    assert targets[0, 3] == -1  # 12 of 32 rows of it are left
-    assert targets[1, 3] == 1  # 20 of 32 rows of it were pasted
+    assert targets[0, 3] == -1  # 12 of its 32 rows remain
+    assert targets[1, 3] == 1  # 20 of its 32 rows were pasted
     assert targets[1, 7] == 1
 
 
-def test_it_works_as_a_collate_function_in_workers(tmp_path):
+def test_region_cutmix_works_as_a_collate_function_in_workers(tmp_path):
     torch.manual_seed(0)
     dataset = left_and_right(tmp_path)
     loader = DataLoader(torch.utils.data.ConcatDataset([dataset] * 8), 4, num_workers=2, collate_fn=RegionCutMix(p=0.5))

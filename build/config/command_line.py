@@ -67,7 +67,7 @@ def parse(arguments: Sequence[str] | None = None) -> BuildConfig:
     loaded = {name: value for name, value in loaded.items() if name != "preset"}
     if preset not in (None, *PRESETS):
         raise ConfigError(f"{source}: preset: {preset!r}; it must be one of {', '.join(PRESETS)}")
-    return BuildConfig(**{**PRESETS.get(preset, {}), **from_mapping(loaded, source or ""), **given})
+    return BuildConfig(**{**(PRESETS[preset] if preset else {}), **from_mapping(loaded, source or ""), **given})
 
 
 def _read(source: str) -> dict[str, Any]:
@@ -107,7 +107,8 @@ def _parser(*, expert: bool = False) -> argparse.ArgumentParser:
     )
     add("--config", metavar="FILE.yaml", help="Read options from a YAML file; the command line overrides it.")
     add("--preset", choices=sorted(PRESETS), help="Start from settings that belong together; all need weights to be "
-        "downloaded. paper: DINOv3 ViT-L/16, 512 px. cutler: DINO ViT-B/8, tau 0.15. dinov2: DINOv2 ViT-L/14, Apache-2.0 weights.")  # fmt: skip
+        "downloaded. paper: DINOv3 ViT-L/16, 512 px. cutler: DINO ViT-B/8, tau 0.15. dinov2: DINOv2 ViT-L/14, Apache-2.0 "
+        "weights.")  # fmt: skip
     groups = {name: parser.add_argument_group(name) for name in _GROUPS}
     for declared in fields(BuildConfig):
         meta = declared.metadata

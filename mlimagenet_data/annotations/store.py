@@ -74,7 +74,7 @@ class AnnotationStore:
         """
         key = np.uint64(id_hash(join_key(image_id)))
         first, last = (int(np.searchsorted(self._index.key_hash, key, side)) for side in ("left", "right"))
-        found = {self.image_id(row): row for row in self._index.key_row[first:last].tolist()}
+        found: dict[str, int] = {self.image_id(row): row for row in self._index.key_row[first:last].tolist()}
         if image_id in found:
             return found[image_id]
         same = [row for other, row in found.items() if join_key(other) == join_key(image_id)]

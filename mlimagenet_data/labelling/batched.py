@@ -22,7 +22,7 @@ _KINDS = ("multi_hot", "soft", "ignore", "pooled")
 
 @dataclass
 class _Flat:
-    """The batch's annotations as flat lists: regions, labels (classes of images), and pairs that support each other."""
+    """The batch's annotations as flat lists: regions, labels (classes of images), and pairs of both."""
 
     labels: list[tuple[int, int, float]] = field(default_factory=list)  # (image, class, score in the image)
     unlocated: list[bool] = field(default_factory=list)  # per label

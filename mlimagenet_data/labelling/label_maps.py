@@ -87,8 +87,8 @@ def densify(label_map: Tensor) -> Tensor:
 class PooledLabelMap:
     """Makes ReLabel's target of a view: the softmax of the label map's mean over the view, (1000,) float32.
 
-        MultiLabelImageNet(root, transform, annotations=..., target="view",
-        target_transform=PooledLabelMap("label_maps"))
+        pooled = PooledLabelMap("label_maps")
+        MultiLabelImageNet(root, transform, annotations=..., target="view", target_transform=pooled)
 
     The mean is exact by area; the paper samples with RoIAlign. Area outside the image is left out, and a view that
     shows none of the image has an all-zero target. Train with `mlimagenet_data.losses.pooled.soft_cross_entropy`.

@@ -39,8 +39,8 @@ class LabelPolicy:
         empty: Target of a view in which no class is present. `none`: all zeros. `original`: the original label.
 
     Raises:
-        ValueError: If a rule is unknown or a threshold is out of range. Upper thresholds and `min_score` must be in (0,
-            1]; a lower threshold must be between 0 and its upper one.
+        ValueError: If a rule is unknown or a threshold is out of range. Upper thresholds and `min_score` must be in
+            (0, 1]; a lower threshold must be between 0 and its upper one.
     """
 
     visibility: float = 0.5

@@ -1,14 +1,14 @@
-"""Consistency with what the network said in earlier epochs, for whole images or place by place.
+"""Consistency with the network's predictions in earlier epochs, for whole images or per cell.
 
 Verelst et al., "Spatial Consistency Loss for Training Multi-Label Classifiers from Single-Label Annotations", arXiv
-2203.06127: beside a classification loss on the single label, the scores of each class stay close to their running average over
-the epochs; spatially, the class maps of a crop stay close to the part of the image's running-average heatmaps that the crop
-shows, and update that part. A crop without the labelled object is so told what it does show. Consistency of whole images is
-the same on a grid of 1 x 1 cells, with the edges (0, 0, 1, 1) whatever the crop.
+2203.06127: in addition to a classification loss on the single label, each class's scores stay close to their running
+average over the epochs. In the spatial form, a crop's class maps stay close to the part of the image's running-average
+heatmaps that the crop shows, and update that part. A crop without the labelled object thus learns its actual content.
+Consistency of whole images is the same on a grid of 1 x 1 cells, with edges (0, 0, 1, 1) for every crop.
 
-Our choices: maps are carried between crop and image exactly by area; only the classes with the highest heatmaps are
-update_memory, so that ImageNet fits (`mlimagenet_data.losses.heatmaps`); cells and classes never seen have no part in the loss;
-the distance is the squared difference of probabilities; the momentum's default.
+Our choices: maps are resampled between crop and image exactly by area; only the classes with the highest heatmaps are
+remembered, so that ImageNet fits (`mlimagenet_data.losses.heatmaps`); cells and classes never seen do not contribute to
+the loss; the distance is the squared difference of probabilities; the default momentum.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ __all__ = ["spatial_consistency", "update_memory"]
 def spatial_consistency(
     maps: torch.Tensor, classes: torch.Tensor, heatmaps: torch.Tensor, edges: torch.Tensor
 ) -> torch.Tensor:
-    """Return the mean squared difference of class maps and remembered heatmaps, over what is remembered.
+    """Return the mean squared difference between class maps and remembered heatmaps, over the remembered cells.
 
     Args:
         maps: (B, K, g, f) probabilities over the crops.
         classes: (B, S) int64, the remembered classes of each image; -1 for none.
-        heatmaps: (B, S, h, w) probabilities over the images, running averages; NaN where a cell was never seen.
+        heatmaps: (B, S, h, w) running averages of probabilities over the images; NaN for cells never seen.
         edges: (B, 4) the crops' edges; see `mlimagenet_data.views.grids.edges_of`.
 
     Raises:
-        ValueError: If the shapes do not belong together.
+        ValueError: If the shapes are inconsistent.
     """
     _check(maps, classes, heatmaps)
     maps = as_float(maps)
@@ -52,25 +52,25 @@ def update_memory(
     *,
     momentum: float = 0.8,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what is remembered after these crops: running averages H <- H + (1 - momentum) share (maps - H).
+    """Return the memory updated with these crops: running averages H <- H + (1 - momentum) share (maps - H).
 
-    `share` is the part of a cell of the image that the crop shows. A cell that is seen for the first time takes the crop's
-    value. Of the classes remembered so far and the crop's S highest ones, those S stay whose heatmap has the highest cell; the
-    label comes before all others.
+    `share` is the share of an image cell that the crop shows. A cell seen for the first time takes the crop's value. Of
+    the classes remembered so far and the crop's S highest ones, the S with the highest peak in their heatmap stay. The
+    label always ranks first.
 
     Args:
         maps: (B, K, g, f) probabilities over the crops.
         labels: (B,) int64 original classes, always remembered; -1 for none.
-        classes: (B, S) int64, what is remembered so far; -1 for none.
+        classes: (B, S) int64, the classes remembered so far; -1 for none.
         heatmaps: (B, S, h, w).
         edges: (B, 4).
-        momentum: Share of the old value, in [0, 1).
+        momentum: Weight of the old value, in [0, 1).
 
     Returns:
         Classes (B, S) and heatmaps (B, S, h, w), best first.
 
     Raises:
-        ValueError: If the shapes do not belong together, or `momentum` is out of its range.
+        ValueError: If the shapes are inconsistent, or `momentum` is out of range.
     """
     _check(maps, classes, heatmaps)
     if not 0 <= momentum < 1:
@@ -91,13 +91,13 @@ def update_memory(
 
 
 def _at(index: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    """Return (B, S) positions as `gather` wants them to pick maps."""
+    """Expand (B, S) indices to the shape that `gather` needs to select maps."""
     return index[:, :, None, None].expand(-1, -1, maps.shape[2], maps.shape[3])
 
 
 def _check(maps: torch.Tensor, classes: torch.Tensor, heatmaps: torch.Tensor) -> None:
     if maps.ndim != 4 or heatmaps.ndim != 4 or classes.shape != heatmaps.shape[:2] or len(classes) != len(maps):
         raise ValueError(
-            f"maps must be (B, K, g, f), classes (B, S), heatmaps (B, S, h, w), got {tuple(maps.shape)}, {tuple(classes.shape)}, "
-            f"{tuple(heatmaps.shape)}"
+            f"maps must be (B, K, g, f), classes (B, S), heatmaps (B, S, h, w), got {tuple(maps.shape)}, "
+            f"{tuple(classes.shape)}, {tuple(heatmaps.shape)}"
         )

@@ -1,12 +1,12 @@
-"""The memory of spatial consistency: for each training image a few classes and their heatmaps, in one memory-mapped file.
+"""Memory for spatial consistency: a few classes and their heatmaps per training image, in one memory-mapped file.
 
-A row takes S (2 h w + 2) bytes: with the default of S = 8 classes on 8 x 8 cells 1,040, and for ImageNet's 1,281,167 images
-1.3 GB. The file is sparse until rows are written. Heatmaps are float16; a step of the running average that is smaller than
-half a unit in its last place, 0.00025 at most, is lost.
+A row takes S (2 h w + 2) bytes: 1,040 with the default of S = 8 classes on 8 x 8 cells, or 1.3 GB for ImageNet's
+1,281,167 images. The file is sparse until rows are written. Heatmaps are float16; running-average steps smaller than
+half a unit in the last place, at most 0.00025, are lost.
 
-The training loop reads and writes it, never a DataLoader's workers. In an epoch each row belongs to one sample, so the
-processes of one machine can share the file without locks; a row that DistributedSampler hands out twice to fill up keeps
-either update. Several machines would have to see each other's writes: NFS does not promise that.
+Only the training loop reads and writes the file, never DataLoader workers. Within an epoch each row belongs to one
+sample, so processes on one machine can share the file without locks; a row that DistributedSampler duplicates as
+padding keeps either update. Several machines would need to see each other's writes, which NFS does not guarantee.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Heatmaps:
     """Reads and writes the remembered classes and heatmaps of images by row.
 
     Args:
-        path: The file, in NumPy's format; made if it is not there.
+        path: The file, in NumPy's format; created if missing.
         rows: Number of images.
-        classes: S, the number of classes remembered of each image.
+        classes: S, the number of classes remembered per image.
         size: (h, w), cells over the image.
 
     Raises:
-        HeatmapError: If the file is there and holds something else.
+        HeatmapError: If the file exists with other content.
         ValueError: If a number is not positive.
     """
 
@@ -48,13 +48,13 @@ class Heatmaps:
         if not self.path.exists():
             self._make(dtype, rows)
         try:
-            found = np.lib.format.open_memmap(self.path, mode="r")  # r+ would fill up a file that was cut off
+            found = np.lib.format.open_memmap(self.path, mode="r")  # r+ would extend a truncated file
         except (OSError, ValueError) as error:
-            raise HeatmapError(f"{self.path}: {error}; delete it to start anew") from error
+            raise HeatmapError(f"{self.path}: {error}; delete it to start over") from error
         if found.dtype != dtype or found.shape != (rows,):
             raise HeatmapError(
-                f"{self.path} holds {found.shape} rows of {found.dtype}, wanted ({rows},) of {dtype}: it belongs to "
-                "another run; delete it, or write to another folder"
+                f"{self.path} holds {found.shape} rows of {found.dtype}, expected ({rows},) of {dtype}: it belongs to "
+                "another run; delete it, or use another folder"
             )
         self._rows = np.lib.format.open_memmap(self.path, mode="r+")
 
@@ -63,7 +63,7 @@ class Heatmaps:
         temporary.parent.mkdir(parents=True, exist_ok=True)
         np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=(rows,)).flush()
         try:
-            os.link(temporary, self.path)  # of processes that start together, one makes the file
+            os.link(temporary, self.path)  # among processes that start together, one creates the file
         except FileExistsError:
             pass
         finally:
@@ -73,10 +73,10 @@ class Heatmaps:
         return len(self._rows)
 
     def read(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return classes (B, S) int64, -1 for none, and heatmaps (B, S, h, w) float32, NaN for what was never seen, on the CPU.
+        """Return classes (B, S) int64, -1 for none, and heatmaps (B, S, h, w) float32, NaN if never seen, on the CPU.
 
         Raises:
-            IndexError: If there is no such row.
+            IndexError: If a row does not exist.
         """
         found = self._rows[self._checked(rows)]
         classes = torch.from_numpy(found["class_after"].astype(np.int64) - 1)
@@ -84,11 +84,11 @@ class Heatmaps:
         return classes, torch.where((classes >= 0)[:, :, None, None], heat, torch.nan)
 
     def write(self, rows: torch.Tensor, classes: torch.Tensor, heatmaps: torch.Tensor) -> None:
-        """Store what `read` returned, changed.
+        """Store updated classes and heatmaps, in the format that `read` returns.
 
         Raises:
-            IndexError: If there is no such row.
-            ValueError: If the shapes are not this file's.
+            IndexError: If a row does not exist.
+            ValueError: If the shapes do not match the file.
         """
         where = self._checked(rows)
         if classes.shape != (len(where), self.classes) or heatmaps.shape != (*classes.shape, *self.size):
@@ -104,15 +104,15 @@ class Heatmaps:
     def _checked(self, rows: torch.Tensor) -> np.ndarray:
         where: np.ndarray = rows.cpu().numpy()
         if len(where) and (where.min() < 0 or where.max() >= len(self)):
-            raise IndexError(f"{self.path} has {len(self)} rows, asked for {where.min()} to {where.max()}")
+            raise IndexError(f"{self.path} has {len(self)} rows, asked for rows {where.min()} to {where.max()}")
         return where
 
     def copy_to(self, path: str | os.PathLike[str]) -> None:
-        """Write a copy under a temporary name, then rename it: what a checkpoint needs to be resumed exactly."""
+        """Copy the file atomically, so that training can resume exactly from a checkpoint."""
         self._rows.flush()
         copy_file(self.path, Path(path))
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file so that a killed process leaves the old one or the new one."""
+    """Copy a file atomically: a killed process leaves either the old or the new target."""
     write_atomic(target, lambda temporary: shutil.copyfile(source, temporary))

@@ -1,12 +1,13 @@
-"""Multi-label training from single labels: of each image one class is known to be present, and nothing of the others.
+"""Multi-label losses for single labels: one class per image is known to be present, all other classes are unknown.
 
-Cole et al., "Multi-Label Learning from Single Positive Labels", arXiv 2106.09708: assuming the others absent (AN), with label
-smoothing (AN-LS), and expected-positive regularisation (EPR). Its ROLE is left out: it learns an estimate of each label of each
-image, for ImageNet 1.3 billion parameters with an optimiser of their own. Zhou et al., "Acknowledging the Unknown for Multi-label
-Learning with Single Positive Labels", arXiv 2203.16219: entropy maximisation (EM), here without its pseudo-labels.
+Cole et al., "Multi-Label Learning from Single Positive Labels", arXiv 2106.09708: assume negative (AN), AN with label
+smoothing (AN-LS), and expected-positive regularisation (EPR). Their ROLE is omitted: it learns an estimate of every
+label of every image, which for ImageNet takes 1.3 billion parameters and a separate optimiser. Zhou et al.,
+"Acknowledging the Unknown for Multi-label Learning with Single Positive Labels", arXiv 2203.16219: entropy maximisation
+(EM), here without pseudo-labels.
 
-All take logits (B, K) and labels (B,), int64 in [0, K), as a dataset with `target="single"` gives them; images without a label
-(-1) are left out. The papers average over classes; these losses are K times theirs, as all losses here are.
+All take logits (B, K) and labels (B,), int64 in [0, K), from a dataset with `target="single"`. Images without a label
+(-1) are ignored. The papers average over classes; like all losses here, these are K times that.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ __all__ = ["assume_negative", "entropy_maximisation", "expected_positive"]
 
 
 def assume_negative(logits: torch.Tensor, labels: torch.Tensor, *, smoothing: float = 0.0) -> torch.Tensor:
-    """Return the binary cross-entropy that takes every class but the label for absent.
+    """Return the binary cross-entropy with every class except the label assumed absent.
 
     Args:
         logits: (B, K).
         labels: (B,); -1 for none.
-        smoothing: What each target moves to the other side, in [0, 0.5]; the paper's epsilon / 2 (it has epsilon = 0.1).
+        smoothing: Shift of each target towards the opposite value, in [0, 0.5]; the paper's epsilon / 2
+            (epsilon = 0.1).
 
     Raises:
-        ValueError: If the shapes do not belong together, or `smoothing` is out of its range.
+        ValueError: If the shapes are inconsistent, or `smoothing` is out of range.
     """
     if not 0 <= smoothing <= 0.5:
         raise ValueError(f"smoothing must be in [0, 0.5], got {smoothing}")
@@ -39,18 +41,18 @@ def assume_negative(logits: torch.Tensor, labels: torch.Tensor, *, smoothing: fl
 
 
 def entropy_maximisation(logits: torch.Tensor, labels: torch.Tensor, *, weight: float = 0.1) -> torch.Tensor:
-    """Return the loss that raises the label's score and pushes all others towards not knowing.
+    """Return the loss that raises the label's score and maximises the entropy of all other classes.
 
-    arXiv 2203.16219: -log p of the label, and -weight H(p) of each other class, with the binary entropy H(p) =
-    -p log p - (1 - p) log(1 - p). Entropy is a reward: the loss may be negative.
+    arXiv 2203.16219: -log p for the label plus -weight H(p) for every other class, with the binary entropy H(p) =
+    -p log p - (1 - p) log(1 - p). Entropy is rewarded, so the loss can be negative.
 
     Args:
         logits: (B, K).
         labels: (B,); -1 for none.
-        weight: Of the entropy, the paper's alpha.
+        weight: Weight of the entropy, the paper's alpha.
 
     Raises:
-        ValueError: If the shapes do not belong together.
+        ValueError: If the shapes are inconsistent.
     """
     logits = as_float(logits)
     positive, known = one_hot(logits, labels)
@@ -60,18 +62,19 @@ def entropy_maximisation(logits: torch.Tensor, labels: torch.Tensor, *, weight: 
 
 
 def expected_positive(logits: torch.Tensor, labels: torch.Tensor, *, count: float) -> torch.Tensor:
-    """Return the loss that raises the label's score and asks that a batch has `count` classes an image.
+    """Return the loss that raises the label's score and keeps the batch's mean at `count` classes per image.
 
-    arXiv 2106.09708 (EPR): -1/K log p of the label, and ((the batch's mean of sum_k p_k) - count)^2 / K^2 once a
+    arXiv 2106.09708 (EPR): -1/K log p for the label, plus ((the batch's mean of sum_k p_k) - count)^2 / K^2 once per
     batch.
 
     Args:
         logits: (B, K).
         labels: (B,); -1 for none.
-        count: Expected number of classes an image, known or estimated beforehand: 1.2 for ImageNet's validation images by ReaL.
+        count: Expected number of classes per image, known or estimated in advance: 1.2 for ImageNet's validation images
+            by ReaL.
 
     Raises:
-        ValueError: If the shapes do not belong together, or `count` is negative.
+        ValueError: If the shapes are inconsistent, or `count` is negative.
     """
     if count < 0:
         raise ValueError(f"count must not be negative, got {count}")

@@ -26,7 +26,7 @@ def copied(undisturbed, tmp_path):
     return shutil.copytree(undisturbed, tmp_path / "mlimagenet")
 
 
-def test_builds_killed_at_steps_of_their_writes_end_as_if_nothing_had_happened(tmp_path, photographs, undisturbed):
+def test_builds_killed_while_writing_resume_to_the_same_result(tmp_path, photographs, undisturbed):
     steps, kills = np.random.default_rng(0), 0
     for round_number in range(3):
         out = tmp_path / f"mlimagenet{round_number}"
@@ -40,7 +40,7 @@ def test_builds_killed_at_steps_of_their_writes_end_as_if_nothing_had_happened(t
     assert kills >= 12
 
 
-def test_builds_killed_at_any_moment_end_as_if_nothing_had_happened(tmp_path, photographs, undisturbed):
+def test_builds_killed_at_any_moment_resume_to_the_same_result(tmp_path, photographs, undisturbed):
     began = time.monotonic()
     assert finish(start(photographs, tmp_path / "warm")) == 0
     whole = time.monotonic() - began
@@ -62,7 +62,7 @@ def test_builds_killed_at_any_moment_end_as_if_nothing_had_happened(tmp_path, ph
 
 
 @pytest.mark.parametrize("size", [2_000, 20_000])
-def test_a_full_disk_ends_a_build_with_an_error_and_the_next_one_goes_on(tmp_path, photographs, undisturbed, size):
+def test_the_build_after_a_full_disk_resumes(tmp_path, photographs, undisturbed, size):
     out = tmp_path / "mlimagenet"
     assert finish(start(photographs, out, setup=SmallFiles(size))) == 1
     log = out.with_name("mlimagenet.log").read_text()
@@ -73,14 +73,14 @@ def test_a_full_disk_ends_a_build_with_an_error_and_the_next_one_goes_on(tmp_pat
     assert result(out) == result(undisturbed)
 
 
-def test_an_output_that_cannot_be_written_is_an_error_with_its_name(photographs, capsys):
+def test_the_error_for_an_unwritable_output_names_it(photographs, capsys):
     assert main(["--images", str(photographs), "--out", "/proc/mlimagenet", *SMALL_FLAGS]) == 1
     assert "/proc/mlimagenet" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("stage", ["regions", "labeler", "labels", "publish"])
 @pytest.mark.parametrize("damage", ["cut off", "one bit", "gone", "entry cut off"])
-def test_damaged_results_are_found_and_made_again(tmp_path, photographs, undisturbed, stage, damage, capsys):
+def test_damaged_results_are_detected_and_rebuilt(tmp_path, photographs, undisturbed, stage, damage, capsys):
     out = copied(undisturbed, tmp_path)
     file = sorted(p for p in (out / ".build" / "train" / stage).iterdir() if p.suffix != ".json")[-1]
     if damage == "entry cut off":
@@ -104,7 +104,7 @@ def test_damaged_results_are_found_and_made_again(tmp_path, photographs, undistu
     assert main(["verify", str(out)]) == 0
 
 
-def test_a_published_file_that_was_changed_is_found_and_put_back(tmp_path, photographs, undisturbed, capsys):
+def test_a_changed_published_file_is_detected_and_restored(tmp_path, photographs, undisturbed, capsys):
     out = copied(undisturbed, tmp_path)
     (file,) = (out / "data").iterdir()
     content = file.read_bytes()
@@ -161,13 +161,13 @@ def test_parts_in_any_order_make_the_same_dataset(tmp_path, photographs, undistu
     assert result(out) == result(undisturbed)
 
 
-def test_a_run_says_what_it_will_do_again_and_why_before_it_starts(tmp_path, photographs, undisturbed, capsys):
+def test_a_run_first_prints_what_it_will_redo_and_why(tmp_path, photographs, undisturbed, capsys):
     out = copied(undisturbed, tmp_path)
     assert main(["--images", str(photographs), "--out", str(out), *SMALL_FLAGS, "--tau", "0.4"]) == 0
     lines = capsys.readouterr().out.splitlines()
     plan = lines[1:5]
-    assert plan[0] == "  regions  0 of 3 units done; to do: 3 changed: tau was 0.3, is now 0.4"
-    assert plan[1] == "  labeler  0 of 1 units done; to do: 1 if the output of regions changes"
+    assert plan[0] == "  regions  0 of 3 units done; 3 changed: tau was 0.3, is now 0.4"
+    assert plan[1] == "  labeler  0 of 1 units done; 1 if the output of regions changes"
     assert lines[5].startswith("regions: 3 of 3 units to do")
     assert main(["status", str(out)]) == 0
     text = capsys.readouterr().out
@@ -176,7 +176,7 @@ def test_a_run_says_what_it_will_do_again_and_why_before_it_starts(tmp_path, pho
     assert "images: ok 12" in text
 
 
-def test_the_status_of_nothing_is_an_error(tmp_path, capsys):
+def test_the_status_of_a_missing_build_is_an_error(tmp_path, capsys):
     for option in ("status", "verify"):
         assert main([option, str(tmp_path)]) == 1
         assert "no build was started there" in capsys.readouterr().out

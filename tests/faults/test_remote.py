@@ -47,7 +47,7 @@ def test_a_build_into_a_store_has_the_bytes_of_a_local_one(tmp_path, photographs
     assert Shelf.puts - puts < 12  # nothing is computed again
 
 
-def test_builds_killed_at_puts_go_on_and_end_the_same(tmp_path, photographs, undisturbed):
+def test_builds_killed_at_puts_resume_to_the_same_result(tmp_path, photographs, undisturbed):
     moments, kills = np.random.default_rng(2), 0
     for round_number in range(2):
         store = tmp_path / f"store{round_number}"
@@ -64,7 +64,7 @@ def test_builds_killed_at_puts_go_on_and_end_the_same(tmp_path, photographs, und
     assert kills >= 4
 
 
-def test_a_store_that_fails_ends_the_run_and_the_next_one_goes_on(tmp_path, photographs, undisturbed, capsys):
+def test_the_run_after_a_store_failure_resumes(tmp_path, photographs, undisturbed, capsys):
     failures = 0
     for put in range(3, 20, 4):
         register()
@@ -77,7 +77,7 @@ def test_a_store_that_fails_ends_the_run_and_the_next_one_goes_on(tmp_path, phot
     assert result(tmp_path / "store") == result(undisturbed)
 
 
-def test_machines_that_share_nothing_but_the_store_do_their_parts(tmp_path, photographs, undisturbed, capsys):
+def test_machines_that_share_only_the_store_build_their_parts(tmp_path, photographs, undisturbed, capsys):
     for k in range(2):
         part = {"stage": "regions", "num_shards": 2, "shard_index": k}
         build(photographs, tmp_path / "store", tmp_path / f"machine{k}", **part)
@@ -89,7 +89,7 @@ def test_machines_that_share_nothing_but_the_store_do_their_parts(tmp_path, phot
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "bit"])
-def test_damaged_objects_are_found_and_made_again(tmp_path, photographs, undisturbed, damage, capsys):
+def test_damaged_objects_are_detected_and_rebuilt(tmp_path, photographs, undisturbed, damage, capsys):
     store = tmp_path / "store"
     build(photographs, store, tmp_path / "work")
     broken = store / ".build/train/regions/00001.parquet"
@@ -139,7 +139,7 @@ def test_a_lease_without_signs_of_life_is_stale(tmp_path, monkeypatch):
     assert leases.holder(remote, lock) is None
 
 
-def test_of_two_runs_that_begin_together_one_gives_way(tmp_path, monkeypatch):
+def test_one_of_two_simultaneous_runs_gives_way(tmp_path, monkeypatch):
     remote = Remote(f"shelf://{tmp_path / 'store'}", tmp_path / "work")
     lock = tmp_path / "work/run.json"
     monkeypatch.setattr(leases.time, "sleep", lambda _: leases._sign(remote, lock, "the other"))
@@ -148,7 +148,7 @@ def test_of_two_runs_that_begin_together_one_gives_way(tmp_path, monkeypatch):
     assert leases.holder(remote, lock)["id"] == "the other"
 
 
-def test_signs_of_life_go_on_while_a_run_lasts(tmp_path, monkeypatch):
+def test_signs_of_life_continue_while_a_run_lasts(tmp_path, monkeypatch):
     remote = Remote(f"shelf://{tmp_path / 'store'}", tmp_path / "work")
     lock = tmp_path / "work/run.json"
     monkeypatch.setattr(leases, "_BEAT", 0.01)

@@ -64,7 +64,7 @@ class FakePool(Pool):
     st.integers(1, 4),
     st.integers(1, 4),
 )
-def test_each_unit_is_done_once_or_fails_as_often_as_it_may(fates, workers, attempts):
+def test_each_unit_is_done_once_or_fails_in_all_its_tries(fates, workers, attempts):
     units = [Unit(f"{k}", k, k + 1) for k in range(len(fates))]
     pool, done = FakePool({unit.file: fate for unit, fate in zip(units, fates, strict=True)}, workers), []
     weight = {"error": 1.0, "lost": 0.5}  # a worker that vanished need not be the unit's fault
@@ -120,7 +120,7 @@ def test_processes_that_die_hang_or_run_out_of_memory_change_nothing(tmp_path, p
 
 
 @pytest.mark.slow
-def test_a_unit_that_fails_each_time_is_named_and_the_others_are_done(tmp_path, photographs, undisturbed, quick):
+def test_a_unit_that_always_fails_is_named_and_all_others_are_done(tmp_path, photographs, undisturbed, quick):
     faults = {"00001.parquet": ("error", 2)}
     stage = flaky_stage(photographs, tmp_path, faults, processes=2, device="cpu", attempts=2)
     with pytest.raises(UnitsFailedError, match=r"1 of \d units failed \(00001.parquet: ValueError: something is wrong"):
@@ -197,7 +197,7 @@ def test_ray_makes_the_same_bytes_and_survives_the_loss_of_a_node(tmp_path, phot
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_actor_that_the_cluster_has_no_room_for_is_given_up(tmp_path, photographs, cluster):
+def test_an_actor_without_room_in_the_cluster_is_given_up(tmp_path, photographs, cluster):
     import ray
 
     nodes = len(cluster[0].list_all_nodes())  # of one CPU each
@@ -224,7 +224,7 @@ def test_an_actor_that_the_cluster_has_no_room_for_is_given_up(tmp_path, photogr
         pool.stop(worker)
 
 
-def test_without_ray_the_error_says_how_to_get_it(tmp_path, photographs, monkeypatch):
+def test_the_error_without_ray_tells_how_to_install_it(tmp_path, photographs, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"mlimagenet-data\[ray\]"):
         relabel(BuildConfig(images=str(photographs), out=str(tmp_path / "out"), engine="ray", **SMALL))

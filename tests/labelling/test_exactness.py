@@ -1,4 +1,4 @@
-"""The loader's shares and targets against slow references that owe nothing to its fast paths."""
+"""The loader's shares and targets against slow references that share no code with its fast paths."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def store(tmp_path_factory):
 
 def random_box(generator, size):
     kind = generator.integers(0, 4)
-    if kind == 0:  # reaches outside
+    if kind == 0:  # extends outside
         return (
             generator.uniform(-1, 1) * size[0],
             generator.uniform(-1, 1) * size[1],
@@ -67,7 +67,7 @@ def test_hard_targets_equal_the_reference_on_10000_random_crops(store):
 
 
 def test_shares_agree_with_full_size_masks(store):
-    """Nearest-neighbour stretching to many pixels a cell, then counting pixels: what the dataset's definition says."""
+    """Upscale to many pixels per cell by nearest neighbour, then count pixels, as the dataset defines shares."""
     generator = np.random.default_rng(3)
     for _ in range(200):
         record = store.record(int(generator.integers(0, len(store))))
@@ -132,7 +132,7 @@ def test_batches_equal_single_targets(tmp_path, target, options):
     assert (single != 0).any()
 
 
-def test_batches_refuse_what_is_no_vector_or_no_box(tmp_path):
+def test_batches_refuse_non_vector_targets_and_invalid_boxes(tmp_path):
     folder = write_rows(tmp_path / "mlimagenet", random_rows(3))
     dataset = MultiLabelImageNet(tmp_path, annotations=folder, target="single")
     with pytest.raises(ValueError, match="single"):
@@ -154,7 +154,7 @@ def two_objects(tmp_path):
     return MultiLabelImageNet(write_images(tmp_path, rows), annotations=tmp_path / "mlimagenet", target="regions")
 
 
-def test_regions_are_given_as_masks_and_boxes_of_the_output(tmp_path):
+def test_region_targets_hold_masks_and_boxes_of_the_output(tmp_path):
     dataset = two_objects(tmp_path)
     _, target = dataset[0]
     assert target["masks"].shape == (2, 40, 80)

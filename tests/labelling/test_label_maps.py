@@ -1,4 +1,4 @@
-"""ReLabel's targets, against the label map made dense and pooled cell by cell."""
+"""ReLabel's targets against the dense label map, pooled cell by cell."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def dataset(root, transform, **options):
     return MultiLabelImageNet(root, transform, target="view", target_transform=pooled)
 
 
-def test_targets_are_those_of_the_dense_map(root):
+def test_targets_equal_those_of_the_dense_map(root):
     crop = v2.Compose([v2.RandomResizedCrop(16), v2.RandomHorizontalFlip(), v2.PILToTensor()])
     data, torch_state = dataset(root, crop), torch.get_rng_state()
     views = MultiLabelImageNet(root, crop, target="view")
@@ -49,21 +49,21 @@ def test_targets_are_those_of_the_dense_map(root):
     torch.set_rng_state(torch_state)
 
 
-def test_the_whole_image_has_the_maps_mean(root):
+def test_the_target_of_the_whole_image_is_the_maps_mean(root):
     data = dataset(root, None)
     dense = densify(read_label_map(root / "maps", data.record(0).image_id))
     assert torch.allclose(data[0][1], dense.mean(dim=(1, 2)).softmax(0), atol=1e-6)
 
 
-def test_images_without_a_map_are_an_error_or_have_their_original_label(root):
+def test_images_without_a_map_raise_or_use_their_original_label(root):
     with pytest.raises(LabelMapError, match="no such file"):
         dataset(root, None)[11]
     data = dataset(root, None, missing="original")
     assert data[11][1].nonzero()[:, 0].tolist() == [data.record(11).label]
 
 
-def test_views_that_are_no_boxes_are_refused(root):
-    with pytest.raises(UntrackableTransformError, match="leave rotations"):
+def test_rotated_views_and_unknown_options_are_refused(root):
+    with pytest.raises(UntrackableTransformError, match="remove rotations"):
         dataset(root, v2.RandomRotation((30, 30)))[0]
     with pytest.raises(ValueError, match="missing must be"):
         PooledLabelMap(root, missing="skip")

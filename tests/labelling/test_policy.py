@@ -20,18 +20,18 @@ def states(record, box=(0, 0, *SIZE), **options):
     return label_view(record, LabelPolicy(**options), view_of_box(SIZE, *box)).states
 
 
-def test_a_crop_around_one_of_two_regions_has_its_label_alone(tmp_path):
+def test_a_crop_around_one_of_two_regions_has_only_its_label(tmp_path):
     record = record_of(tmp_path, [region(LEFT, 3), region(~LEFT, 7)])
     assert states(record) == {3: PRESENT, 7: PRESENT}
     assert states(record, (5, 2, 30, 16)) == {3: PRESENT, 7: ABSENT}
     assert states(record, (5, 22, 30, 16)) == {3: ABSENT, 7: PRESENT}
 
 
-def test_visibility_coverage_and_the_band_between(tmp_path):
+def test_classes_between_the_thresholds_are_undecided(tmp_path):
     record = record_of(tmp_path, [region(LEFT, 3)])
-    assert states(record, (0, 10, 40, 30), coverage=1.0) == {3: PRESENT}  # half of it
+    assert states(record, (0, 10, 40, 30), coverage=1.0) == {3: PRESENT}  # half of the region
     assert states(record, (0, 12, 40, 28), coverage=1.0) == {3: UNDECIDED}
-    assert states(record, (0, 12, 4, 4)) == {3: PRESENT}  # a hundredth of it, but all of the view
+    assert states(record, (0, 12, 4, 4)) == {3: PRESENT}  # 2% of the region, but the whole view
     assert states(record, (0, 19, 40, 21), absent_coverage=0.05) == {3: ABSENT}
 
 
@@ -40,14 +40,14 @@ def test_one_present_region_is_enough(tmp_path):
     assert states(record, (0, 0, 40, 20)) == {3: PRESENT}
 
 
-def test_regions_stand_for_what_their_top_k_names_surely_enough(tmp_path):
+def test_regions_count_for_top_k_classes_that_reach_min_score(tmp_path):
     regions = [region(LEFT, 3, 0.9, [(7, 0.2)]), region(~LEFT, 7, 0.6, [(3, 0.1)])]
     record = record_of(tmp_path, regions)
     assert states(record, (0, 20, 40, 20)) == {3: ABSENT, 7: PRESENT}
     assert states(record, (0, 20, 40, 20), min_score=0.05) == {3: PRESENT, 7: PRESENT}
 
 
-def test_a_class_below_the_score_everywhere_is_where_it_comes_closest(tmp_path):
+def test_a_class_below_min_score_everywhere_is_in_its_best_region(tmp_path):
     regions = [region(LEFT, 3, 0.9, [(5, 0.2)]), region(~LEFT, 7, 0.6, [(5, 0.1)])]
     record = record_of(tmp_path, regions, label=5, labels=[(5, 0.2)])
     assert states(record, (0, 0, 40, 20)) == {5: PRESENT}
@@ -57,13 +57,13 @@ def test_a_class_below_the_score_everywhere_is_where_it_comes_closest(tmp_path):
 @pytest.mark.parametrize(
     ("rule", "small", "most"), [("spread", UNDECIDED, PRESENT), ("keep", PRESENT, PRESENT), ("drop", ABSENT, ABSENT)]
 )
-def test_unlocated_classes(tmp_path, rule, small, most):
+def test_unlocated_classes_follow_their_rule(tmp_path, rule, small, most):
     record = record_of(tmp_path, [region(LEFT, 3)], labels=[(3, 0.9), (8, 0.4)])
     assert states(record, (0, 0, 20, 20), unlocated=rule)[8] == small
     assert states(record, (0, 0, 40, 30), unlocated=rule)[8] == most
 
 
-def test_rules_of_the_original_label(tmp_path):
+def test_the_original_label_follows_its_rules(tmp_path):
     record = record_of(tmp_path, [region(LEFT, 3)], label=9, labels=[(3, 0.9), (9, 0.1)])
     nothing = (0, 21, 40, 3)
     assert states(record, nothing) == {3: ABSENT, 9: ABSENT}
@@ -84,7 +84,7 @@ def test_the_whole_image_has_the_images_labels(tmp_path):
             assert named == set(expected["labels"])
 
 
-def test_the_kinds_of_targets(tmp_path):
+def test_each_kind_of_target_has_the_expected_values(tmp_path):
     record = record_of(tmp_path, [region(LEFT, 3, 0.8, [(4, 0.1)]), region(~LEFT, 7, 0.6)])
     labels = label_view(record, LabelPolicy(coverage=0.6), view_of_box(SIZE, 0, 0, 40, 28))
     assert np.flatnonzero(multi_hot(labels)).tolist() == [3]
@@ -97,7 +97,7 @@ def test_the_kinds_of_targets(tmp_path):
     assert target[3] / target[4] == pytest.approx(8, rel=1e-5)
 
 
-def test_a_pooled_view_of_nothing_falls_back_to_the_original_label(tmp_path):
+def test_a_pooled_view_without_regions_falls_back_to_the_original_label(tmp_path):
     record = record_of(tmp_path, [region(LEFT, 3)], label=9)
     target = pooled(label_view(record, LabelPolicy(), view_of_box(SIZE, 0, 30, 10, 10)))
     assert np.flatnonzero(target).tolist() == [9]
@@ -115,6 +115,6 @@ def test_a_pooled_view_of_nothing_falls_back_to_the_original_label(tmp_path):
         ({"empty": "no"}, "none, original"),
     ],
 )
-def test_policies_are_checked(options, words):
+def test_invalid_policies_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         LabelPolicy(**options)

@@ -1,4 +1,4 @@
-"""Crops against grids of their images, and the consistency loss."""
+"""Resampling between crop and image grids, and the consistency loss."""
 
 import math
 
@@ -26,7 +26,7 @@ def interval(start, stop, i, count):
 
 
 def area(first, second):
-    """Common area of two boxes ((y0, y1), (x0, x1))."""
+    """Return the common area of two boxes ((y0, y1), (x0, x1))."""
     sides = [max(0.0, min(a[1], b[1]) - max(a[0], b[0])) for a, b in zip(first, second, strict=True)]
     return sides[0] * sides[1]
 
@@ -41,7 +41,7 @@ def cells_of(edges, size):
 
 
 def slow_carry(values, sources, targets):
-    """Mean of known source cells' values over each target cell, and the share of it that they cover."""
+    """Return each target cell's mean over known source cells, and its share that they cover."""
     means, shares = {}, {}
     for place, cell in targets.items():
         common = {s: area(cell, sources[s]) for s in sources if not math.isnan(values[s])}
@@ -59,7 +59,7 @@ def grid(generator, size, unknown=0.0):
 
 @settings(deadline=None)
 @given(boxes, st.integers(0, 99))
-def test_a_crop_shows_the_cells_of_the_image_by_area(edges, seed):
+def test_to_crop_weights_image_cells_by_area(edges, seed):
     heat = grid(torch.Generator().manual_seed(seed), (3, 4), unknown=0.3)
     means, shares = to_crop(heat[None, None], torch.tensor([edges], dtype=torch.float64), (2, 3))
     values = {(r, c): float(heat[r, c]) for r in range(3) for c in range(4)}
@@ -72,7 +72,7 @@ def test_a_crop_shows_the_cells_of_the_image_by_area(edges, seed):
 
 @settings(deadline=None)
 @given(boxes, st.integers(0, 99))
-def test_the_image_gets_the_cells_of_the_crop_by_area(edges, seed):
+def test_from_crop_weights_crop_cells_by_area(edges, seed):
     found = grid(torch.Generator().manual_seed(seed), (2, 3))
     means, shares = from_crop(found[None, None], torch.tensor([edges], dtype=torch.float64), (3, 4))
     values = {(r, c): float(found[r, c]) for r in range(2) for c in range(3)}
@@ -99,14 +99,14 @@ def test_edges_and_points_follow_crops_flips_and_scalings(box, flip, upside_down
     expected = (expected[0], expected[3], expected[2], expected[1]) if flip else expected
     expected = (expected[2], expected[1], expected[0], expected[3]) if upside_down else expected
     assert edges == pytest.approx(expected)
-    a, b, c, d, e, f, *_ = view.to_image  # the canvas's point (8, 16) lies there in the image
+    a, b, c, d, e, f, *_ = view.to_image  # maps the canvas point (8, 16) to the image
     place = torch.tensor([[(a * 8 + b * 16 + c) / 40, (d * 8 + e * 16 + f) / 30]], dtype=torch.float64)
     seen, weight = points_in_crop(place, torch.tensor([edges], dtype=torch.float64))
     torch.testing.assert_close(seen, torch.tensor([[8 / 32, 16 / 64]], dtype=torch.float64))
     assert weight.tolist() == [1]
 
 
-def test_points_outside_of_the_crop_or_missing_have_no_weight():
+def test_missing_points_and_points_outside_the_crop_have_no_weight():
     points = torch.tensor([[0.1, 0.5], [torch.nan, torch.nan], [0.5, 0.5], [0.75, 0.5]])
     edges = torch.tensor([[0.25, 0.25, 0.75, 0.75]] * 3 + [[0.25, 0.75, 0.75, 0.25]])
     seen, weights = points_in_crop(points, edges)
@@ -114,7 +114,7 @@ def test_points_outside_of_the_crop_or_missing_have_no_weight():
     assert seen.tolist() == [[0, 0], [0, 0], [0.5, 0.5], [0, 0.5]]
 
 
-def test_a_turned_view_has_no_edges():
+def test_a_rotated_view_has_no_edges():
     with pytest.raises(UntrackableTransformError, match="AutoAugment"):
         edges_of(View.of(20, 30).warp((0.0, 1.0, 0.0, -1.0, 0.0, 20.0, 0.0, 0.0, 1.0), (30, 20)))
 
@@ -128,7 +128,7 @@ def test_a_pooled_label_map_is_the_softmax_of_its_mean_over_the_crop():
     assert not found[1].any()
 
 
-def test_the_loss_is_the_squared_difference_where_something_is_remembered():
+def test_the_loss_is_the_squared_difference_over_remembered_cells():
     maps = torch.full((1, 3, 2, 2), 0.5, dtype=torch.float64, requires_grad=True)
     heat = torch.full((1, 2, 2, 2), 0.9, dtype=torch.float64)
     heat[0, 0, :, 0] = torch.nan
@@ -146,7 +146,7 @@ def test_the_loss_is_the_squared_difference_where_something_is_remembered():
     assert gradcheck(lambda m: spatial_consistency(m, classes, heat, WHOLE), (start,))
 
 
-def test_a_running_average_moves_by_what_the_crop_shows():
+def test_a_running_average_moves_by_the_share_in_the_crop():
     heat = torch.full((1, 1, 2, 2), 0.4, dtype=torch.float64)
     maps = torch.full((1, 3, 1, 1), 0.8, dtype=torch.float64)
     left_and_a_half = torch.tensor([[0.0, 0.0, 1.0, 0.75]], dtype=torch.float64)
@@ -184,7 +184,7 @@ def test_the_highest_classes_and_the_label_stay(seed):
         torch.testing.assert_close(new[0, position], slow[k])
 
 
-def test_more_slots_than_classes_stay_empty():
+def test_slots_in_excess_of_the_classes_stay_empty():
     maps = torch.rand(1, 2, 1, 1)
     classes, new = update_memory(
         maps, torch.tensor([-1]), torch.full((1, 4), -1), torch.full((1, 4, 1, 1), torch.nan), WHOLE

@@ -1,4 +1,4 @@
-"""The memory of spatial consistency."""
+"""Memory for spatial consistency."""
 
 import multiprocessing
 
@@ -10,7 +10,7 @@ from mlimagenet_data.errors import HeatmapError
 from mlimagenet_data.losses.heatmaps import Heatmaps
 
 
-def test_the_memory_gives_back_what_was_written_and_survives_reopening(tmp_path):
+def test_written_rows_read_back_after_reopening(tmp_path):
     memory = Heatmaps(tmp_path / "run" / "heat.npy", 100_000, classes=2, size=(3, 4))
     rows = torch.tensor([7, 99_999])
     classes, heat = memory.read(rows)
@@ -30,7 +30,7 @@ def test_the_memory_gives_back_what_was_written_and_survives_reopening(tmp_path)
     assert (tmp_path / "copy.npy").stat().st_size == pytest.approx(100_000 * bytes_of_a_row, abs=1000)
 
 
-def test_another_runs_memory_and_damage_are_named(tmp_path):
+def test_damaged_files_and_files_of_another_run_are_refused(tmp_path):
     path = tmp_path / "heat.npy"
     Heatmaps(path, 10)
     with pytest.raises(HeatmapError, match="another run"):
@@ -48,7 +48,7 @@ def test_another_runs_memory_and_damage_are_named(tmp_path):
 
 def test_rows_and_shapes_are_checked(tmp_path):
     memory = Heatmaps(tmp_path / "heat.npy", 10)
-    with pytest.raises(IndexError, match="asked for -1 to 10"):
+    with pytest.raises(IndexError, match="asked for rows -1 to 10"):
         memory.read(torch.tensor([-1, 10]))
     with pytest.raises(ValueError, match="8 classes"):
         memory.write(torch.tensor([0]), torch.zeros(1, 2).long(), torch.zeros(1, 2, 8, 8))
@@ -56,7 +56,7 @@ def test_rows_and_shapes_are_checked(tmp_path):
         Heatmaps(tmp_path / "other.npy", 0)
 
 
-def test_processes_write_their_own_rows_to_one_file(tmp_path):
+def test_processes_share_a_file_by_writing_separate_rows(tmp_path):
     path = tmp_path / "heat.npy"
     memory = Heatmaps(path, 64, classes=1, size=(1, 1))
     context = multiprocessing.get_context("forkserver")

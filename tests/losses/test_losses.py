@@ -1,6 +1,10 @@
-"""The losses against slow loops of the papers' formulas, their gradients, and their limits."""
+"""The losses against slow loops over the papers' formulas, and their gradients and limits."""
 
+import importlib
 import math
+import pkgutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,6 +13,7 @@ from hypothesis import strategies as st
 from timm.loss import AsymmetricLossMultiLabel
 from torch.autograd import gradcheck
 
+from mlimagenet_data import losses
 from mlimagenet_data.losses.binary import asymmetric, binary_cross_entropy
 from mlimagenet_data.losses.clicks import point_regression
 from mlimagenet_data.losses.pooled import soft_cross_entropy
@@ -30,7 +35,7 @@ def sigmoid(x):
 
 
 def slow(logits, targets, term):
-    """K times the mean of term(y, p) over decided classes."""
+    """Return K times the mean of term(y, p) over decided classes."""
     terms = [
         term(y, sigmoid(x))
         for xs, ys in zip(logits, targets, strict=True)
@@ -53,7 +58,7 @@ def test_binary_cross_entropy_is_the_sum_over_decided_classes(logits, targets):
 
 @settings(deadline=None)
 @given(logits_of, targets_of, st.sampled_from([(0, 0, 0.0), (0, 4, 0.05), (1, 2, 0.2), (2, 1, 0.0)]))
-def test_asymmetric_loss_is_the_papers_formula(logits, targets, parameters):
+def test_asymmetric_loss_follows_the_papers_formula(logits, targets, parameters):
     pos, neg, margin = parameters
 
     def term(y, p):
@@ -66,19 +71,18 @@ def test_asymmetric_loss_is_the_papers_formula(logits, targets, parameters):
 
 @settings(deadline=None)
 @given(logits_of, st.lists(st.lists(st.sampled_from([0.0, 1.0]), min_size=K, max_size=K), min_size=B, max_size=B))
-def test_asymmetric_loss_is_timms_for_hard_targets(logits, targets):
+def test_asymmetric_loss_equals_timms_for_hard_targets(logits, targets):
     logits, targets = torch.tensor(logits), torch.tensor(targets)
     ours = asymmetric(logits, targets, gamma_pos=1, gamma_neg=4, margin=0.05)
-    timms = AsymmetricLossMultiLabel(
-        gamma_neg=4, gamma_pos=1, clip=0.05
-    )  # one image at a time: old releases sum over them
+    timms = AsymmetricLossMultiLabel(gamma_neg=4, gamma_pos=1, clip=0.05)
+    # one image at a time: old releases sum over images
     each = [float(timms(x[None], y[None])) for x, y in zip(logits, targets, strict=True)]
     assert float(ours) == pytest.approx(sum(each) / B, rel=1e-4, abs=1e-6)
 
 
 @settings(deadline=None)
 @given(logits_of, labels_of, st.floats(0, 0.5))
-def test_assuming_negatives_is_cross_entropy_with_smoothed_targets(logits, labels, smoothing):
+def test_assume_negative_is_cross_entropy_with_smoothed_targets(logits, labels, smoothing):
     smoothed = [
         [-1.0 if label < 0 else 1 - smoothing if k == label else smoothing for k in range(K)] for label in labels
     ]
@@ -88,7 +92,7 @@ def test_assuming_negatives_is_cross_entropy_with_smoothed_targets(logits, label
 
 @settings(deadline=None)
 @given(logits_of, labels_of)
-def test_entropy_maximisation_rewards_not_knowing(logits, labels):
+def test_entropy_maximisation_rewards_uncertainty(logits, labels):
     one_hot = [[-1.0 if label < 0 else float(k == label) for k in range(K)] for label in labels]
 
     def term(y, p):
@@ -100,7 +104,7 @@ def test_entropy_maximisation_rewards_not_knowing(logits, labels):
 
 @settings(deadline=None)
 @given(logits_of, labels_of)
-def test_expected_positives_are_counted_over_the_batch(logits, labels):
+def test_expected_positive_counts_classes_over_the_batch(logits, labels):
     known = [(xs, label) for xs, label in zip(logits, labels, strict=True) if label >= 0]
     positive = sum(-math.log(sigmoid(xs[label])) / K for xs, label in known) / max(len(known), 1)
     count = sum(sum(sigmoid(x) for x in xs) for xs, _ in known) / max(len(known), 1)
@@ -143,7 +147,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_gradients_are_those_of_the_values(name):
+def test_gradients_match_numerical_ones(name):
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn((B, K), dtype=torch.float64, generator=generator).requires_grad_()
     assert gradcheck(LOSSES[name], (logits,))
@@ -169,7 +173,7 @@ def test_extreme_logits_have_finite_losses_and_gradients(name, size, dtype):
     lambda x: entropy_maximisation(x, torch.full((B,), -1)),
     lambda x: expected_positive(x, torch.full((B,), -1), count=2.0),
 ])  # fmt: skip
-def test_nothing_decided_is_a_loss_of_zero(make):
+def test_the_loss_is_zero_if_nothing_is_decided(make):
     logits = torch.randn(B, K).requires_grad_()
     loss = make(logits)
     loss.backward()
@@ -177,19 +181,19 @@ def test_nothing_decided_is_a_loss_of_zero(make):
     assert not logits.grad.any()
 
 
-def test_all_negative_targets_push_down():
+def test_all_negative_targets_lower_every_logit():
     logits = torch.zeros(B, K, requires_grad=True)
     binary_cross_entropy(logits, torch.zeros(B, K)).backward()
     torch.testing.assert_close(logits.grad, torch.full((B, K), 0.5 / B))
 
 
-def test_a_gradient_of_the_asymmetric_loss_vanishes_for_easy_negatives():
-    logits = torch.full((1, K), -4.0, requires_grad=True)  # sigmoid is 0.018, under the margin
+def test_the_gradient_of_the_asymmetric_loss_vanishes_for_easy_negatives():
+    logits = torch.full((1, K), -4.0, requires_grad=True)  # sigmoid is 0.018, below the margin
     asymmetric(logits, torch.zeros(1, K)).backward()
     assert not logits.grad.any()
 
 
-def test_point_regression_is_smooth_l1_of_what_is_shown():
+def test_point_regression_is_the_smooth_l1_of_points_in_the_crop():
     predicted = torch.tensor([[0.5, 0.5], [3.0, 0.0], [0.2, 0.2]], dtype=torch.float64, requires_grad=True)
     points = torch.tensor([[0.25, 0.5], [0.0, 0.0], [1.0, 1.0]])
     loss = point_regression(predicted, points, torch.tensor([1.0, 1.0, 0.0]))
@@ -208,6 +212,22 @@ def test_point_regression_is_smooth_l1_of_what_is_shown():
     (lambda: expected_positive(torch.zeros(2, 3), torch.zeros(2).long(), count=-1), "-1"),
     (lambda: point_regression(torch.zeros(2, 2), torch.zeros(2, 2), torch.zeros(3)), r"\(3,\)"),
 ])  # fmt: skip
-def test_wrong_arguments_are_named(call, message):
+def test_invalid_arguments_are_named_in_the_error(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_every_public_loss_is_importable_from_the_package():
+    assert {name: getattr(losses, name).__name__ for name in losses.__all__} == {name: name for name in losses.__all__}
+    assert set(losses.__all__) <= set(dir(losses))
+    names = {found.name for found in pkgutil.iter_modules(losses.__path__)} - {"reduction"}
+    modules = [importlib.import_module(f"{losses.__name__}.{name}") for name in names]
+    assert set(losses.__all__) == {name for module in modules for name in module.__all__}
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = losses.nothing
+
+
+def test_importing_the_losses_does_not_load_torch():
+    code = "import sys, mlimagenet_data.losses; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"

@@ -88,7 +88,7 @@ def test_status_tells_what_a_run_would_do(copied, capsys):
     assert [s.left for s in found.stages] == [0, 0, 1, 1]
     assert found.stages[2].reasons == {"not done yet": 1}
     assert main(["status", str(copied)]) == 0
-    assert "labels   2 of 3 units done; to do: 1 not done yet" in capsys.readouterr().out
+    assert "labels   2 of 3 units done; 1 not done yet" in capsys.readouterr().out
 
 
 def test_status_lists_splits_by_name(copied, photographs):
@@ -148,9 +148,9 @@ def test_brackets_in_a_folders_name_are_printed(photographs, tmp_path, capsys):
         assert out in capsys.readouterr().out
     bad = ["--stage", "publish", "--label-maps", "a[/red]b"]
     assert main(["--out", out, *bad]) == 0
-    assert "label_maps was None, is a[/red]b" in capsys.readouterr().out
+    assert "label_maps was None, is now a[/red]b" in capsys.readouterr().out
     assert main(["--out", out, *small, "--label-maps", "a[/red]b"]) == 1
-    assert "label_maps was None, is a[/red]b" in capsys.readouterr().out
+    assert "label_maps was None, is now a[/red]b" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("function", [status, verify])

@@ -48,13 +48,13 @@ def test_every_photograph_has_a_row_with_regions_and_labels(demo):
         assert row["label"] in row["labels"]  # unconfirmed: keep
 
 
-def test_demo_classes_bear_the_names_they_are_given():
+def test_demo_classes_have_the_stated_names():
     table = imagenet_classes()
     for _, _, wnid, name in PHOTOGRAPHS:
         assert table.names[table.wnid_to_index[wnid]] == name
 
 
-def test_load_dataset_reads_it(demo, monkeypatch):
+def test_load_dataset_reads_the_output(demo, monkeypatch):
     monkeypatch.chdir(demo.parent)
     loaded = datasets.load_dataset("mlimagenet", split="train")
     assert loaded.to_list() == rows_of(demo)
@@ -122,7 +122,7 @@ def test_croissant_metadata_is_valid_and_reads_the_rows(demo, monkeypatch):
     assert [list(row["train/labels"]) for row in rows] == [row["labels"] for row in wanted]
 
 
-def test_the_manifest_tells_how_it_was_made(demo):
+def test_the_manifest_records_how_the_dataset_was_made(demo):
     split = json.loads((demo / "build_manifest.json").read_text())["splits"]["train"]
     assert split["config"]["regions"]["tau"] == 0.3
     assert split["versions"]["torch"] == torch.__version__.partition("+")[0]
@@ -136,7 +136,7 @@ def test_the_manifest_tells_how_it_was_made(demo):
     assert str(demo) not in (demo / "build_manifest.json").read_text()
 
 
-def test_nothing_but_the_sheet_holds_the_images(demo):
+def test_only_the_sheet_contains_images(demo):
     published = [path for path in demo.rglob("*") if path.is_file() and ".build" not in path.parts]
     assert {path.suffix for path in published} == {".parquet", ".md", ".json", ".png"}
     assert [path.name for path in published if path.suffix == ".png"] == ["train.png"]  # a plot
@@ -173,7 +173,7 @@ def test_the_bytes_do_not_depend_on_workers_or_time(small, tmp_path):
     assert shard(tmp_path / "mlimagenet").read_bytes() == shard(small).read_bytes()
 
 
-def test_another_batch_size_changes_no_more_than_rounding(small, tmp_path):
+def test_another_batch_size_changes_only_rounding(small, tmp_path):
     relabel(BuildConfig(demo=True, out=str(tmp_path / "mlimagenet"), batch_size=3, **SMALL))
     assert sum(len(row["regions"]) for row in rows_of(small)) > 8
     for row, other in zip(rows_of(small), rows_of(tmp_path / "mlimagenet"), strict=True):
@@ -184,7 +184,7 @@ def test_another_batch_size_changes_no_more_than_rounding(small, tmp_path):
             assert region["score"] == pytest.approx(again["score"], abs=0.02)
 
 
-def test_other_settings_redo_what_depends_on_them_and_say_why(demo, tmp_path, capsys):
+def test_changed_settings_redo_dependent_stages_and_print_why(demo, tmp_path, capsys):
     out = copy_of(demo, tmp_path)
     assert main(["--demo", "--out", str(out), "--label-threshold", "0.5"]) == 0
     text = capsys.readouterr().out
@@ -208,7 +208,7 @@ def test_another_method_makes_old_results_stale(demo, tmp_path, capsys, monkeypa
     assert rows_of(out) == rows_of(demo)
 
 
-def test_settings_of_stages_that_are_not_run_are_not_believed(demo, tmp_path, capsys):
+def test_settings_of_stages_that_do_not_run_are_ignored(demo, tmp_path, capsys):
     out = copy_of(demo, tmp_path)
     assert main(["--out", str(out), "--stage", "publish", "--tau", "0.9"]) == 0
     assert "regions does not run again and keeps its settings (tau was 0.3, is now 0.9)" in capsys.readouterr().out
@@ -226,7 +226,7 @@ def test_enough_aligned_regions_train_the_labeler(demo, tmp_path, capsys):
     assert rows_of(out) != rows_of(demo)
 
 
-def test_images_can_be_embedded_and_splits_stand_side_by_side(demo, tmp_path, monkeypatch):
+def test_images_can_be_embedded_and_splits_coexist(demo, tmp_path, monkeypatch):
     out = copy_of(demo, tmp_path)
     images = demo / ".build" / "demo" / "train"
     two = {"images": str(images), "split": "val", "limit": 2}

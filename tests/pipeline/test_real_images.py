@@ -20,7 +20,7 @@ def relabelled(real_data, tmp_path_factory):
     return images, out, relabel(BuildConfig(images=str(images), out=str(out), limit=100)).split
 
 
-def test_the_pipeline_finds_most_original_labels_by_itself(relabelled):
+def test_the_pipeline_finds_most_original_labels(relabelled):
     split = relabelled[2]
     assert split["statuses"].get("ok", 0) + split["statuses"].get("no_regions", 0) == 100
     assert split["original_label_found"] >= 80

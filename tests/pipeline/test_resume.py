@@ -22,7 +22,7 @@ def published(out):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (out / "data").iterdir()}
 
 
-def test_a_stopped_run_goes_on_where_it_was(tmp_path, undisturbed, monkeypatch):
+def test_a_stopped_run_resumes(tmp_path, undisturbed, monkeypatch):
     out = tmp_path / "out"
     compute, done = RegionsStage.compute, []
 
@@ -46,7 +46,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, undisturbed, monkeypatch):
     assert published(out) == published(undisturbed)
 
 
-def test_stages_one_by_one_make_the_same(tmp_path, undisturbed):
+def test_running_stages_one_by_one_makes_the_same_dataset(tmp_path, undisturbed):
     out = str(tmp_path / "out")
     assert not relabel(BuildConfig(demo=True, out=out, stage="regions", **SMALL)).split
     for stage in ("labeler", "labels", "publish"):
@@ -54,12 +54,12 @@ def test_stages_one_by_one_make_the_same(tmp_path, undisturbed):
     assert published(tmp_path / "out") == published(undisturbed)
 
 
-def test_a_stage_without_the_one_before_it_is_an_error(tmp_path):
+def test_a_stage_without_its_predecessor_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"stage regions has not finished 00000\.parquet"):
         relabel(BuildConfig(demo=True, out=str(tmp_path / "out"), stage="labels"))
 
 
-def test_a_damaged_shard_is_done_again(tmp_path, undisturbed, capsys):
+def test_a_damaged_shard_is_rebuilt(tmp_path, undisturbed, capsys):
     out = shutil.copytree(undisturbed, tmp_path / "out")
     shard = out / ".build" / "train" / "regions" / "00001.parquet"
     shard.write_bytes(shard.read_bytes()[:-10])

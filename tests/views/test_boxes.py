@@ -38,12 +38,12 @@ def test_shrinking_a_box_never_raises_visibility(mask, box, share):
 
 
 @given(masks, st.floats(0, 1))
-def test_two_halves_make_the_whole(mask, cut):
+def test_two_parts_add_up_to_the_whole(mask, cut):
     left, right = Box(0, 0, 1, cut), Box(0, cut, 1, 1)
     assert visible_cells(mask, left) + visible_cells(mask, right) == pytest.approx(mask.sum())
 
 
-def test_shares_of_the_whole_image():
+def test_visibility_and_coverage_have_the_expected_values():
     mask = np.zeros((4, 4), bool)
     mask[1, :2] = True
     assert region_shares(mask, Box(0, 0, 1, 1), 1.0) == (1.0, 0.125)
@@ -56,12 +56,12 @@ def test_shares_of_the_whole_image():
 @pytest.mark.parametrize(
     ("start", "stop", "expected"), [(0.5, 2.25, [0.5, 1, 0.25]), (2, 1, [0, 0, 0]), (-5, 9, [1, 1, 1])]
 )
-def test_cell_overlap(start, stop, expected):
+def test_cell_overlap_returns_the_covered_share_of_each_cell(start, stop, expected):
     assert cell_overlap(start, stop, 3).tolist() == expected
 
 
 @given(masks, st.integers(1, 9), st.integers(1, 9))
-def test_resampling_agrees_with_a_common_fine_grid(mask, height, width):
+def test_resampling_agrees_with_a_shared_fine_grid(mask, height, width):
     fine = mask.repeat(height, axis=0).repeat(width, axis=1).astype(float)
     expected = fine.reshape(height, mask.shape[0], width, mask.shape[1]).mean(axis=(1, 3))
     np.testing.assert_allclose(resample_mask(mask, (height, width)), expected, atol=1e-9)

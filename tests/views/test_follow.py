@@ -1,4 +1,4 @@
-"""Is a followed view what the output really shows? The pixels of a map of the image answer: they hold their own coordinates."""
+"""Followed views match the actual output. The test image's pixels encode their own coordinates."""
 
 import random
 
@@ -18,11 +18,11 @@ from mlimagenet_data.views.view import View, _polygon
 
 HEIGHT, WIDTH = 300, 400
 NEAREST = v2.InterpolationMode.NEAREST
-STEP = 255 / 254  # grey values a coordinate is rounded to
+STEP = 255 / 254  # rounding step of a coordinate in grey values
 
 
 def map_of_the_image():
-    """Red is x, green is y, blue is 255 where there is image (fill, padding and erasure are black)."""
+    """Return an image with red = x, green = y, blue = 255; fill, padding and erasure are black."""
     ys, xs = np.mgrid[0:HEIGHT, 0:WIDTH] + 0.5
     return Image.fromarray(
         np.stack([xs * 255 / WIDTH, ys * 255 / HEIGHT, np.full(xs.shape, 255)], -1).round().astype(np.uint8)
@@ -41,7 +41,7 @@ def applied(transform, seed):
 
 
 def check(pixels, view: View, tolerance=2 * STEP):
-    """Compare each pixel with the place that the view gives it, and whether it is visible."""
+    """Compare each pixel's encoded position and visibility with the view."""
     height, width = pixels.shape[:2]
     assert view.canvas_size == (height, width)
     xs, ys = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
@@ -51,11 +51,11 @@ def check(pixels, view: View, tolerance=2 * STEP):
     followed = np.zeros_like(shown)
     for piece in view.pieces:
         followed |= contains(_polygon(piece), x, y)
-    assert (shown != followed).mean() < 0.01  # pixels on the border of what is visible
+    assert (shown != followed).mean() < 0.01  # pixels on the border of the visible part
     if shown.any():
         error = np.maximum(np.abs(pixels[..., 0] - x * 255 / WIDTH), np.abs(pixels[..., 1] - y * 255 / HEIGHT))
-        assert np.percentile(error[shown & followed], 90) < tolerance  # bilinear ones mix fill colour in at the border
-        if view.to_image[6:8] == (0.0, 0.0):  # a projective map's pixels have no equal areas in the image
+        assert np.percentile(error[shown & followed], 90) < tolerance  # bilinear sampling mixes in fill at the border
+        if view.to_image[6:8] == (0.0, 0.0):  # a projective map's pixels differ in area
             assert shown.mean() * view.area == pytest.approx(view.visible_area, rel=0.03, abs=0.01)
 
 
@@ -67,8 +67,8 @@ V2 = {
     "random resized crop": v2.RandomResizedCrop(224, interpolation=NEAREST),
     "random resized crop of a tensor": tensor(v2.RandomResizedCrop((96, 128), interpolation=NEAREST)),
     "rotation": v2.RandomRotation(45),
-    "rotation that enlarges": v2.RandomRotation(45, expand=True),
-    "rotation that enlarges, tensor": tensor(v2.RandomRotation(45, expand=True)),
+    "expanding rotation": v2.RandomRotation(45, expand=True),
+    "expanding rotation, tensor": tensor(v2.RandomRotation(45, expand=True)),
     "rotation about a point": v2.RandomRotation(45, center=(30, 50)),
     "rotation about a point, tensor": tensor(v2.RandomRotation(45, center=(30, 50))),
     "affine": v2.RandomAffine(30, (0.2, 0.1), (0.7, 1.4), (-20, 20, -10, 10)),
@@ -146,7 +146,7 @@ ALL = [
 
 
 @pytest.mark.parametrize("transform", ALL)
-def test_every_pixel_lies_where_the_view_says(transform):
+def test_the_view_locates_every_pixel(transform):
     for seed in range(8):
         check(*applied(transform, seed))
 
@@ -202,7 +202,7 @@ class TestAutoAugment:
         for op in augment.ops:
             op.prob = 1.0
         for seed in range(6):
-            check(*applied(augment, seed), tolerance=4 * STEP)  # four warps in a row, each rounds colours down
+            check(*applied(augment, seed), tolerance=4 * STEP)  # four warps in a row, each rounding colours down
 
 
 class TestRefusals:
@@ -218,21 +218,21 @@ class TestRefusals:
         ],
         ids=lambda t: type(t).__name__,
     )
-    def test_refused_at_once_with_the_way_out(self, transform):
+    def test_refusals_are_immediate_and_name_the_way_out(self, transform):
         with pytest.raises(UntrackableTransformError, match=f"{type(transform).__name__}.*untrackable='whole'"):
             follow(v2.Compose([v2.Resize(10), transform]))
 
-    def test_an_image_made_from_nothing_is_refused_when_it_is_met(self):
+    def test_an_image_created_from_scratch_is_refused_when_applied(self):
         followed = follow(v1.Compose([lambda image: Image.fromarray(np.asarray(image)[:, ::-1].copy())]))
         with pytest.raises(UntrackableTransformError, match=r"lambda.*returned a Image"):
             transform_with_view(followed, map_of_the_image())
 
-    def test_a_function_of_a_tensor_is_refused(self):
+    def test_an_undeclared_function_of_a_tensor_is_refused(self):
         followed = follow(v1.Compose([v1.ToTensor(), lambda image: image.flip(-1)]))
         with pytest.raises(UntrackableTransformError, match=r"lambda.*Tensor is unknown"):
             transform_with_view(followed, map_of_the_image())
 
-    def test_a_declared_function_is_accepted(self):
+    def test_a_function_with_tracks_views_is_accepted(self):
         def brighter(image):
             return image * 2
 
@@ -241,7 +241,7 @@ class TestRefusals:
         assert view.visible_area == 1.0
         assert output.max() == pytest.approx(2.0)
 
-    def test_a_size_that_does_not_fit_is_refused(self):
+    def test_an_output_of_unexpected_size_is_refused(self):
         def smaller(image):
             return image[:, ::2]
 
@@ -249,12 +249,12 @@ class TestRefusals:
         with pytest.raises(UntrackableTransformError, match="150 x 400"):
             transform_with_view(follow(v1.Compose([v1.ToTensor(), smaller])), map_of_the_image())
 
-    def test_timms_separate_transforms_are_a_clear_error(self):
+    def test_timms_separate_transforms_raise_a_clear_error(self):
         with pytest.raises(TypeError, match="separate=True"):
             follow(create_transform(96, is_training=True, separate=True))
 
 
-def test_v1_and_v2_give_the_same_pixels_for_the_same_seed():
+def test_v1_and_v2_return_the_same_pixels_for_the_same_seed():
     a = v1.Compose(
         [v1.RandomResizedCrop(64), v1.RandomHorizontalFlip(), v1.RandomRotation(10), v1.RandomCrop(50, padding=3)]
     )
@@ -271,7 +271,7 @@ def test_v1_and_v2_give_the_same_pixels_for_the_same_seed():
         assert view_v1 == view_v2
 
 
-def test_what_an_early_crop_hid_stays_hidden_under_a_later_padding():
+def test_padding_does_not_uncover_cropped_parts():
     _, view = transform_with_view(follow(v2.Compose([v2.CenterCrop(100), v2.Pad(50)])), map_of_the_image())
     assert view.visible_area == pytest.approx(100 * 100 / (HEIGHT * WIDTH))
     assert view.area == pytest.approx(200 * 200 / (HEIGHT * WIDTH))

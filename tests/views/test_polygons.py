@@ -37,18 +37,18 @@ def test_cover_adds_up_to_the_area_inside_the_grid(box):
 def test_cover_agrees_with_supersampling_in_every_cell(seed):
     generator = np.random.default_rng(seed)
     polygon = turned_box((*generator.uniform(-3, 8, 2), *generator.uniform(0.2, 10, 2), generator.uniform(0, 3.2)))
-    # an edge that crosses a cell is off by at most one row of samples in it
+    # per cell, an edge is off by at most one row of samples
     assert np.abs(cell_cover([polygon], (8, 10)) - sampled_cover(polygon, (8, 10))).max() < 4 / 64
 
 
 @given(boxes)
-def test_cover_does_not_depend_on_the_way_round(box):
+def test_cover_does_not_depend_on_orientation(box):
     polygon = turned_box(box)
     np.testing.assert_allclose(cell_cover([polygon], (6, 6)), cell_cover([polygon[::-1]], (6, 6)), atol=1e-12)
 
 
 @given(boxes, boxes)
-def test_intersection_and_difference_make_up_the_whole(a, b):
+def test_intersection_and_difference_add_up_to_the_whole(a, b):
     a, b = turned_box(a), turned_box(b)
     both, rest = clip(a, b), subtract(a, b)
     assert area_of(both) + sum(area_of(piece) for piece in rest) == pytest.approx(area_of(a), abs=1e-6)
@@ -57,13 +57,13 @@ def test_intersection_and_difference_make_up_the_whole(a, b):
         assert area_of(clip(piece, b)) == pytest.approx(0, abs=1e-6)
 
 
-def test_disjoint_polygons_leave_each_other_alone():
+def test_disjoint_polygons_do_not_clip_or_subtract():
     far = ((10.0, 10.0), (11.0, 10.0), (11.0, 11.0))
     assert clip(SQUARE, far) == ()
     assert sum(area_of(piece) for piece in subtract(SQUARE, far)) == pytest.approx(16)
 
 
-def test_a_hole_without_area_takes_nothing():
+def test_a_hole_without_area_removes_nothing():
     assert subtract(SQUARE, ((1.0, 1.0), (2.0, 2.0), (3.0, 3.0))) == [SQUARE]
 
 

@@ -30,7 +30,7 @@ def test_view_of_box_equals_a_crop(box):
 
 
 @given(st.lists(st.tuples(st.floats(0, 29), st.floats(0, 39), st.floats(0.1, 20), st.floats(0.1, 20)), max_size=5))
-def test_erased_boxes_are_not_visible_and_counted_once(holes):
+def test_overlapping_erased_boxes_are_subtracted_once(holes):
     view = View.of(*IMAGE)
     for hole in holes:
         view = view.erase(*hole)
@@ -59,7 +59,7 @@ def test_quarter_turns_keep_boxes():
     assert turned.box == Box(0.0, 0.0, 1.0, 0.5)
 
 
-def test_sample_shows_the_mask_where_it_lies():
+def test_sample_shows_the_mask_in_place():
     mask = np.zeros((1, 3, 4), bool)
     mask[0, 1, 2] = True  # rows 10 to 20, columns 20 to 30 of the image
     shown = View.of(*IMAGE).crop(5, 15, 20, 20).flip_horizontal().erase(0, 0, 8, 20).sample(mask)
@@ -74,12 +74,12 @@ def test_sample_shows_nothing_in_padding():
     assert shown.sum() == 30 * 40
 
 
-def test_keep_and_erase_of_one_box_share_the_view():
+def test_keeping_and_erasing_a_box_partition_the_view():
     view = View.of(*IMAGE).warp(rotation(25), IMAGE)
     box = (3.0, 4.0, 10.0, 12.0)
     assert view.keep(*box).visible_area + view.erase(*box).visible_area == pytest.approx(view.visible_area)
 
 
-def test_a_horizon_in_the_image_is_refused():
+def test_a_horizon_inside_the_image_is_refused():
     with pytest.raises(UntrackableTransformError, match="horizon"):
         View.of(*IMAGE).warp((1.0, 0.0, 0.0, 0.0, 1.0, 0.0, -0.05, 0.0, 1.0), IMAGE)

@@ -117,7 +117,7 @@ def test_a_wrong_section_for_experts_is_refused(tmp_path, text, words):
     [
         (["--demo", "--images", "x"], "exclude each other"),
         ([], "pass --images DIR or --demo"),
-        (["--images", "not/there"], "not/there is not a folder"),
+        (["--images", "not/there"], "not/there: no such folder, .tar file or .parquet file"),
         (["--config", "not/there.yaml"], "not/there.yaml"),
     ],
 )
@@ -250,7 +250,7 @@ def test_the_command_line_refuses_what_it_cannot_read(arguments, capsys):
 
 def test_an_error_is_printed_as_it_is_even_with_brackets(tmp_path, capsys):
     assert main(["--images", str(tmp_path / "old[/red]new[bold]")]) == 1
-    assert "old[/red]new[bold] is not a folder" in capsys.readouterr().out
+    assert "old[/red]new[bold]: no such folder" in capsys.readouterr().out
 
 
 def test_help_shows_the_default_and_the_choices():

@@ -73,7 +73,7 @@ def test_a_damaged_file_has_a_status_and_its_name(tmp_path, content, message):
 
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=300) | st.text(alphabet="<>/annotation metadata selected True &;xy0.5!", max_size=300))
-def test_no_content_gives_another_error(tmp_path_factory, content):
+def test_any_content_raises_only_byproduct_errors(tmp_path_factory, content):
     folder = tmp_path_factory.getbasetemp()
     write(folder).write_bytes(content if isinstance(content, bytes) else content.encode())
     status, found = "ok", []
@@ -116,6 +116,6 @@ def test_clicked_regions_train_the_labeler(tmp_path, photographs):
     assert split["labeler"]["aligned"] == clicked
 
 
-def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"byproducts: .*nowhere is not a folder"):
         Forward(BuildConfig(byproducts=str(tmp_path / "nowhere")))

@@ -68,13 +68,13 @@ def test_a_labeler_learns_a_separable_problem(hidden):
     assert losses[0][1] > 5 * losses[-1][1]
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_one_others():
+def test_the_seed_determines_the_weights():
     weights = [trained(seed=seed)[0].linear.weight for seed in (1, 1, 2)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_training_draws_the_same_whatever_was_drawn_before():
+def test_training_does_not_depend_on_earlier_random_draws():
     found = []
     for earlier in (0, 7):
         torch.manual_seed(3)
@@ -194,7 +194,7 @@ def test_a_saved_labeler_is_read_back_as_it_was(tmp_path, options):
     assert (loaded.config, loaded.temperature) == (labeler.config, 1.7)
 
 
-def test_a_file_that_is_no_labeler_is_an_error_with_its_name(tmp_path):
+def test_the_error_for_a_file_that_is_not_a_labeler_names_it(tmp_path):
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     (tmp_path / "text.safetensors").write_text("no")
     for name in ("other", "text"):
@@ -202,7 +202,7 @@ def test_a_file_that_is_no_labeler_is_an_error_with_its_name(tmp_path):
             Labeler.load(tmp_path / f"{name}.safetensors")
 
 
-def test_a_labeler_of_nothing_is_refused():
+def test_a_labeler_without_layers_is_refused():
     with pytest.raises(ValueError, match="hidden layers"):
         Labeler(3, 3, linear=False)
 
@@ -226,7 +226,7 @@ def write_rows(rows, path):
     return path
 
 
-def test_aligned_regions_are_those_at_or_over_the_threshold(tmp_path):
+def test_aligned_regions_are_those_at_or_above_the_threshold(tmp_path):
     rows = region_rows((4, [0.5, 0.25, 0.75]), (None, [None, None]), (9, []), (2, [0.25, 0.5]), dimension=2)
     rows.append(RegionsRow(image_id="unreadable", label=4))
     file = write_rows(rows, tmp_path / "regions.parquet")
@@ -241,7 +241,7 @@ def test_aligned_regions_are_those_at_or_over_the_threshold(tmp_path):
     np.testing.assert_array_equal(everything.held_out, expected)
 
 
-def test_a_share_of_the_images_is_held_out_and_a_larger_share_holds_out_the_same_ones():
+def test_a_larger_held_out_share_includes_the_images_of_a_smaller_one():
     names = [f"n{number}" for number in range(2000)]
     tenth, half = ({name for name in names if is_held_out(name, share)} for share in (0.1, 0.5))
     assert 150 < len(tenth) < 250
@@ -303,7 +303,7 @@ def labels_of(out):
     return manifest["splits"]["train"]["labeler"]["path"], table["labels"].to_pylist(), table["scores"].to_pylist()
 
 
-def test_the_command_trains_where_it_is_asked_to_and_not_by_default(tmp_path, photographs, capsys):
+def test_the_command_trains_only_on_request(tmp_path, photographs, capsys):
     command = ["--images", str(photographs), "--out", str(tmp_path / "out"), "--image-size", "128", "--scan-size", "0"]
     assert main(command) == 0
     assert "the classifier's own head names the regions" in capsys.readouterr().out
@@ -343,7 +343,7 @@ def test_several_processes_train_the_labeler_and_nothing_else(tmp_path, photogra
     assert not (tmp_path / "out").exists()
 
 
-def test_two_processes_train_the_labeler_that_one_does(tmp_path, photographs):
+def test_two_processes_train_the_same_labeler_as_one(tmp_path, photographs):
     out = tmp_path / "out"
     relabel(BuildConfig(images=str(photographs), out=str(out), **SMALL, **ALWAYS))
     file = out / ".build" / "train" / "labeler" / LABELER_FILE

@@ -51,7 +51,7 @@ def test_the_mean_of_a_linear_heads_map_is_the_models_answer():
     assert torch.allclose(found(batch_of(64)).label_maps[0].mean(dim=(2, 3)), wanted, atol=1e-4)
 
 
-def test_tokens_that_are_averaged_have_places():
+def test_averaged_tokens_form_a_label_map():
     found = TimmClassifier("vit_base_patch16_rope_reg1_gap_256", 64, CPU, weights="random")
     maps, model = found(batch_of(64)), found._model
     tokens = model.forward_features(batch_of(64)).detach()[:, model.num_prefix_tokens :]
@@ -61,7 +61,7 @@ def test_tokens_that_are_averaged_have_places():
     assert torch.allclose(maps.label_maps[0].flatten(2).mT, wanted, atol=1e-4)
 
 
-def test_head_and_features_give_the_map():
+def test_the_map_is_the_head_applied_to_the_features():
     found = TimmClassifier("convnext_atto", 64, CPU, weights="random")
     maps = found(batch_of(64))
     weight, bias = (torch.from_numpy(values) for values in found.head)
@@ -89,7 +89,7 @@ def test_the_embedded_weights_under_their_timm_name_give_the_embedded_map(tmp_pa
         ("levit_128s", "must end in a linear layer"),
     ],
 )
-def test_networks_that_do_not_do_are_named(name, message):
+def test_unsuitable_networks_are_refused_by_name(name, message):
     with pytest.raises(ConfigError, match=message):
         TimmClassifier(name, 224, CPU, weights="random")
 

@@ -16,7 +16,7 @@ def photograph(name):
         return load_image(path)
 
 
-def test_every_weight_is_finite_and_taken_over(backbone):
+def test_every_weight_is_finite_and_loaded(backbone):
     stored = list(torch.load(embedded_weights(), weights_only=True).values())
     loaded = list(backbone._model.state_dict().values())
     assert len(stored) == len(loaded) > 200
@@ -26,7 +26,7 @@ def test_every_weight_is_finite_and_taken_over(backbone):
 
 
 @pytest.mark.parametrize("name", ["coffee.png", "rocket.jpg"])
-def test_the_label_maps_mean_is_timms_own_forward(backbone, name):
+def test_the_label_maps_mean_equals_timms_forward(backbone, name):
     batch = backbone.prepare(photograph(name))[None]
     with torch.inference_mode():
         expected = backbone._model(batch)

@@ -85,7 +85,7 @@ def test_a_convolutional_network_is_cut_at_stride_16():
     torch.testing.assert_close(maps.patches, stages[2])
 
 
-def test_sizes_that_the_patch_does_not_divide_are_refused_with_the_nearest_that_it_does():
+def test_the_error_for_an_indivisible_size_suggests_the_nearest_valid_one():
     with pytest.raises(ConfigError, match=r"image_size: 70 must be a multiple of .*'s patch size, 16; use 64"):
         backbone("vit_small_patch16_dinov3.lvd1689m", 70)
     with pytest.raises(ConfigError, match="cannot create 'vit_of_nobody'"):
@@ -124,7 +124,7 @@ def test_half_precision_is_close():
     assert not torch.equal(exact, half)
 
 
-def test_images_are_scaled_and_normalised_as_the_weights_ask():
+def test_images_are_scaled_and_normalised_as_the_weights_require():
     found = backbone("vit_small_patch16_dinov3", 32)
     tensor = found.prepare(Image.new("RGB", (500, 80), (255, 0, 127)))
     assert tensor.shape == (3, 32, 32)

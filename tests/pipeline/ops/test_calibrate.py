@@ -14,7 +14,7 @@ from build.run import main
 from tests.pipeline.ops.test_maskcut import scenes
 
 
-def test_tau_is_where_regions_stay():
+def test_the_chosen_tau_has_the_most_stable_regions():
     """Boxes whose features are 0.6 alike to themselves and 0 to others: nothing is cut right above or near 0."""
     features = torch.from_numpy(scenes(12))
     taus = (0.1, 0.5, 0.9)
@@ -60,7 +60,7 @@ def test_another_backbone_relabels_with_the_embedded_label_map(photographs, tmp_
     assert split["labeler"]["path"] == "trained_from_nothing"
 
 
-def test_a_head_cannot_be_trained_from_no_regions(photographs, tmp_path):
+def test_training_a_head_without_regions_is_an_error(photographs, tmp_path):
     config = BuildConfig(
         images=str(photographs), out=str(tmp_path / "out"), backbone="vit_small_patch16_dinov3", weights="random",
         image_size=64, label_map_size=64, scan_size=0, region_features="backbone", alignment=1,

@@ -12,7 +12,7 @@ masks_of_any_shape = shapes.flatmap(lambda shape: st_numpy.arrays(np.bool_, shap
 
 
 @given(masks_of_any_shape, st.data())
-def test_components_are_scipys(masks, data):
+def test_components_equal_scipys(masks, data):
     cells = masks[0].size
     seeds = data.draw(st.lists(st.integers(0, cells - 1), min_size=len(masks), max_size=len(masks)))
     found = component_at(torch.from_numpy(masks), torch.tensor(seeds)).numpy()
@@ -23,7 +23,7 @@ def test_components_are_scipys(masks, data):
 
 
 @given(masks_of_any_shape)
-def test_holes_are_scipys(masks):
+def test_filled_holes_equal_scipys(masks):
     expected = np.stack([ndimage.binary_fill_holes(mask) for mask in masks])
     np.testing.assert_array_equal(fill_holes(torch.from_numpy(masks)).numpy(), expected)
 

@@ -37,7 +37,7 @@ def scenes(count, size=14, seed=0):
     return out.astype(np.float32)
 
 
-def test_masks_are_the_references():
+def test_masks_equal_the_reference():
     features = scenes(40)
     found = run(features)
     same = total = 0
@@ -50,7 +50,7 @@ def test_masks_are_the_references():
 
 
 @pytest.mark.parametrize("batch", [1, 7, 16])
-def test_the_batch_does_not_matter(batch):
+def test_masks_do_not_depend_on_the_batch(batch):
     features = scenes(16, seed=1)
     together = run(features)
     for k in range(0, 16, batch):
@@ -59,7 +59,7 @@ def test_the_batch_does_not_matter(batch):
         assert torch.equal(part.kept, together.kept[k : k + batch])
 
 
-def test_rounds_take_patches_that_no_earlier_round_took(monkeypatch):
+def test_rounds_do_not_share_patches(monkeypatch):
     monkeypatch.setattr("build.ops.maskcut.fill_holes", lambda masks: masks)
     found = run(np.random.default_rng(0).normal(size=(30, 3, 8, 8)))
     assert found.masks.sum(dim=1).max() == 1
@@ -80,7 +80,7 @@ def test_holes_are_filled():
     ),
     st.floats(-1, 1),
 )
-def test_any_features_give_legal_masks(features, tau):
+def test_any_features_yield_valid_masks(features, tau):
     found = run(features, tau=tau)
     assert found.masks.shape == (len(features), 3, *features.shape[2:])
     area = found.masks.flatten(2).float().mean(2)
@@ -94,7 +94,7 @@ def test_an_image_without_contrast_has_no_region(value):
 
 @given(st_numpy.arrays(np.float64, (4, 5), elements=st.integers(-50, 50)), st_numpy.arrays(np.bool_, (4, 5)))
 @settings(deadline=None)
-def test_the_foreground_is_the_references(vector, alive):
+def test_the_foreground_equals_the_reference(vector, alive):
     side, seed = foreground(torch.from_numpy(vector)[None], torch.from_numpy(alive)[None])
     expected, place = slow_foreground(vector, alive)
     np.testing.assert_array_equal(side[0].numpy(), expected)

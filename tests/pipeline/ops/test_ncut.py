@@ -41,7 +41,7 @@ def along(found, expected, weights):
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10**6), st.integers(2, 90), st.floats(-0.9, 0.95), st.integers(1, 3), st.floats(0, 0.6))
-def test_vectors_are_lapacks(seed, n, tau, count, painted):
+def test_vectors_equal_lapacks(seed, n, tau, count, painted):
     generator = np.random.default_rng(seed)
     features = np.stack([blobs(seed + k, n) for k in range(count)])
     alive = generator.uniform(size=(count, n)) >= painted
@@ -62,7 +62,7 @@ def test_vectors_are_lapacks(seed, n, tau, count, painted):
 
 @given(st.integers(0, 10**6), st.integers(1, 40), st.floats(-1, 1))
 @settings(deadline=None)
-def test_the_affinity_is_the_references(seed, n, tau):
+def test_the_affinity_equals_the_reference(seed, n, tau):
     features = blobs(seed, n)
     cosine = features.astype(np.float64) @ features.T.astype(np.float64)
     norms = np.linalg.norm(features.astype(np.float64), axis=1)
@@ -73,7 +73,7 @@ def test_the_affinity_is_the_references(seed, n, tau):
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.float32])
-def test_products_are_the_same_bits_in_any_dtype_and_batch(dtype):
+def test_products_are_bit_identical_in_any_dtype_and_batch(dtype):
     joined = (torch.rand(3, 300, 300, generator=torch.Generator().manual_seed(0)) < 0.2).to(torch.float32)
     x = torch.randn(3, 300, BLOCK, generator=torch.Generator().manual_seed(1))
     expected = ncut._product(joined, x)
@@ -96,7 +96,7 @@ def test_repeated_runs_and_batches_agree():
         torch.testing.assert_close(alone.vectors[0] * sign, together.vectors[k], rtol=0, atol=1e-4)
 
 
-def test_what_does_not_converge_goes_to_the_dense_solver(monkeypatch):
+def test_the_dense_solver_handles_graphs_that_do_not_converge(monkeypatch):
     features = np.stack([blobs(k, 80) for k in range(3)])
     iterated = solve(features)
     assert iterated.converged.all()
@@ -134,7 +134,7 @@ def test_isolated_patches_tie_and_the_rule_decides(lone):
 
 
 @pytest.mark.parametrize("alive", [True, False])
-def test_all_alike_or_none_left_is_no_cut(alive):
+def test_graphs_of_equal_or_no_patches_have_no_cut(alive):
     cut = solve(np.ones((1, 20, 3)), alive=np.full((1, 20), alive))
     assert cut.values[0] < NO_CUT
     assert torch.isfinite(cut.vectors).all()
@@ -151,7 +151,7 @@ def test_all_isolated_and_disconnected_graphs_have_an_answer():
     assert np.ptp(vector[:10]) < 1e-3 * np.abs(vector).max()
 
 
-def test_exact_cut_is_the_references():
+def test_the_exact_cut_equals_the_reference():
     features = blobs(3, 60)
     joined = affinity(torch.from_numpy(features)[None], 0.5)[0]
     vector, value = exact_cut(joined, torch.ones(60, dtype=torch.bool))

@@ -29,7 +29,7 @@ def slow_scores(label_maps, temperature):
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 1000), st.integers(3, 9), st.integers(4, 12), st.floats(0.3, 3))
-def test_scores_are_those_of_a_scan_of_all_places(seed, height, width, temperature):
+def test_scores_equal_a_scan_of_all_places(seed, height, width, temperature):
     generator = np.random.default_rng(seed)
     maps = [generator.normal(size=(6, height, width)) * 3, generator.normal(size=(6, 2 * height, 2 * width)) * 3]
     peaks = peaks_of([torch.from_numpy(m[None]).float() for m in maps], 4, 0.2, temperature)
@@ -57,7 +57,7 @@ def two_objects():
     return patches, logits, left, right
 
 
-def test_a_place_grows_to_the_object_it_lies_on():
+def test_a_peak_grows_to_its_object():
     patches, logits, left, right = two_objects()
     peaks = peaks_of([logits], 4, 0.5, 1.0)
     assert peaks.classes[0, :2].tolist() == [5, 2]
@@ -77,7 +77,7 @@ def test_images_of_a_batch_do_not_mix():
 
 
 @pytest.mark.parametrize("count", [0, 3])
-def test_maps_without_contrast_give_no_region(count):
+def test_maps_without_contrast_yield_no_region(count):
     peaks = peaks_of([torch.zeros(2, 5, 6, 6)], count, 0.0, 1.0)
     assert peaks.classes.shape == (2, count)
     assert not grow(torch.ones(2, 4, 6, 6), peaks).any()
@@ -93,7 +93,7 @@ def slow_elsewhere(seen, mask, index, least):
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10_000), st.integers(2, 6), st.integers(2, 6), st.integers(1, 3), st.floats(0, 1))
-def test_classes_seen_elsewhere_agree_with_the_words(seed, height, width, count, least):
+def test_classes_seen_elsewhere_match_their_definition(seed, height, width, count, least):
     generator = np.random.default_rng(seed)
     seen = [generator.random((5, height, width)).astype(np.float32) for _ in range(count)]
     masks = generator.random((3, height, width)) < 0.5

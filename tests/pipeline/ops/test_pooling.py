@@ -88,7 +88,7 @@ def test_softmax_of_huge_logits_does_not_overflow():
     np.testing.assert_array_equal(softmax(logits, 0.01), [[0.5, 0.5, 0.0], [0.0, 1.0, 0.0]])
 
 
-def test_no_regions_pool_to_the_whole_image_alone():
+def test_without_regions_only_the_whole_image_is_pooled():
     weights = region_weights([], (2, 3))
     np.testing.assert_allclose(pool(np.arange(6, dtype=np.float32).reshape(1, 2, 3), weights), [[2.5]])
     assert softmax(np.zeros((0, 5), np.float32), 1.0).shape == (0, 5)

@@ -109,7 +109,7 @@ def test_two_objects_are_found_exactly_in_two_rounds():
     assert found == {mask.tobytes() for mask in expected}
 
 
-def test_small_and_repeated_masks_are_dropped():
+def test_small_and_duplicate_masks_are_dropped():
     features = scene((2, 2, 6, 6))
     assert maskcut(features, **{**OPTIONS, "min_area": 1.0}) == []
     masks = maskcut(features, **{**OPTIONS, "num_regions": 8})
@@ -119,7 +119,7 @@ def test_small_and_repeated_masks_are_dropped():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([-1.0, 0.0, 0.3, 0.9, 1.0]))
-def test_any_features_give_legal_masks(seed, tau):
+def test_any_features_yield_valid_masks(seed, tau):
     features = np.random.default_rng(seed).normal(size=(3, 5, 6))
     masks = maskcut(features, **{**OPTIONS, "tau": tau})
     assert len(masks) <= 3
@@ -146,7 +146,7 @@ some_features = st.tuples(st.integers(2, 10), st.integers(1, 4)).flatmap(
 
 @settings(deadline=None)
 @given(some_features, st.floats(-1, 1), st.data())
-def test_affinity_of_any_features_is_legal(features, tau, data):
+def test_the_affinity_of_any_features_is_valid(features, tau, data):
     painted = data.draw(st_numpy.arrays(np.bool_, len(features)))
     weights = affinity(features, painted, tau)
     assert np.isin(weights, [EPSILON, 1.0]).all()
@@ -155,7 +155,7 @@ def test_affinity_of_any_features_is_legal(features, tau, data):
     assert (weights[:, painted] == EPSILON).all()
 
 
-def test_the_eigenvector_is_right_with_painted_patches():
+def test_the_eigenvector_is_correct_with_painted_patches():
     features = np.random.default_rng(3).normal(size=(24, 3))
     weights = affinity(features, np.arange(24) % 5 == 0, 0.4)
     degrees = weights.sum(axis=1)
@@ -193,13 +193,13 @@ def test_the_corner_rule_counts_three_or_four(corners, is_flipped):
     assert seed == ((2, 2) if is_flipped else (0, 0))
 
 
-def test_patches_that_touch_at_corners_only_are_apart():
+def test_patches_that_touch_only_at_corners_are_not_connected():
     side = np.eye(3, dtype=bool)
     np.testing.assert_array_equal(component_of(side, (1, 1)), [[0, 0, 0], [0, 1, 0], [0, 0, 0]])
     assert not component_of(side, (0, 1)).any()
 
 
-def test_two_rounds_give_two_objects_and_no_more():
+def test_two_rounds_find_exactly_two_objects():
     boxes = [(1, 2, 5, 6), (6, 6, 10, 11)]
     features = np.zeros((3, 12, 12))
     features[0] = 1.0
@@ -236,7 +236,7 @@ def rows_mask(*rows):
     return np.isin(np.arange(10), rows)[:, None] & np.ones((10, 10), bool)
 
 
-def test_a_repetition_is_dropped_and_a_mask_at_the_limit_is_not(monkeypatch):
+def test_a_duplicate_is_dropped_but_a_mask_at_the_limit_is_kept(monkeypatch):
     first, again, half = rows_mask(0, 1, 2, 3), rows_mask(0, 1, 2), rows_mask(0, 1)
     cut_as_told(monkeypatch, first, again, half)
     masks = maskcut(np.random.default_rng(0).normal(size=(3, 10, 10)), **OPTIONS)
@@ -258,7 +258,7 @@ def test_nothing_is_cut_when_all_is_painted(monkeypatch):
     assert len(masks) == 1
 
 
-def test_rounds_take_patches_that_no_earlier_round_took(monkeypatch):
+def test_rounds_do_not_share_patches(monkeypatch):
     monkeypatch.setattr("build.ops.reference.ndimage.binary_fill_holes", lambda mask: mask)
     for seed in range(50):
         features = np.random.default_rng(seed).normal(size=(3, 8, 8))
@@ -266,7 +266,7 @@ def test_rounds_take_patches_that_no_earlier_round_took(monkeypatch):
         assert np.sum(masks, axis=0).max() == 1
 
 
-def test_holes_are_filled_but_what_is_in_them_can_be_found(monkeypatch):
+def test_objects_in_filled_holes_are_still_found(monkeypatch):
     ring, inner = np.zeros((10, 10), bool), np.zeros((10, 10), bool)
     ring[2:8, 2:8], inner[4:6, 4:6] = True, True
     ring &= ~inner
@@ -287,5 +287,5 @@ def test_tied_eigenvectors_have_one_answer():
     assert set(np.argsort(-np.abs(found))[:2]) == {1, 4}
 
 
-def test_all_alike_has_no_cut():
+def test_equal_patches_have_no_cut():
     assert maskcut(np.ones((3, 6, 6)), **OPTIONS) == []

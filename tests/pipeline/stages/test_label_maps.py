@@ -50,7 +50,7 @@ def no_map(kind):
 
 @pytest.mark.filterwarnings("ignore:Validating sparse")
 @pytest.mark.parametrize("kind", ["class", "fraction", "nan", "shape", "dict", "sparse", "huge"])
-def test_what_is_no_map_is_refused_with_the_file_and_the_reason(tmp_path, kind):
+def test_the_error_for_an_invalid_map_names_file_and_reason(tmp_path, kind):
     torch.save(no_map(kind), tmp_path / "a.pt")
     with pytest.raises(LabelMapError, match=r"a\.pt: ") as refused:
         read_label_map(tmp_path, "a")
@@ -70,7 +70,7 @@ def test_pickled_code_is_never_run(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"no pickle"])
-def test_broken_files_are_damaged_and_none_is_missing(tmp_path, content):
+def test_broken_files_are_damaged_and_absent_ones_missing(tmp_path, content):
     (tmp_path / "a.pt").write_bytes(content)
     for name, status in (("a", "damaged"), ("b", "missing")):
         with pytest.raises(LabelMapError) as refused:

@@ -31,7 +31,7 @@ def test_without_regions_the_labels_are_the_whole_images():
     assert run([])[0] == WHOLE_RANKING
 
 
-def test_equal_scores_stand_in_class_order():
+def test_equal_scores_are_in_class_order():
     assert run([[(3, 0.6), (2, 0.6)]])[0] == [(2, 0.6), (3, 0.6), *WHOLE_RANKING]
 
 
@@ -54,7 +54,7 @@ rankings = st.lists(st.tuples(st.integers(0, 3), st.floats(0.01, 1.0)), max_size
 
 
 @given(st.lists(rankings, max_size=4), st.floats(0.0, 1.0))
-def test_aggregation_agrees_with_the_words(regions, threshold):
+def test_aggregation_matches_its_definition(regions, threshold):
     labels, _ = run(regions, label_threshold=threshold)
     everything = [pair for ranking in [*regions, WHOLE_RANKING] for pair in ranking]
     expected = {c: max(s for k, s in everything if k == c) for c, _ in everything}
@@ -113,7 +113,7 @@ def test_a_score_at_the_threshold_counts():
     assert run([[(2, 0.4)]], label_threshold=0.41)[0] == [(0, 0.5)]
 
 
-def test_other_classes_need_more_beside_an_original_label():
+def test_other_classes_need_a_higher_score_beside_an_original_label():
     config = BuildConfig(label_threshold=0.2, added_threshold=0.45)
     assert aggregate([[(1, 0.44), (2, 0.45), (3, 0.2)]], [], WHOLE, 3, config)[0] == [(2, 0.45), (3, 0.2)]
     assert aggregate([[(1, 0.44), (2, 0.45), (3, 0.2)]], [], WHOLE, None, config)[0] == [(2, 0.45), (1, 0.44), (3, 0.2)]
@@ -124,20 +124,20 @@ def test_without_regions_the_whole_image_can_find_the_original_label():
     assert (labels, found) == (WHOLE_RANKING, True)
 
 
-def test_a_kept_label_has_its_best_score_under_the_threshold():
+def test_a_kept_label_has_its_best_score_below_the_threshold():
     labels, found = aggregate([[(3, 0.2)]], WHOLE_RANKING, WHOLE, 3, BuildConfig(label_threshold=0.4))
     assert labels == [(0, 0.5), (3, 0.2)]
     assert found is False
 
 
-def test_a_kept_label_that_no_one_saw_has_a_score_over_zero():
+def test_a_kept_label_without_evidence_has_a_score_above_zero():
     nothing = np.array([1, 0, 0, 0], np.float32)
     labels, _ = aggregate([[(0, 1.0)]], [(0, 1.0)], nothing, 2, BuildConfig())
     assert [index for index, _ in labels] == [0, 2]
     assert np.float32(labels[1][1]) > 0
 
 
-def test_no_class_over_the_threshold_gives_no_label():
+def test_no_class_above_the_threshold_means_no_label():
     assert run([[(2, 0.2)]], label_threshold=0.9) == ([], None)
 
 
@@ -159,7 +159,7 @@ def test_a_sum_can_change_the_order_and_never_exceeds_one():
     assert _top(np.array([0.7, 0.2, 0.1], np.float32), 1, np.ones((3, 3), bool)) == [(0, 1.0)]
 
 
-def test_confusable_classes_are_those_with_like_weights():
+def test_confusable_classes_are_those_with_similar_weights():
     weight = np.array([[5.0, 0, 0], [5, 0.5, 0], [-5, 5, 0], [-5, -5, 0]], np.float32)
     alike = Labeler.of_classifier(weight, np.zeros(4, np.float32)).confusable(0.9)
     np.testing.assert_array_equal(alike, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
@@ -183,12 +183,12 @@ LEFT, MOST, RIGHT = [[1, 1, 0, 0]] * 2, [[1, 1, 1, 0]] * 2, [[0, 0, 1, 1]] * 2  
         (1.1, (3, 3, 3), [0, 1, 2]),
     ],
 )
-def test_of_regions_that_show_the_same_thing_the_best_is_kept(merge_iou, classes, expected):
+def test_the_best_of_duplicate_regions_is_kept(merge_iou, classes, expected):
     rankings = [[(index, score)] for index, score in zip(classes, (0.5, 0.8, 0.3), strict=True)]
     assert drop_duplicates(encoded(LEFT, MOST, RIGHT), [2, 4], rankings, [0, 1, 2], merge_iou) == expected
 
 
-def test_two_equal_regions_are_one():
+def test_equal_regions_are_published_once():
     assert drop_duplicates(encoded(LEFT, LEFT), [2, 4], [[(1, 0.5)], [(1, 0.5)]], [0, 1], 1.0) == [0]
 
 

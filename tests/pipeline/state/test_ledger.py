@@ -20,14 +20,14 @@ def test_a_committed_unit_is_done(tmp_path):
     assert (entry.rows, entry.size, entry.facts) == (3, 7, {"labels": 5})
 
 
-def test_what_changed_is_named(tmp_path):
+def test_changed_settings_are_named(tmp_path):
     ledger = Ledger(tmp_path)
     commit(ledger)
     assert ledger.why_not_done("a.bin", "g", {"tau": 0.4}) == "changed: tau was 0.3, is now 0.4"
     assert ledger.why_not_done("a.bin", "g", {"tau": 0.3}) == "inputs changed"
 
 
-def test_files_that_are_gone_or_cut_are_noticed(tmp_path):
+def test_missing_and_truncated_files_are_detected(tmp_path):
     ledger = Ledger(tmp_path)
     commit(ledger)
     (tmp_path / "a.bin").write_bytes(b"cut")
@@ -37,14 +37,14 @@ def test_files_that_are_gone_or_cut_are_noticed(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"file": 1}'])
-def test_a_damaged_entry_is_no_entry(tmp_path, text):
+def test_a_damaged_entry_counts_as_missing(tmp_path, text):
     ledger = Ledger(tmp_path)
     commit(ledger)
     (tmp_path / "a.bin.json").write_text(text)
     assert ledger.why_not_done("a.bin", "f", {}) == "not done yet"
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+def test_a_failed_write_leaves_only_the_old_file(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
 
@@ -70,7 +70,7 @@ def test_a_failed_commit_leaves_no_entry(tmp_path):
     assert ledger.why_not_done("a.bin", "f", {}) == "not done yet"
 
 
-def test_units_that_no_longer_exist_are_removed_and_nothing_else(tmp_path):
+def test_only_units_that_no_longer_exist_are_removed(tmp_path):
     ledger = Ledger(tmp_path)
     commit(ledger, "a.bin")
     commit(ledger, "b.bin")
@@ -87,7 +87,7 @@ def test_a_write_makes_the_folders_and_leaves_no_temporary_file(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_old_content_stands_until_the_new_one_is_whole(tmp_path):
+def test_the_old_content_stays_until_the_new_one_is_complete(tmp_path):
     path, seen = tmp_path / "file", []
     path.write_text("old")
 
@@ -118,7 +118,7 @@ def test_json_reads_back_and_has_sorted_keys(tmp_path):
     assert text.index('"a"') < text.index('"b"')
 
 
-def test_changes_are_told_by_name():
+def test_changes_name_old_and_new_values():
     assert changed_settings({"a": 1, "b": 2}, {"a": 1, "b": 2}) == ""
     assert (
         changed_settings({"b": 2, "a": 1}, {"c": 3, "a": 0})
@@ -162,12 +162,12 @@ def test_units_are_independent(tmp_path):
     assert ledger.why_not_done("a.bin", "f", {}) is None
 
 
-def test_nothing_is_removed_where_nothing_lies(tmp_path):
+def test_removing_from_an_empty_folder_does_nothing(tmp_path):
     Ledger(tmp_path / "not there").remove_others({"a.bin"})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_entry_without_its_file_is_removed_too(tmp_path):
+def test_an_entry_without_a_file_is_removed(tmp_path):
     ledger = Ledger(tmp_path)
     commit(ledger, "a.bin")
     ledger.path("a.bin").unlink()
