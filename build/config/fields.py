@@ -49,7 +49,8 @@ def check(owner: type, declared: dataclasses.Field[Any], value: Any) -> None:
         raise ConfigError(f"{declared.name}: {value!r}; it must be one of {', '.join(choices)}")
     low, high = declared.metadata["low"], declared.metadata["high"]
     if isinstance(value, int | float) and not low <= value <= high:  # also catches NaN
-        raise ConfigError(f"{declared.name}: {value} is out of range; it must be between {low:g} and {high:g}")
+        rule = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+        raise ConfigError(f"{declared.name}: {value} is out of range; it must be {rule}")
 
 
 @functools.cache  # reading all of a class's hints takes a millisecond

@@ -133,7 +133,7 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys, monkeypatch, arguments
         ({"tau": None}, "tau: None must be of type float"),
         ({"tau": float("inf")}, "tau: inf is out of range; it must be between -1 and 1"),
         ({"min_area": -0.01}, "min_area: -0.01 is out of range; it must be between 0 and 1"),
-        ({"batch_size": 0}, "batch_size: 0 is out of range; it must be between 1 and inf"),
+        ({"batch_size": 0}, "batch_size: 0 is out of range; it must be at least 1"),
         ({"limit": 1.5}, "limit: 1.5 must be of type int"),
         ({"embed_images": "yes"}, "embed_images: 'yes' must be of type bool"),
         ({"embed_images": 1}, "embed_images: 1 must be of type bool"),
@@ -174,7 +174,7 @@ def test_a_key_like_no_option_gets_no_suggestion():
     [
         ("tau: high\n", "tau: 'high' must be of type float"),
         ("tau: .nan\n", "tau: nan is out of range; it must be between -1 and 1"),
-        ("workers: -1\n", "workers: -1 is out of range; it must be between 0 and inf"),
+        ("workers: -1\n", "workers: -1 is out of range; it must be at least 0"),
         ("embed-images: 1\n", "embed_images: 1 must be of type bool"),
         ("just text\n", "found str"),
         ("3\n", "found int"),

@@ -151,7 +151,10 @@ def test_damaged_images_in_containers_have_a_status(tmp_path):
         ([("a.png", b"x"), ("a.cls", b"1000")], "a: class 1000 must be an index from 0 to 999"),
         ([("a.png", b"x"), ("a.cls", b"cat")], "a: unreadable .cls or .json"),
         ([("a.png", b"x"), ("a.json", b"[" * 100_000)], "a: unreadable .cls or .json"),
-        ([("a.png", b"x"), ("a.json", b'{"label": 1, "filename": "../../b.png"}')], "must be a relative path that stays inside"),
+        (
+            [("a.png", b"x"), ("a.json", b'{"label": 1, "filename": "../../b.png"}')],
+            "must be a relative path that stays inside",
+        ),
         ([("a.png", b"x"), ("a.json", b'{"label": true}')], "class True must be an index"),
         ([("n01440764_1.png", b"x"), ("b/n01440764_1.png", b"x")], "would both be image n01440764/n01440764_1"),
         ([("a.txt", b"x")], "no image files in"),
