@@ -94,7 +94,7 @@ def relabel(config: BuildConfig) -> BuildReport:
     part = (config.shard_index, config.num_shards) if config.num_shards > 1 else None
     with sole_run(config.folder / ".build" / config.split, part, remote_of(config)) as stopped:
         if stopped:
-            console.print(f"{stopped} stopped before it was done; resuming", markup=False)
+            console.print(f"{stopped} did not finish; resuming", markup=False)
         if part is None:
             remove_leftovers(config.folder)
         return _run_stages(config)

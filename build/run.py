@@ -67,7 +67,7 @@ def _print_faults(out: str) -> int:
     console.print(f"{out}: {units} units hashed", markup=False)
     for fault in faults:
         console.print(f"  {fault}", markup=False)
-    console.print(f"{len(faults)} files changed; a run rebuilds them" if faults else "every file is as it was written")
+    console.print(f"{len(faults)} files have changed; a run rebuilds them" if faults else "no file has changed")
     return 1 if faults else 0
 
 

@@ -17,21 +17,21 @@ from build.config.presets import PRESETS
 __all__ = ["VERBS", "parse", "parse_verb"]
 
 VERBS = {
-    "status": "show how far a build is, and what a run would still do",
-    "verify": "hash every file of a build and name those that changed",
+    "status": "show how far a build is, and what remains to be done",
+    "verify": "hash every file of a build and list those that have changed",
 }
 _GROUPS = ("input", "output", "running", "regions", "naming", "labels")
 _USAGE = """\
 python -m build.run [OPTIONS]
-       python -m build.run status OUT    show how far a build is, and what a run would still do
-       python -m build.run verify OUT    hash every file of a build and name those that changed"""
+       python -m build.run status OUT    show how far a build is, and what remains to be done
+       python -m build.run verify OUT    hash every file of a build and list those that have changed"""
 _DESCRIPTION = """\
 Relabel images without human labels.
 
 Cut the patch features of a frozen network into object regions (MaskCut), name every region with a classifier, and write
 the result as a Parquet dataset that load_dataset("mlimagenet") and mlimagenet_data.MultiLabelImageNet read.
 
-Run the same command again to resume a stopped build. Run it with other options to repeat only what they change."""
+Run the same command again to resume a stopped build. If you change options, only the stages they affect run again."""
 _EPILOG = """\
 examples:
   python -m build.run --demo                          eight photographs, about a minute, no download
@@ -91,9 +91,7 @@ def _parser(*, expert: bool = False) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m build.run",
         usage=_USAGE,
-        description="Options for experts; they may also stand in the section `expert:` of a YAML file."
-        if expert
-        else _DESCRIPTION,
+        description="Expert options. In a YAML file, they may be grouped under `expert:`." if expert else _DESCRIPTION,
         epilog=None if expert else _EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -103,11 +101,11 @@ def _parser(*, expert: bool = False) -> argparse.ArgumentParser:
         nargs=0,
         action=_HelpExpert,
         default=argparse.SUPPRESS,
-        help="Show the options for experts and exit.",
+        help="Show the expert options and exit.",
     )
     add("--config", metavar="FILE.yaml", help="Read options from a YAML file; the command line overrides it.")
-    add("--preset", choices=sorted(PRESETS), help="Start from settings that belong together; all need weights to be "
-        "downloaded. paper: DINOv3 ViT-L/16, 512 px. cutler: DINO ViT-B/8, tau 0.15. dinov2: DINOv2 ViT-L/14, Apache-2.0 "
+    add("--preset", choices=sorted(PRESETS), help="Start from a named group of settings. All presets download weights. "
+        "paper: DINOv3 ViT-L/16, 512 px. cutler: DINO ViT-B/8, tau 0.15. dinov2: DINOv2 ViT-L/14, Apache-2.0 "
         "weights.")  # fmt: skip
     groups = {name: parser.add_argument_group(name) for name in _GROUPS}
     for declared in fields(BuildConfig):
@@ -131,5 +129,11 @@ def _kind(declared: Any) -> dict[str, Any]:
 
 def _help(declared: Any) -> str:
     default = declared.default
-    shown = "" if default is None or default is False else f" (default: {default})"
+    shown = (
+        ""
+        if default is None or default is False
+        else f" (default: {default:g})"
+        if isinstance(default, float)
+        else f" (default: {default})"
+    )
     return str(declared.metadata["help"]).replace("%", "%%") + shown

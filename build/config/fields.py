@@ -42,7 +42,7 @@ def check(owner: type, declared: dataclasses.Field[Any], value: Any) -> None:
     """Raise ConfigError unless a value has the type and range of a field of `owner`."""
     kinds = _types(owner, declared.name)
     if (isinstance(value, bool) and bool not in kinds) or not isinstance(value, kinds):
-        names = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in kinds)
+        names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
         raise ConfigError(f"{declared.name}: {value!r} must be of type {names}")
     choices = declared.metadata["choices"]
     if choices and value not in choices:

@@ -29,7 +29,7 @@ class BuildConfig:
     images: str | None = option(
         None, "The images to relabel. A folder with class folders named by WordNet id (n01440764) or class index (0 to 999); "
         "images directly in it get the class that their file name starts or ends with, or none. Or a .tar file in WebDataset "
-        "form, a .parquet file with the columns image and label, or a folder of either. hf:USER/NAME downloads a Hub dataset's "
+        "form, a .parquet file with a column image and, optionally, label, or a folder of either. hf:USER/NAME downloads a Hub dataset's "
         "Parquet files. A folder named like the split (train) inside is used if there is one.",
         group="input", metavar="SOURCE",
     )  # fmt: skip
@@ -41,7 +41,7 @@ class BuildConfig:
     )
     split: str = option("train", "The name of the split to write.", group="input")
     limit: int = option(
-        0, "Relabel only N images, spaced evenly over the sorted list so that all classes stay covered. 0 takes all.",
+        0, "Relabel only N images, evenly spaced over the list of images. 0 takes all.",
         group="input", low=0,
     )  # fmt: skip
 
@@ -51,12 +51,12 @@ class BuildConfig:
         group="output", metavar="DIR|URL",
     )  # fmt: skip
     embed_images: bool = option(
-        False, "Copy the image files into the dataset. Without this, no output contains pixels.", group="output",
+        False, "Copy the image files into the dataset. Otherwise the dataset contains no pixels.", group="output",
         stage="publish",
     )  # fmt: skip
     sheet: int = option(
-        0, "Draw N evenly spaced images with their regions and labels in OUT-sheet.png, beside the dataset. It shows the "
-        "photographs. The demo draws all of its own.", group="output", low=0,
+        0, "Draw N evenly spaced images with their regions and labels in OUT-sheet.png, beside the dataset. It "
+        "contains the photographs. The demo draws all its images if N is 0.", group="output", low=0,
     )  # fmt: skip
     work: str | None = option(
         None, "The local working copy of an --out that is a URL. Default: a folder in the cache.", group="output", expert=True,
@@ -64,7 +64,7 @@ class BuildConfig:
     )  # fmt: skip
 
     stage: str = option(
-        "all", "Run one stage only. regions: find object regions (MaskCut). labeler: fit the head that names them. labels: name "
+        "all", "The stage to run. regions: find object regions (MaskCut). labeler: fit the head that names them. labels: name "
         "every region and collect each image's labels. publish: write the Parquet dataset and its card.",
         group="running", choices=(*STAGES, "all"),
     )  # fmt: skip
@@ -73,11 +73,11 @@ class BuildConfig:
     )
     workers: int = option(0, "Threads that decode images. 0: one per CPU core.", group="running", low=0)
     batch_size: int = option(
-        8, "Images per forward pass. It changes results by float rounding at most.", group="running", low=1
+        8, "Images per forward pass. It affects results only through float rounding.", group="running", low=1
     )
     processes: int = option(
-        0, "Worker processes for the stages regions and labels, each with its own device and networks. 0: one per CUDA device; "
-        "with --engine ray, one per GPU (or CPU) of the cluster.", group="running", low=0, high=10_000,
+        0, "Worker processes for the stages regions and labels, each with its own device and networks. 0: one per CUDA device, or "
+        "this process alone without CUDA; with --engine ray, one per GPU (or CPU) of the cluster.", group="running", low=0, high=10_000,
     )  # fmt: skip
     engine: str = option(
         "local", "local: this machine. ray: every machine of a Ray cluster; all must see images and output under the same paths "
@@ -94,11 +94,12 @@ class BuildConfig:
     shard_index: int = option(0, "The part to run: 0 to --num-shards minus 1.", group="running", low=0)
     seed: int = option(0, "Random seed of the labeler's training.", group="running", stage="labeler", low=0)
     attempts: int = option(
-        3, "Tries per unit (--shard-size images) before it counts as failed. A worker that vanishes or hangs counts as half a "
-        "try.", group="running", expert=True, low=1,
+        3, "Tries per unit (--shard-size images) before it counts as failed. A try that ends because its "
+        "worker died or hung counts as half. Only with worker processes or Ray.", group="running", expert=True, low=1,
     )  # fmt: skip
     unit_timeout: float = option(
-        0.0, "Replace a worker that spends more than this many seconds on a unit. 0: never.", group="running", expert=True,
+        0.0, "Replace a worker that spends more than this many seconds on a unit; 0: never. Only with worker "
+        "processes or Ray.", group="running", expert=True,
         low=0, metavar="SECONDS",
     )  # fmt: skip
     shard_size: int = option(
@@ -113,7 +114,7 @@ class BuildConfig:
     )  # fmt: skip
     weights: str = option(
         "hub", "The weights of a timm backbone. hub: timm downloads them. FILE: a state dict (.safetensors or .pth). random: "
-        "untrained, to test a setting.", group="regions", stage="regions",
+        "untrained, to test a setting.", group="regions", stage="regions", metavar="hub|FILE|random",
     )  # fmt: skip
     image_size: int = option(
         384, "Input size of the backbone in pixels, square; the aspect ratio is not kept, as in MaskCut. The embedded "
@@ -124,7 +125,7 @@ class BuildConfig:
         stage="regions", low=0, high=2048,
     )  # fmt: skip
     num_regions: int = option(
-        3, "MaskCut rounds, which is the most regions that MaskCut finds per image.", group="regions", stage="regions", low=1,
+        3, "Number of MaskCut rounds; each finds at most one region.", group="regions", stage="regions", low=1,
         high=20,
     )  # fmt: skip
     tau: float = option(
@@ -132,11 +133,11 @@ class BuildConfig:
         group="regions", stage="regions", low=-1, high=1,
     )  # fmt: skip
     calibrate_tau: int = option(
-        0, "Choose tau from N evenly spaced images: the value whose regions change least between neighbouring values. 0 uses "
-        "--tau.", group="regions", stage="regions", low=0,
+        0, "Choose tau from N evenly spaced images: the value with the most regions per image that the next lower and "
+        "next higher value also find. 0 uses --tau.", group="regions", stage="regions", low=0,
     )  # fmt: skip
     peaks: int = option(
-        8, "The most further regions per image, grown from places where the classifier sees a class. 0: MaskCut alone.",
+        8, "The most additional regions per image, grown where the classifier sees a class. 0: MaskCut alone.",
         group="regions", stage="regions", low=0, high=100,
     )  # fmt: skip
     patch_features: str = option(
@@ -165,30 +166,30 @@ class BuildConfig:
     )  # fmt: skip
 
     classifier: str = option(
-        "embedded", "The network that says which class is where: it gives the label map, the alignment with the original label, "
-        "and the head that names regions. embedded, or a timm classifier of ImageNet-1k that averages over places, such as "
-        "resnet50.a1_in1k.", group="naming", stage="regions",
+        "embedded", "The network that shows which class is where: it provides the label map, the agreement of regions with the "
+        "original label, and the labeler's initial head. embedded, or a timm classifier of ImageNet-1k with global average "
+        "pooling, such as resnet50.a1_in1k.", group="naming", stage="regions",
     )  # fmt: skip
     label_maps: str | None = option(
         None, "A folder of ReLabel's published label maps (<wnid>/<stem>.pt) to use instead of the classifier's. Images with no "
-        "map, or a damaged one, get no alignment and no grown regions; the manifest counts them.", group="naming",
+        "map, or a damaged one, have no alignment scores and no grown regions; the manifest counts them.", group="naming",
         stage="regions", metavar="DIR",
     )  # fmt: skip
     byproducts: str | None = option(
-        None, "A folder of ImageNet-AB's annotation byproducts (<wnid>/<stem>.xml). The region that an annotator clicked trains "
-        "the labeler, whatever its alignment.", group="naming", stage="regions", metavar="DIR",
+        None, "A folder of ImageNet-AB's annotation byproducts (<wnid>/<stem>.xml). A region that an annotator clicked trains "
+        "the labeler even if its alignment is low.", group="naming", stage="regions", metavar="DIR",
     )  # fmt: skip
     region_features: str = option(
-        "classifier", "The features that the labeler reads. classifier: the classifier's, starting from its head. backbone: the "
-        "backbone's, with a head trained from scratch.", group="naming", stage="regions", choices=("classifier", "backbone"),
+        "classifier", "The features that the labeler reads. classifier: the classifier's; training starts from its head. backbone: "
+        "the backbone's, with a head trained from scratch.", group="naming", stage="regions", choices=("classifier", "backbone"),
     )  # fmt: skip
     alignment: float = option(
         0.75, "A region trains the labeler if the label map gives the original label at least this probability in it.",
         group="naming", stage="labeler", expert=True, low=0, high=1,
     )  # fmt: skip
     head: str = option(
-        "linear", "The labeler. mlp: two hidden layers with GELU and dropout, as in the paper; with a classifier's head they "
-        "are added to it.", group="naming", stage="labeler", choices=("linear", "mlp"),
+        "linear", "The labeler. mlp: two hidden layers with GELU and dropout, as in the paper; with the classifier's "
+        "features, it is added to the classifier's head; without training it is ignored.", group="naming", stage="labeler", choices=("linear", "mlp"),
     )  # fmt: skip
     classifier_weights: str = option(
         "hub", "The weights of a timm classifier, in the forms that --weights takes.", group="naming", stage="regions",
@@ -199,7 +200,7 @@ class BuildConfig:
         expert=True, low=64, high=2048,
     )  # fmt: skip
     classify_first: bool = option(
-        False, "Classify each place and average probabilities over a region, instead of averaging features and classifying the "
+        False, "Classify each location and average probabilities over a region, instead of averaging features and classifying the "
         "mean. The classifier's own head then names regions, without a labeler.", group="naming", stage="regions",
         expert=True,
     )  # fmt: skip
@@ -220,11 +221,11 @@ class BuildConfig:
         low=0, high=0.95,
     )  # fmt: skip
     labeler_min_regions: int = option(
-        50, "Aligned regions that a class needs to count as covered. A classifier's head is trained further only if enough "
+        50, "A class is covered if it has at least this many aligned regions. A classifier's head is trained further only if enough "
         "classes are covered; otherwise it would forget the rest.", group="naming", stage="labeler", expert=True, low=1,
     )  # fmt: skip
     labeler_min_classes: float = option(
-        0.95, "The share of classes that must be covered before the head is trained.", group="naming", stage="labeler",
+        0.95, "The share of classes that must be covered for the classifier's head to be trained further.", group="naming", stage="labeler",
         expert=True, low=0, high=1,
     )  # fmt: skip
     epochs: int = option(
@@ -237,7 +238,7 @@ class BuildConfig:
         0.1, "Dropout rate of the MLP's hidden units.", group="naming", stage="labeler", expert=True, low=0, high=0.95
     )
     held_out: float = option(
-        0.1, "The share of images held out to stop the training early and to calibrate scores.", group="naming",
+        0.1, "The share of images held out for early stopping and to calibrate scores.", group="naming",
         stage="labeler", expert=True, low=0, high=0.9,
     )  # fmt: skip
     patience: int = option(
@@ -260,8 +261,8 @@ class BuildConfig:
         low=0, high=1,
     )  # fmt: skip
     added_threshold: float = option(
-        0.4, "The same for classes other than the original label, where there is one: photographs chosen for one object show "
-        "others less often than a classifier believes.", group="labels", stage="labels", low=0, high=1,
+        0.4, "In an image with an original label, every other class needs at least this score (and --label-threshold): "
+        "photographs taken for one object show others less often than a classifier's scores suggest.", group="labels", stage="labels", low=0, high=1,
     )  # fmt: skip
     unconfirmed: str = option(
         "keep", "What to do with an original label that the pipeline does not find. keep: add it, with the whole image's score. "
@@ -274,11 +275,11 @@ class BuildConfig:
         high=1,
     )  # fmt: skip
     merge_iou: float = option(
-        0.85, "Publish only the best of several regions with the same best class and at least this IoU. Above 1: all.",
+        0.85, "Publish only the best of several regions with the same best class and at least this IoU. Above 1, all are published.",
         group="labels", stage="labels", expert=True, low=0, high=2,
     )  # fmt: skip
     reject: float = option(
-        0.02, "Do not publish a region whose best score is below this: ImageNet has no name for it.", group="labels",
+        0.02, "Do not publish a region whose best score is below this: it probably shows nothing that ImageNet names.", group="labels",
         stage="labels", expert=True, low=0, high=1,
     )  # fmt: skip
 
@@ -286,7 +287,7 @@ class BuildConfig:
         for declared in fields(self):
             check(BuildConfig, declared, getattr(self, declared.name))
         if self.demo and self.images:
-            raise ConfigError("demo: --demo and --images exclude each other")
+            raise ConfigError("demo: pass --demo or --images, not both")
         if self.shard_index >= self.num_shards:
             raise ConfigError(f"shard_index: {self.shard_index} must be below num_shards ({self.num_shards})")
         if self.num_shards > 1 and self.stage not in ("regions", "labels"):
@@ -294,7 +295,9 @@ class BuildConfig:
                 f"num_shards: stage {self.stage} does not run in parts; pass --stage regions or --stage labels"
             )
         if self.classify_first and (self.names_by_backbone or self.label_maps):
-            raise ConfigError("classify_first: exclude --region-features backbone and --label-maps")
+            raise ConfigError("classify_first: cannot be combined with --region-features backbone or --label-maps")
+        if self.region_features == "backbone" and not self.names_by_backbone:
+            raise ConfigError("region_features: backbone needs a --backbone or --classifier other than embedded")
         if not self.split or not self.split.replace("_", "").isalnum():
             raise ConfigError(f"split: {self.split!r}; use letters, digits and _ only, since file names contain it")
 

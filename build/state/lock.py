@@ -50,7 +50,11 @@ def sole_run(work: Path, part: tuple[int, int] | None = None, remote: Remote | N
         now = datetime.now(UTC).isoformat(timespec="seconds")
         write_json(folder / f"{name}.json", {"process": os.getpid(), "host": socket.gethostname(), "since": now})
         with _leased(remote, folder, name) as elsewhere:
-            yield stopped or elsewhere
+            try:
+                yield stopped or elsewhere
+            except ConfigError:  # refused before anything was written: the next run has nothing to resume
+                (folder / f"{name}.json").unlink(missing_ok=True)
+                raise
         (folder / f"{name}.json").unlink(missing_ok=True)
     finally:
         lock.release()

@@ -14,16 +14,17 @@ from mlimagenet_data.errors import MLImageNetError
 __all__ = ["add"]
 
 _TEXT = """\
-Rank images by how likely their label is wrong.
+Rank images by how likely their labels are wrong, most suspicious first.
 
-Scores are cleanlab's multi-label quality scores; the lowest come first. Each
-image gets a verdict that compares its original label with the new labels:
+The ranking uses cleanlab's multi-label quality scores. Each image gets a verdict that compares its original label with the new labels:
 
   agrees      the original label scores best
-  weaker      the original label is among the labels, but another scores better
-  replaced    the original label is not seen, but something else clearly is
-  unseen      neither the original label nor anything else is clearly seen
-  unlabelled  the image has no original label
+  weaker      the original label was seen, but another class scores better
+  replaced    the original label was not seen, but another class clearly was
+  unseen      the original label was not seen, and no other class clearly was
+  unlabelled  the image has no original label (only with --of labels)
+
+A class is seen at a score of at least 0.1, and clearly seen at 0.5.
 
 Nothing is changed."""
 
@@ -41,8 +42,8 @@ def add(commands: Any) -> None:
         help="Judge the original labels, or the new ones (default: original).",
     )
     parser.add_argument("--top", metavar="N", type=int, default=20, help="Number of images to list (default: 20).")
-    parser.add_argument("--verdict", help="List only images with this verdict (default: all).")
-    parser.add_argument("--images", metavar="DIR", type=Path, help="Your copy of the images; draws the listed ones.")
+    parser.add_argument("--verdict", metavar="NAME", help="List only images with this verdict (default: all).")
+    parser.add_argument("--images", metavar="DIR", type=Path, help="Your copy of the images; the listed ones are drawn in --sheet.")
     parser.add_argument(
         "--sheet", metavar="FILE.png", type=Path, default=Path("audit.png"),
         help="Picture to write with --images (default: audit.png).",

@@ -36,7 +36,7 @@ def test_builds_killed_while_writing_resume_to_the_same_result(tmp_path, photogr
             assert kills < 80
         assert result(out) == result(undisturbed)
         assert not leftovers(out)
-        assert "stopped before it was done; resuming" in Path(f"{out}.log").read_text()
+        assert "did not finish; resuming" in Path(f"{out}.log").read_text()
     assert kills >= 12
 
 
@@ -111,7 +111,7 @@ def test_a_changed_published_file_is_detected_and_restored(tmp_path, photographs
     file.unlink()
     file.write_bytes(content[:-1] + b"x")
     assert main(["verify", str(out)]) == 1
-    assert "1 files changed; a run rebuilds them" in capsys.readouterr().out
+    assert "1 files have changed; a run rebuilds them" in capsys.readouterr().out
     build(photographs, out)
     assert result(out) == result(undisturbed)
 

@@ -115,7 +115,7 @@ def test_a_wrong_section_for_experts_is_refused(tmp_path, text, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--demo", "--images", "x"], "exclude each other"),
+        (["--demo", "--images", "x"], "not both"),
         ([], "pass --images DIR or --demo"),
         (["--images", "not/there"], "not/there: no such folder, .tar file or .parquet file"),
         (["--config", "not/there.yaml"], "not/there.yaml"),
@@ -137,7 +137,7 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys, monkeypatch, arguments
         ({"limit": 1.5}, "limit: 1.5 must be of type int"),
         ({"embed_images": "yes"}, "embed_images: 'yes' must be of type bool"),
         ({"embed_images": 1}, "embed_images: 1 must be of type bool"),
-        ({"images": 3}, "images: 3 must be of type str or nothing"),
+        ({"images": 3}, "images: 3 must be of type str or None"),
         ({"unconfirmed": "maybe"}, "unconfirmed: 'maybe'; it must be one of keep, drop"),
         ({"device": "tpu"}, "device: 'tpu'; it must be one of auto, cpu, cuda"),
         ({"split": ""}, "split: ''"),
@@ -224,14 +224,14 @@ def test_a_verb_takes_one_folder_and_no_options(arguments, capsys):
 
 
 def test_demo_and_images_exclude_each_other():
-    with pytest.raises(ConfigError, match="exclude each other"):
+    with pytest.raises(ConfigError, match="not both"):
         BuildConfig(demo=True, images="photos")
 
 
 def test_demo_and_images_exclude_each_other_across_file_and_command(tmp_path):
     file = tmp_path / "build.yaml"
     file.write_text("images: photos\n")
-    with pytest.raises(ConfigError, match="exclude each other"):
+    with pytest.raises(ConfigError, match="not both"):
         parse(["--config", str(file), "--demo"])
 
 
@@ -258,7 +258,8 @@ def test_help_shows_the_default_and_the_choices():
     for option in fields(BuildConfig):
         text = helps[option.metadata["expert"]]
         if isinstance(option.default, str | float | int) and not isinstance(option.default, bool):
-            assert f"(default: {option.default})" in text
+            shown = f"{option.default:g}" if isinstance(option.default, float) else option.default
+            assert f"(default: {shown})" in text
         if option.metadata["choices"]:
             assert "{" + ",".join(option.metadata["choices"]) + "}" in text
 
