@@ -39,8 +39,9 @@ def make_parser(text: str) -> argparse.ArgumentParser:
     add("--targets", choices=["ignore", "hard", "soft"], default="ignore",
         help="for --loss bce, asl and byproducts. ignore: 1 or 0, undecided classes are ignored; "
         "hard: 1 or 0 for every class; soft: scores (the paper's)")  # fmt: skip
-    add("--original", choices=["as_others", "always"], default="as_others",
-        help="for --loss bce, asl and byproducts. as_others: treat the original label like every class; "
+    add("--original", choices=["unless_gone", "as_others", "always"], default="unless_gone",
+        help="for --loss bce, asl and byproducts. unless_gone: 1 unless the crop surely lost it; "
+        "as_others: treat the original label like every class; "
         "always: 1 whatever the crop (the paper's)")  # fmt: skip
     add("--val-split", default="", help="annotated split to evaluate after each epoch (default: none)")
     add("--model", default="resnet50", help="timm model, or torchvision:NAME for a torchvision model")
@@ -89,7 +90,7 @@ def parse(text: str, arguments: Sequence[str] | None = None) -> argparse.Namespa
         parser.error(
             f"--dataset {args.dataset} has labels of whole images only; it needs --loss bce or asl and --labels crop"
         )
-    plain = args.targets == "ignore" and args.original == "as_others"
+    plain = args.targets == "ignore" and args.original == "unless_gone"
     if not plain and (args.loss not in VECTOR_LOSSES or args.labels == "single" or args.dataset != "imagenet"):
         parser.error("--targets and --original need ImageNet, --loss bce, asl or byproducts and --labels crop or image")
     if args.loss in VIEW_LOSSES and args.augment == "rand":

@@ -53,7 +53,10 @@ def make_dataset(args: argparse.Namespace, transform: Callable[..., Any], split:
         return coco(args.root, split, transform)
     if args.dataset != "imagenet":
         return voc(args.root, args.dataset[3:], split, transform)
-    images = MultiLabelImageNet(args.root, transform, split=split, annotations=args.annotations, target="view")
+    policy = LabelPolicy(original="as_others" if args.original == "always" else args.original)
+    images = MultiLabelImageNet(
+        args.root, transform, split=split, annotations=args.annotations, target="view", policy=policy
+    )
     if not train:
         return Viewed(images, TargetOf("bce", "crop", images.policy))
     always = args.original == "always"

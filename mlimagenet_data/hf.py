@@ -1,8 +1,8 @@
-"""Labels for images that come from the Hugging Face Hub: `with_labels` joins an image dataset with annotations.
+"""Labels for images from the Hugging Face Hub: `with_labels` joins an image dataset with annotations.
 
-A row's key is its image's file name, as the `path` of the undecoded image column gives it, or a column of your own.
-`mlimagenet_data.names` turns it into an image_id: the Hub's `ILSVRC/imagenet-1k` and WebDataset copies work as they are. Where a
-name tells no class, a row's integer `label` does, if there is one.
+A row is matched by its image's file name, which is the `path` of the undecoded image column, or by a column of your own.
+`mlimagenet_data.names` converts it to an image_id, so the Hub's `ILSVRC/imagenet-1k` and WebDataset copies work unchanged. If
+the name does not identify a class, the row's integer `label` is used, if present.
 """
 
 from __future__ import annotations
@@ -48,24 +48,24 @@ def with_labels(
         policy: As for `MultiLabelImageNet`.
         target: As for `MultiLabelImageNet`.
         image_column: The column of images.
-        key: How a row is known. None: by the image's own file name. A name: by that string column. A function: of a row (with
-            the image undecoded, `{"bytes", "path"}`) and returns an image_id.
+        key: How a row is matched. None: by the image's own file name. A string: by that text column. A function: takes a row
+            (with the image undecoded, `{"bytes", "path"}`) and returns an image_id.
         untrackable: As for `MultiLabelImageNet`.
 
     Returns:
-        A torch dataset of (image, target): map-style for a `Dataset`, iterable for an `IterableDataset`. Rows without annotations
-        are errors when they are asked for (map-style), as are rows whose image could not be read when it was annotated.
+        A torch dataset of (image, target): map-style for a `Dataset`, iterable for an `IterableDataset`. Reading a
+        row raises AnnotationError if it has no annotations, or if its image could not be read when annotated.
 
     Raises:
-        ValueError: If there is no such image column, or `target` or `untrackable` has another value.
-        AnnotationsNotFoundError: If there are no annotations.
+        ValueError: If the image column does not exist, or `target` or `untrackable` is invalid.
+        AnnotationsNotFoundError: If the annotations do not exist.
         UntrackableTransformError: If a part of the transform cannot be followed.
     """
     from datasets import Dataset
     from datasets import Image as ImageFeature
 
     if images.column_names is not None and image_column not in images.column_names:
-        raise ValueError(f"image_column {image_column!r}: the dataset has the columns {', '.join(images.column_names)}")
+        raise ValueError(f"image_column: {image_column!r} does not exist; the columns are {', '.join(images.column_names)}")
     raw = images.cast_column(image_column, ImageFeature(decode=False))
     joiner = _Joiner(AnnotationStore(annotations, split), SampleBuilder(transform, policy or LabelPolicy(), target, untrackable),
                      image_column, key)  # fmt: skip
@@ -73,7 +73,7 @@ def with_labels(
 
 
 class _Joiner:
-    """Turns a row into (image, target)."""
+    """Converts a row to (image, target)."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class _Joiner:
         try:
             record = self.store.record(self.store.find(image_id))
         except KeyError:
-            raise AnnotationError(f"image {image_id}: no annotations of it in {self.store}") from None
+            raise AnnotationError(f"image {image_id}: no annotations in {self.store}") from None
         if record.status not in USABLE_STATUSES:
             raise AnnotationError(f"image {image_id}: its status is {record.status}, so it has no labels")
         value = row[self.column]
@@ -104,7 +104,7 @@ class _Joiner:
             return self.key(row)
         name = row[self.key] if self.key is not None else row[self.column]["path"]
         if not name:
-            raise AnnotationError("a row's image has no file name; pass key= to say how rows are known")
+            raise AnnotationError("a row's image has no file name; pass key= to match rows by something else")
         label = row.get("label")
         known = type(label) is int and 0 <= label < NUM_CLASSES
         return image_id_of(without_root(str(name)), label if known else None)
@@ -124,7 +124,7 @@ class LabelledImages(torch.utils.data.Dataset[tuple[Any, Any]]):
 
 
 class LabelledIterable(torch.utils.data.IterableDataset[tuple[Any, Any]]):
-    """A streaming dataset of (image, target); made by `with_labels`. `datasets` shares its shards out among workers."""
+    """A streaming dataset of (image, target); made by `with_labels`. `datasets` splits its shards among workers."""
 
     def __init__(self, images: Any, joiner: _Joiner) -> None:
         self.images, self._join = images, joiner

@@ -1,4 +1,4 @@
-"""File names, image ids and classes: the one place that turns a photograph's path into its id.
+"""File names, image ids and classes. Only this module derives a photograph's id from its path.
 
 Copies of ImageNet name the same photograph differently. All of these are `n01440764/n01440764_10026`:
 
@@ -11,15 +11,15 @@ Copies of ImageNet name the same photograph differently. All of these are `n0144
 
 The rules, in order:
 
-1. Split the path at `/` (or `\\`) and take the extension off its last part, the stem.
-2. The class is that of the class folder, else the WordNet id at the start of the stem (`n01440764_...`), else the one at its
-   end (`..._n01440764`), else the label that the caller knows. The class folder is the first folder named by a WordNet id, or
-   the top folder (below `train`, `val`, `validation` or `test`) if it is named by a class index.
+1. Split the path at `/` (or `\\`) and remove the extension of the last part; the rest of it is the stem.
+2. The class in the id is that of the class folder, else the WordNet id at the start of the stem (`n01440764_...`), else the one
+   at its end (`..._n01440764`), else the label that the caller passes. The class folder is the first folder named by a WordNet
+   id; if there is none, it is the top folder (below `train`, `val`, `validation` or `test`), provided its name is a class index.
 3. A trailing `_<wnid>` that repeats the class is dropped from the stem.
-4. The id is `<wnid>/<path below the class folder>`, or the whole path where there is no class.
+4. The id is `<wnid>/<path below the class folder>`, or the whole path if there is no class.
 
 ImageNet numbers its own photographs, so their stems alone identify them. `join_key` uses that: annotations made from a flat
-validation folder, which names no class, join photographs in class folders, and the other way round.
+validation folder, which names no class, join photographs in class folders, and vice versa.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ _PREFIX = re.compile(r"(n\d{8})_.", re.ASCII)
 _SUFFIX = re.compile(r"(.+)_(n\d{8})", re.ASCII | re.DOTALL)
 # ImageNet's own file stems
 _IMAGENET = re.compile(r"(?:n\d{8}_\d+|ILSVRC20\d\d_(?:train|val|test)_\d{8})", re.ASCII)
-_ROOT = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?/")  # of an absolute path, a drive or an address
+_ROOT = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?/")  # of an absolute path, drive or URL
 _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?", re.ASCII)
 
 
 def class_of_path(name: str) -> int | None:
-    """Return the class that a path names by folder or file name, None if it names none."""
+    """Return the class that a path names by folder or file name; None if it names none."""
     return _parse(_without_extension(name))[0]
 
 
 def image_id_of(name: str, label: int | None = None, *, unlabelled: bool = False) -> str:
-    """Return the image_id of a photograph's path; the module's docstring states the rules.
+    """Return the image_id of a photograph's path, by the rules in the module docstring.
 
     Args:
         name: The path, relative to the split's folder.
-        label: The photograph's class index, where the caller knows it. Used only if the path names no class.
-        unlabelled: Do not look for a class: the id is the path without its extension.
+        label: The photograph's class index, if known. Used only if the path names no class.
+        unlabelled: Ignore classes: the id is the path without its extension.
     """
     path = _without_extension(name)
     if unlabelled:
@@ -74,7 +74,7 @@ def join_key(image_id: str) -> str:
     """Return the part of an image_id that identifies the photograph in every copy.
 
     ImageNet's own photographs are identified by their stem (`n01440764_10026`, `ILSVRC2012_val_00000293`), all others by the
-    whole id. Ids that earlier releases made, which kept a trailing `_<wnid>` or an index folder, give the same key.
+    whole id. Ids of earlier releases, which kept a trailing `_<wnid>` or an index folder, have the same key.
     """
     stem = image_id.rpartition("/")[2]
     if _IMAGENET.fullmatch(stem):
@@ -86,23 +86,23 @@ def join_key(image_id: str) -> str:
 
 
 def path_candidates(file_name: str, image_id: str, label: int | None) -> list[str]:
-    """Return the paths, without extension, that a photograph has in the copies of ImageNet that users keep.
+    """Return the paths, without extension, that a photograph can have in common copies of ImageNet.
 
     Args:
-        file_name: Its path where it was annotated, `/`-separated.
+        file_name: Its path in the annotated copy, `/`-separated.
         image_id: Its id.
         label: Its class index, None if unknown. Used only if the id names no class.
 
     Returns:
-        In a fixed order, the same for every photograph: as annotated, by WordNet id, by class index, flat, and flat with the
-        Hub's trailing WordNet id. Where a flat path would be another photograph's, the path by WordNet id stands instead.
-        Without a class, all but the first are the flat path, or the id of a photograph that is not ImageNet's own. None but the
-        first leaves the folder that it is joined to.
+        Five paths, in the same order for every photograph: as annotated, by WordNet id, by class index, flat, and flat with the
+        Hub's trailing WordNet id. The path by WordNet id replaces a flat path that would name another photograph. Without a
+        class, all but the first are the flat path, or the id if the photograph is not ImageNet's own. All but the first stay
+        inside the folder that they are joined to.
     """
     found, below = _parse(image_id)
     label = label if found is None else found
     own, stem = _without_extension(file_name), below.rpartition("/")[2]
-    if not (is_plain_path(below) and is_plain_path(stem)):  # ids may come from a stranger, and are no paths
+    if not (is_plain_path(below) and is_plain_path(stem)):  # ids are untrusted and may not be paths
         return [own] * 5
     is_imagenet = _IMAGENET.fullmatch(stem) is not None
     if label is None:
@@ -114,10 +114,12 @@ def path_candidates(file_name: str, image_id: str, label: int | None) -> list[st
 
 
 def without_root(name: str) -> str:
-    """Return an absolute path or an address from its class folder on, its file name if there is none; others as they are.
+    """Shorten an absolute path or URL to the part from its class folder on, or to its file name if it has no class folder.
+
+    Return relative paths unchanged.
 
     Args:
-        name: A path as image datasets hold them: `/data/train/n01440764/a.JPEG`, `zip://n01440764/a.JPEG::/data/train.zip`.
+        name: A path as image datasets store it: `/data/train/n01440764/a.JPEG`, `zip://n01440764/a.JPEG::/data/train.zip`.
     """
     path = name.replace("\\", "/").partition("::")[0]
     if not (root := _ROOT.match(path)):
@@ -131,7 +133,7 @@ def without_root(name: str) -> str:
 
 
 def validation_number(name: str) -> int | None:
-    """Return the number of an ImageNet validation photograph, None if the path is not that of one.
+    """Return the number of an ImageNet validation photograph; None for other paths.
 
     Args:
         name: A path such as `ILSVRC2012_val_00000293.JPEG` or `ILSVRC2012_val_00000293_n01440764.JPEG`.
@@ -153,9 +155,9 @@ def _without_extension(name: str) -> str:
 
 
 def _parse(path: str) -> tuple[int | None, str]:
-    """Return the class that a path without extension names, and what follows its class folder, without a repeated wnid.
+    """Return the class that a path without extension names, and the path below its class folder, without a repeated wnid.
 
-    A file whose own name tells the class is taken for one directly in its class folder.
+    A file whose own name holds the class counts as directly inside its class folder.
     """
     *folders, last = path.split("/")
     table = imagenet_classes()
@@ -175,7 +177,7 @@ def _parse(path: str) -> tuple[int | None, str]:
 
 
 def _class_folder(folders: list[str]) -> tuple[int | None, int]:
-    """Return the class of the class folder, and the number of folders down to and with it; None and 0 without one."""
+    """Return the class of the class folder and the number of folders down to it, inclusive; (None, 0) without one."""
     known = imagenet_classes().wnid_to_index
     for place, folder in enumerate(folders):
         if folder in known:

@@ -90,7 +90,7 @@ def test_the_pasted_box_hides_one_images_regions_and_shows_the_others(tmp_path):
 
 def test_a_partly_hidden_region_can_be_undecided(tmp_path):
     dataset = left_and_right(tmp_path)
-    policy = LabelPolicy(coverage=0.9)
+    policy = LabelPolicy(coverage=0.9, original="as_others")
     _, targets = Boxed((0, 0, 20, 16), policy=policy, target="ignore")([dataset[0], dataset[1]])
     assert targets[0, 3] == -1  # 12 of its 32 rows remain
     assert targets[1, 3] == 1  # 20 of its 32 rows were pasted

@@ -1,4 +1,4 @@
-"""Finds annotated photographs in a user's copy of the images, which may name its files otherwise than the annotated copy did."""
+"""Find annotated photographs in a user's copy of the images, whose file names may differ from the annotated copy's."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mlimagenet_data.names import class_of_path, image_id_of, join_key, path_can
 
 __all__ = ["ImageListing", "ImageLocator", "split_folder"]
 
-_SAMPLE = 16  # photographs that decide how a copy names its files
-_MOST_ENTRIES = 10_000  # that are looked at to choose some files of a copy
-_EXTENSIONS = ("", ".JPEG", ".jpeg", ".jpg", ".JPG", ".png")  # "" stands for the annotated one
+_SAMPLE = 16  # photographs that show how a copy names its files
+_MOST_ENTRIES = 10_000  # folder entries read to sample the files of a copy
+_EXTENSIONS = ("", ".JPEG", ".jpeg", ".jpg", ".JPG", ".png")  # "": as annotated
 
-Layout = tuple[int, str]  # the place in `path_candidates`, and the extension
+Layout = tuple[int, str]  # index into `path_candidates`, and extension
 _AS_ANNOTATED: Layout = (0, "")
 _LISTED: Layout = (-1, "")
 
@@ -35,9 +35,9 @@ def split_folder(images: str | os.PathLike[str], split: str) -> Path:
 
 
 class ImageListing:
-    """The image files of one copy: those directly in its folder, and those in its class folders.
+    """The image files of one copy: those directly in its folder and those in its class folders.
 
-    The folder is listed when the first file is asked for. Several threads may share one.
+    The folder is listed at the first lookup. Threads may share a listing.
 
     Args:
         folder: The split's folder. It need not exist.
@@ -52,9 +52,9 @@ class ImageListing:
         self._names: dict[str, str] | None = None  # by join key
 
     def find(self, image_id: str) -> str | None:
-        """Return a photograph's path below the folder, `/`-separated; None if it is not there.
+        """Return a photograph's path below the folder, `/`-separated; None if it is missing.
 
-        Of several files of one photograph, this is the first one by name.
+        If several files are the same photograph, return the first by name.
         """
         with self._lock:
             if self._names is None:
@@ -72,12 +72,12 @@ class ImageListing:
 class ImageLocator:
     """Maps annotated photographs to the files of one copy.
 
-    How the copy names its files is found once, from a few photographs: as annotated, in class folders by WordNet id or by class
-    index, or in one flat folder, each with the annotated extension or another one. If these few agree on none, all files are
-    listed, and joined by `mlimagenet_data.names.join_key`. For a whole copy named as annotated this takes 16 `stat` calls, for
-    another one some hundred, and none when a photograph is asked for. Only some of the photographs need be there.
+    A few photographs show how the copy names its files: as annotated, in class folders by WordNet id or class index, or in one
+    flat folder, with the annotated extension or another one. If they share no layout, all files are listed and joined by
+    `mlimagenet_data.names.join_key`. Setup takes 16 `stat` calls for a complete copy named as annotated, about a hundred
+    otherwise; lookups take none. The copy may be incomplete.
 
-    A locator pickles as its folder and store, and finds the layout again.
+    Pickling a locator saves its folder and store; unpickling finds the layout again.
 
     Args:
         folder: The split's folder. It need not exist.
@@ -97,12 +97,12 @@ class ImageLocator:
         return type(self), (self.folder, self._store)
 
     def name(self, record: Record) -> str:
-        """Return a photograph's path below the folder, `/`-separated; there need not be such a file."""
+        """Return a photograph's path below the folder, `/`-separated; the file may be missing."""
         image_id, file_name = record.names()
         return self.find(file_name, image_id, record.label)
 
     def find(self, file_name: str, image_id: str, label: int | None) -> str:
-        """Return a photograph's path below the folder, from its columns in the annotations."""
+        """Return a photograph's path below the folder, from its annotation columns."""
         if self._layout == _AS_ANNOTATED:
             return file_name
         if self._layout == _LISTED:
@@ -111,13 +111,13 @@ class ImageLocator:
         return path_candidates(file_name, image_id, label)[form] + (extension or posixpath.splitext(file_name)[1])
 
     def row_name(self, row: int) -> str:
-        """Return the path below the folder of the photograph in a row of the annotations."""
+        """Return the path below the folder of the photograph in an annotation row."""
         if self._layout == _AS_ANNOTATED:
             return self._store.file_name(row)
         return self.name(self._store.record(row))
 
     def path(self, record: Record) -> str:
-        """Return a photograph's path; there need not be such a file."""
+        """Return a photograph's path; the file may be missing."""
         return os.path.join(self.folder, self.name(record))
 
     def _find_layout(self) -> Layout:
@@ -134,7 +134,7 @@ class ImageLocator:
         return os.path.exists(os.path.join(self.folder, name))
 
     def _found(self, rows: list[int]) -> Iterator[tuple[Record, str]]:
-        """Yield those of some annotated photographs that have a file, with its path: enough if few are annotated."""
+        """Yield sampled photographs that have a file, with its path; this works even if few are annotated."""
         for row in rows:
             record = self._store.record(row)
             image_id, file_name = record.names()
@@ -144,7 +144,7 @@ class ImageLocator:
                 yield record, name
 
     def _annotated(self) -> Iterator[tuple[Record, str]]:
-        """Yield those of some files that are annotated, with their path: enough if few of the photographs are there."""
+        """Yield sampled files that are annotated, with their path; this works even if few photographs are present."""
         entries = list(itertools.islice(_entries(self.folder), _MOST_ENTRIES))
         folders = sorted((entry for entry in entries if _is_class_folder(entry)), key=lambda entry: entry.name)
         inside = (f"{folder.name}/{file.name}" for folder in _spread(folders) for file in _first_image(folder.path))
@@ -155,13 +155,13 @@ class ImageLocator:
 
 
 def _spread(items: Any) -> list[Any]:
-    """Return some items of a sequence, evenly spaced; all, if there are no more."""
+    """Return evenly spaced items of a sequence; all of a short one."""
     count = min(_SAMPLE, len(items))
     return [items[k * len(items) // count] for k in range(count)]
 
 
 def _layouts(record: Record, name: str) -> set[Layout]:
-    """Return the layouts in which a photograph has this path."""
+    """Return the layouts that give a photograph this path."""
     image_id, file_name = record.names()
     stem, extension = posixpath.splitext(name)
     extensions = {extension, ""} if extension == posixpath.splitext(file_name)[1] else {extension}
@@ -170,7 +170,7 @@ def _layouts(record: Record, name: str) -> set[Layout]:
 
 
 def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
-    """Yield what lies in a folder, nothing if it cannot be read."""
+    """Yield the entries of a folder; none if it cannot be read."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         yield from entries
 

@@ -41,8 +41,8 @@ def add(commands: Any) -> None:
         "images without annotations, labelled by their class folder (default: error).",
     )  # fmt: skip
     option(
-        "--original", choices=("as_others", "always", "if_located"), default="as_others",
-        help="LabelPolicy rule for the original label (default: as_others).",
+        "--original", choices=("unless_gone", "as_others", "always", "if_located"), default="unless_gone",
+        help="LabelPolicy rule for the original label (default: unless_gone).",
     )  # fmt: skip
     option(
         "--unlocated", choices=("spread", "keep", "drop"), default="spread",

@@ -1,1 +1,1 @@
-"""Annotations in forms that other tools read: one module each."""
+"""Annotation formats of other tools, one module each."""

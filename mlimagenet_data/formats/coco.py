@@ -1,4 +1,4 @@
-"""COCO instance JSON, written and read."""
+"""Read and write COCO instance JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["load_coco", "read_coco", "read_proposals", "write_coco"]
 
 
 def write_coco(store: AnnotationStore, path: Path) -> dict[str, int]:
-    """Write a split; return the number of images and annotations. Rows are written as they are read."""
+    """Stream a split to a file; return the numbers of images and annotations."""
     counts = {"images": 0, "annotations": 0}
     rows = store.usable_rows()
     with open(path, "w", encoding="utf-8") as file:
@@ -62,7 +62,7 @@ def _ranking(labels: str, scores: str, ranking: Ranking) -> dict[str, Any]:
 
 
 def _short(score: float) -> float:
-    """Return the number with the fewest digits that is the same float32."""
+    """Return the shortest decimal that rounds to the same float32."""
     return float(str(np.float32(score)))
 
 
@@ -95,10 +95,10 @@ def load_coco(file: Path) -> dict[str, list[Any]]:
     """Return the lists `categories`, `images` and `annotations` of a COCO file.
 
     Raises:
-        AnnotationError: If it is too large, no JSON, or one of them is missing.
+        AnnotationError: If the file is too large, is not JSON, or lacks one of the lists.
     """
     if (size := file.stat().st_size) > _MOST_BYTES:
-        raise AnnotationError(f"{file}: {size} bytes; files of at most {_MOST_BYTES} are read, so split it by images")
+        raise AnnotationError(f"{file}: {size} bytes; it must have at most {_MOST_BYTES}: split it by images")
     try:
         content = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -106,24 +106,25 @@ def load_coco(file: Path) -> dict[str, list[Any]]:
     names = ("categories", "images", "annotations")
     for name in names:
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
-            raise AnnotationError(f"{file}: no list {name!r} at its top level, so it is no COCO instance file")
+            raise AnnotationError(f"{file}: no list {name!r} at the top level; not a COCO instance file")
     return {name: content[name] for name in names}
 
 
 def read_coco(file: Path, faults: Faults) -> Iterator[dict[str, Any]]:
-    """Yield a row for each image, in the file's order.
+    """Yield one row per image, in file order.
 
-    Categories are known by a WordNet id in `supercategory` or `name`, or by the class's name. Fields of our own export are used
-    where they are there: an image's `image_id`, `label`, `labels`, `scores` and `status`, an annotation's `score`, `grid`,
-    `topk_labels` and `topk_scores`. Without them an image is known by its file name, its labels are its regions' best classes,
-    a region's score is 1. Declared boxes and areas are not used: they are computed from the masks.
+    Categories are matched by a WordNet id in `supercategory` or `name`, or by the class name. The fields that our own export
+    adds are used if present: an image's `image_id`, `label`, `labels`, `scores` and `status`; an annotation's `score`, `grid`,
+    `topk_labels` and `topk_scores`. Without them, the image_id is derived from the file name, the labels are the classes of the
+    regions, each with its best score, and a region's score is 1. Boxes and areas are computed from the masks.
 
     Args:
-        file: The file.
-        faults: Told of each image or annotation that cannot be.
+        file: The COCO file.
+        faults: Collects invalid categories, images and annotations.
 
     Raises:
-        AnnotationError: If the file is no COCO file, and by `faults`; the message names file, entry, field and value.
+        AnnotationError: If the file is not a COCO file, or an entry is invalid and `faults` does not skip it; the message names
+            file, entry, field and value.
     """
     content = load_coco(file)
     reader = _Reader(file, faults)
@@ -141,7 +142,7 @@ def read_coco(file: Path, faults: Faults) -> Iterator[dict[str, Any]]:
 
 
 def read_proposals(file: Path, faults: Faults) -> dict[str, dict[str, Any]]:
-    """Return the size and the masks of each image of a class-agnostic COCO file (MaskCut's proposals), by join key.
+    """Return each image's size and masks from a class-agnostic COCO file (MaskCut's proposals), by join key.
 
     Raises:
         AnnotationError: As `read_coco`.
@@ -154,11 +155,11 @@ def read_proposals(file: Path, faults: Faults) -> dict[str, dict[str, Any]]:
 
 
 class _BadValueError(Exception):
-    """A value that cannot be: field, value, rule."""
+    """An invalid value: field, value, rule."""
 
 
 class _Reader:
-    """Turns entries into rows, by the images' ids."""
+    """Converts entries to rows, by COCO image id."""
 
     def __init__(self, file: Path, faults: Faults, *, named: bool = True) -> None:
         self.file, self.faults, self.named = file, faults, named
@@ -179,7 +180,7 @@ class _Reader:
         for number, item in enumerate(items):
             try:
                 if not isinstance(item, dict):
-                    raise _BadValueError("entry", item, "is no object")
+                    raise _BadValueError("entry", item, "must be an object")
                 take(item)
             except _BadValueError as error:
                 self.faults.add(f"{self.file}: {name}[{number}]", *error.args)
@@ -192,22 +193,22 @@ class _Reader:
                 return
         name = item.get("name")
         if not isinstance(name, str) or name not in classes.names:
-            rule = "is no class of ImageNet; categories are known by a WordNet id in `supercategory`, or by the class's name"
+            rule = "is not an ImageNet class; use the class name, or put its WordNet id in `supercategory`"
             raise _BadValueError("name", name, rule)
         self._classes[_key(item, "id")] = classes.names.index(name)
 
     def _image(self, item: dict[str, Any]) -> None:
         key, name = _key(item, "id"), item.get("file_name")
         if key in self.rows:
-            raise _BadValueError("id", key, "is an earlier image's, too")
+            raise _BadValueError("id", key, "repeats the id of an earlier image")
         if not isinstance(name, str) or not _is_text(name) or not is_plain_path(name):
-            raise _BadValueError("file_name", name, "is no plain path below the split folder")
+            raise _BadValueError("file_name", name, "must be a relative path inside the split folder")
         label = class_of_path(name)
         if "label" in item:
             label = None if item["label"] is None else self._class(item["label"], "label")
         image_id = item.get("image_id", image_id_of(name, label))
         if not _is_text(image_id) or not image_id or len(image_id) >= 10_000:
-            raise _BadValueError("image_id", image_id, "is no text, empty or too long")
+            raise _BadValueError("image_id", image_id, "must be non-empty text of fewer than 10,000 characters")
         photograph = join_key(image_id)
         if photograph in self._names:
             other = shortened(self._names[photograph])
@@ -218,14 +219,14 @@ class _Reader:
         if "status" in item:
             row["status"] = item["status"]
             if not isinstance(item["status"], str) or item["status"] not in STATUSES:
-                raise _BadValueError("status", item["status"], f"is none of {', '.join(STATUSES)}")
+                raise _BadValueError("status", item["status"], f"must be one of {', '.join(STATUSES)}")
         self._names[photograph] = name
         self.rows[key] = row
 
     def _annotation(self, item: dict[str, Any]) -> None:
         key = _key(item, "image_id")
         if key not in self.rows:
-            raise _BadValueError("image_id", key, "is no image's id")
+            raise _BadValueError("image_id", key, "is not the id of a valid image")
         row = self.rows[key]
         region: dict[str, Any] = {"alignment": None}
         if self.named:
@@ -235,24 +236,24 @@ class _Reader:
             if "topk_labels" in item or "topk_scores" in item:
                 region["topk_labels"], region["topk_scores"] = self._ranking(item, "topk_labels", "topk_scores")
         if row["height"] is None:
-            raise _BadValueError("image_id", key, "is an image whose size is unknown, though regions must lie in it")
+            raise _BadValueError("image_id", key, "is an image without height and width, which regions need")
         region |= _mask(item, (row["height"], row["width"]))
         if len(row["regions"]) >= 65_535:
-            raise _BadValueError("image_id", key, "has more than 65535 regions")
+            raise _BadValueError("image_id", key, "must have at most 65,535 regions")
         row["regions"].append(region)
 
     def _class(self, value: Any, field: str) -> int:
         if type(value) not in (int, str) or value not in self._classes:
-            raise _BadValueError(field, value, "is no category's id")
+            raise _BadValueError(field, value, "is not the id of a valid category")
         return self._classes[value]
 
     def _ranking(self, item: dict[str, Any], labels: str, scores: str) -> tuple[list[int], list[float]]:
         values, numbers = item.get(labels), item.get(scores)
         if not isinstance(values, list) or not isinstance(numbers, list) or len(values) != len(numbers):
-            raise _BadValueError(labels, values, f"and {scores} are no lists of the same length")
+            raise _BadValueError(labels, values, f"and {scores} must be lists of the same length")
         found = [self._class(value, labels) for value in values]
         if len(set(found)) != len(found):
-            raise _BadValueError(labels, values, "has a class twice")
+            raise _BadValueError(labels, values, "must not repeat a class")
         return _ranked(found, [_score(number, scores) for number in numbers])
 
 
@@ -264,7 +265,7 @@ def _ranked(labels: list[int], scores: list[float]) -> tuple[list[int], list[flo
 def _key(item: dict[str, Any], field: str) -> Any:
     value = item.get(field)
     if type(value) not in (int, str):
-        raise _BadValueError(field, value, "is neither a whole number nor text")
+        raise _BadValueError(field, value, "must be an integer or text")
     return value
 
 
@@ -277,7 +278,7 @@ def _is_text(value: Any) -> bool:
 
 def _score(value: Any, field: str) -> float:
     if type(value) not in (int, float) or not 0 < value <= 1 or not np.float32(value) > 0:
-        raise _BadValueError(field, value, "is no score in (0, 1]")
+        raise _BadValueError(field, value, "must be a score in (0, 1]")
     return float(value)
 
 
@@ -287,19 +288,19 @@ def _size(item: dict[str, Any]) -> dict[str, int | None]:
         return {"height": None, "width": None}
     for field, value in (("height", height), ("width", width)):
         if type(value) is not int or not 0 < value < 1 << 31:
-            raise _BadValueError(field, value, "is no positive number of pixels")
+            raise _BadValueError(field, value, "must be a positive integer below 2,147,483,648")
     return {"height": height, "width": width}
 
 
 def _mask(item: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     code, grid = item.get("segmentation"), item.get("grid")
     if not isinstance(code, dict):
-        raise _BadValueError("segmentation", code, "is no RLE (polygons are not read: convert them with pycocotools)")
+        raise _BadValueError("segmentation", code, "must be RLE; convert polygons with pycocotools")
     if code.get("size") != list(size):
-        raise _BadValueError("segmentation.size", code.get("size"), f"is not the image's, {size[0]} x {size[1]}")
+        raise _BadValueError("segmentation.size", code.get("size"), f"must equal the image's size, {size[0]} x {size[1]}")
     is_grid = isinstance(grid, list) and len(grid) == 2 and all(type(side) is int and side > 0 for side in grid)
     if grid is not None and not is_grid:
-        raise _BadValueError("grid", grid, "is no pair of positive numbers")
+        raise _BadValueError("grid", grid, "must be a pair of positive integers")
     try:
         return mask_columns(size, code.get("counts"), tuple(grid) if grid is not None else None)
     except AnnotationError as error:

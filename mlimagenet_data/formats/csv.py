@@ -12,9 +12,9 @@ __all__ = ["write_csv"]
 
 
 def write_csv(store: AnnotationStore, path: Path) -> dict[str, int]:
-    """Write a line for each label of each image: image_id, file_name, class, wnid, name, score, and whether it is the original.
+    """Write one line per label: image_id, file_name, class, wnid, name, score, and whether it is the original label.
 
-    Left out: regions, and images that could not be read or have no label.
+    Omitted: regions, and images that could not be read or have no label.
     """
     classes, lines = imagenet_classes(), 0
     with open(path, "w", encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""What is wrong with a file that is read: the first fault ends the reading, or all are counted, and their entries left out."""
+"""Faults of an input file: stop at the first one, or count all and skip their entries."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Faults:
     """Collects the faults of one import.
 
     Args:
-        skip: Whether to go on after a fault.
+        skip: Whether to continue after a fault.
 
     Attributes:
-        count: Number of faults; each stands for a line or an entry that is left out.
-        messages: The first hundred.
+        count: Number of faults, one per skipped line or entry.
+        messages: The first 100.
     """
 
     def __init__(self, *, skip: bool) -> None:
@@ -33,33 +33,33 @@ class Faults:
         self.messages: list[str] = []
 
     def add(self, place: str, field: str, value: Any, rule: str) -> None:
-        """Note a fault.
+        """Record a fault.
 
         Args:
-            place: The file, and the line or entry in it.
-            field: What is wrong there.
-            value: What stands there.
-            rule: How it breaks the form.
+            place: The file, and the line or entry.
+            field: The invalid field.
+            value: Its value.
+            rule: The rule that the value breaks, such as "must be positive".
 
         Raises:
             AnnotationError: If faults are not skipped.
         """
         message = f"{place}, {field}: {shortened(value)} {rule}"
         if not self.skip:
-            raise AnnotationError(f"{message} (--skip-bad leaves such entries out, and counts them)")
+            raise AnnotationError(f"{message} (--skip-bad skips and counts invalid entries)")
         self.count += 1
         if len(self.messages) < _MOST_SHOWN:
             self.messages.append(message)
 
     def keep(self, table: pa.Table, good: NDArray[np.bool_], place: str, field: str, rule: str) -> pa.Table:
-        """Return the rows that are good, and note the others; the table's column `line` tells where they are.
+        """Return the good rows, and record a fault for each other row.
 
         Args:
-            table: The rows.
-            good: (N,) which of them are good.
+            table: The rows; the column `line` holds their line numbers.
+            good: (N,) bool; which rows are good.
             place: The file.
-            field: What is wrong in the others: the name of the column, and of what is shown.
-            rule: How they break the form.
+            field: The invalid column, whose value the message shows.
+            rule: The rule that the other rows break.
         """
         if good.all():
             return table
@@ -70,6 +70,6 @@ class Faults:
 
 
 def shortened(value: Any) -> str:
-    """Return a value's text, at most 80 characters of it."""
+    """Return a value's repr, cut off after 80 characters."""
     text = repr(value[: _MOST_CHARACTERS + 1] if isinstance(value, str | bytes | list) else value)
     return text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS] + "..."

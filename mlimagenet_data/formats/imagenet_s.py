@@ -1,8 +1,8 @@
-"""Reads ImageNet-S's semantic masks (Gao et al., arXiv 2106.03149): PNG files in class folders, a class in each pixel.
+"""Read ImageNet-S's semantic masks (Gao et al., arXiv 2106.03149): PNG files in class folders, one class id per pixel.
 
-A pixel's class is R + 256 G: 0 is anything else, 1000 is ignored, and 1 to 919 (300, 50) are the subset's WordNet ids, sorted.
-The list of these is `data/categories/ImageNetS_categories_im919.txt` in github.com/LUSSeg/ImageNet-S. Five classes of ImageNet-1k
-are merged into others there (laptop into notebook, and the like), so that a mask may name another class than its image's label.
+A pixel's id is R + 256 G: 0 is everything else, 1000 is ignored, and 1 to 919 (300, 50) number the subset's WordNet ids in
+sorted order. `data/categories/ImageNetS_categories_im919.txt` in github.com/LUSSeg/ImageNet-S lists them. ImageNet-S merges five
+classes of ImageNet-1k into others (laptop into notebook, for example), so a mask's class may differ from its image's label.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _MOST_BYTES = 1 << 20
 
 
 def read_class_list(file: Path) -> list[int]:
-    """Return the classes of the ids 1, 2, ... of a list of WordNet ids, one a line, in any order.
+    """Return the classes of ids 1, 2, ... from a list of WordNet ids, one per line, in any order.
 
     Raises:
-        AnnotationError: If a line is no WordNet id of ImageNet-1k, or stands there twice.
+        AnnotationError: If a line is not a WordNet id of ImageNet-1k, or repeats an earlier line.
     """
     try:
         if file.stat().st_size > _MOST_BYTES:
-            raise AnnotationError(f"{file}: more than {_MOST_BYTES} bytes, so it is no list of classes")
+            raise AnnotationError(f"{file}: more than {_MOST_BYTES} bytes; not a list of classes")
         lines = file.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise AnnotationError(f"{file}: not UTF-8: {error}") from error
@@ -47,7 +47,7 @@ def read_class_list(file: Path) -> list[int]:
         wnid = line.strip()
         if wnid in found or (wnid and wnid not in imagenet_classes().wnid_to_index):
             raise AnnotationError(
-                f"{file}: line {number}: {wnid[:80]!r} is no WordNet id of ImageNet-1k, or an earlier line's"
+                f"{file}: line {number}: {wnid[:80]!r} is not a WordNet id of ImageNet-1k, or repeats an earlier line"
             )
         if wnid:
             found[wnid] = imagenet_classes().wnid_to_index[wnid]
@@ -57,28 +57,29 @@ def read_class_list(file: Path) -> list[int]:
 
 
 def read_imagenet_s(folder: Path, classes: list[int], faults: Faults) -> Iterator[dict[str, Any]]:
-    """Yield a row for each mask file `<wnid>/<stem>.png`, sorted; its image is `<wnid>/<stem>.JPEG`.
+    """Yield one row per mask file `<wnid>/<stem>.png`, sorted by name; its image is `<wnid>/<stem>.JPEG`.
 
-    A class that is seen in the mask is a label of the image and a region, with score 1, on the grid of the mask's pixels, the
-    largest one first. Ignored pixels belong to no region.
+    Each class in the mask becomes a label of the image and a region with score 1, on the mask's pixel grid, largest region
+    first. Ignored pixels belong to no region.
 
     Args:
         folder: E.g. `train-semi-segmentation`.
         classes: The class of each id, from `read_class_list`.
-        faults: Told of files whose path names no class, that are an earlier file's photograph or no masks, or that have ids
+        faults: Collects files whose path names no class, that repeat a photograph, that are not masks, or that hold an id
             without a class.
 
     Raises:
-        AnnotationError: If there is no PNG file, and by `faults`; the message names file and value.
+        AnnotationError: If there are no PNG files, or a file is invalid and `faults` does not skip it; the message names file
+            and value.
     """
     names = sorted(name for name, _ in walk_files(folder) if name.lower().endswith(".png"))
     if not names:
-        raise AnnotationError(f"{folder}: no PNG file lies in it or below")
+        raise AnnotationError(f"{folder}: no PNG files in this folder or below it")
     seen: dict[str, str] = {}
     for name in names:
         label, image_id = class_of_path(name), image_id_of(name)
         if label is None:
-            faults.add(str(folder / name), "folder", name.rpartition("/")[0], "is no WordNet id of ImageNet-1k")
+            faults.add(str(folder / name), "folder", name.rpartition("/")[0], "must be a WordNet id of ImageNet-1k")
             continue
         if (first := seen.setdefault(join_key(image_id), name)) != name:
             rule = f"and {shortened(first)} would both be image {image_id}; rename or remove one"
@@ -99,11 +100,11 @@ def read_imagenet_s(folder: Path, classes: list[int], faults: Faults) -> Iterato
 
 
 def read_mask(file: Path, classes: int) -> NDArray[np.int64]:
-    """Return the ids of a mask's pixels: (H, W), 0 where there is none of the classes.
+    """Return the class ids of a mask's pixels, (H, W); 0 where no class is shown.
 
     Raises:
-        ImageError: If it cannot be read as an image.
-        AnnotationError: If it is too large, or has an id that is neither 0, one of the classes' nor 1000.
+        ImageError: If the file cannot be read as an image.
+        AnnotationError: If it is too large, or holds an id other than 0, 1000 and those of the classes.
     """
     try:
         with Image.open(file, formats=("PNG",)) as image:
@@ -113,7 +114,7 @@ def read_mask(file: Path, classes: int) -> NDArray[np.int64]:
     except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise ImageError(f"{file}: {error}", status="unreadable") from error
     if height * width > MAX_CELLS:
-        raise AnnotationError(f"{height} x {width} pixels, {MAX_CELLS} at most are read")
+        raise AnnotationError(f"{height} x {width} pixels; a mask must have at most {MAX_CELLS}")
     pixels = np.asarray(load_image(file)).astype(np.int64)
     ids = pixels[..., 0] + 256 * pixels[..., 1]
     ids[ids == _IGNORED] = 0

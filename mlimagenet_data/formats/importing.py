@@ -1,4 +1,4 @@
-"""Turns annotations of other forms into a dataset folder."""
+"""Convert annotations in other formats to a dataset folder."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = ["FORMS", "Form", "Import", "import_annotations"]
 Form = Literal["tsv", "coco", "imagenet-s"]
 FORMS: tuple[str, ...] = get_args(Form)
 
-# licence, creators (both in the Hub's words), note
+# licence, creators (both in the Hub's vocabulary), note
 _ABOUT = {
     "tsv": (
         "unknown",
         "machine-generated",
-        "labels from the paper's form of multilabel_annotations.tsv (arXiv 2603.05729)",
+        "labels in the paper's format, multilabel_annotations.tsv (arXiv 2603.05729)",
     ),
     "coco": ("unknown", "found", "from COCO instance JSON"),
     "imagenet-s": ("unknown", "expert-generated", "regions from ImageNet-S's semantic masks (arXiv 2106.03149)"),
@@ -39,17 +39,17 @@ _ABOUT = {
 
 @dataclass(frozen=True)
 class Import:
-    """What is imported.
+    """An import: its source, format and options.
 
     Attributes:
         source: The file, or the folder of masks.
-        form: Its form.
-        out: The dataset's folder.
+        form: The format of the source.
+        out: The dataset folder to write.
         split: The split to write.
-        images: The images, or a folder with the split's: their sizes are read, and files that are missing noted.
-        proposals: For `tsv`, COCO JSON of class-agnostic masks that become the images' regions.
-        classes: For `imagenet-s`, the list of WordNet ids.
-        skip_bad: Whether to leave out lines and entries that cannot be, and count them.
+        images: The image folder, or its parent. Sizes are read from it, and missing files are recorded.
+        proposals: For `tsv`: COCO JSON of class-agnostic masks to turn into regions.
+        classes: For `imagenet-s`: the list of WordNet ids.
+        skip_bad: Whether to skip and count invalid lines and entries.
     """
 
     source: Path
@@ -63,16 +63,16 @@ class Import:
 
 
 def import_annotations(given: Import, advance: Callable[[int], object] = lambda count: None) -> dict[str, Any]:
-    """Import annotations, and return the split's part of the manifest.
+    """Import annotations; return the split's part of the manifest.
 
     Args:
-        given: What is imported.
-        advance: Called with the bytes of a block (`tsv`), else with the number of rows that were read.
+        given: The import.
+        advance: Called with the number of bytes (`tsv`) or rows read since the last call.
 
     Raises:
-        AnnotationsNotFoundError: If a file is not there.
-        AnnotationError: If options and form do not fit, `out` has the split already, or, without `skip_bad`, a line or an entry
-            cannot be; the message names file, line or entry, field and value.
+        AnnotationsNotFoundError: If a file or folder does not exist.
+        AnnotationError: If the options do not fit the format, `out` already has the split, or, without `skip_bad`, a line or
+            entry is invalid; the message names file, line or entry, field and value.
     """
     _check_options(given)
     faults = Faults(skip=given.skip_bad)
@@ -86,7 +86,7 @@ def import_annotations(given: Import, advance: Callable[[int], object] = lambda 
                 found += sized.num_rows - sized["height"].null_count
             writer.add(sized)
         if given.images is not None and not found:
-            raise AnnotationError(f"{given.images}: none of the images that {given.source} names is there")
+            raise AnnotationError(f"{given.images}: none of the images in {given.source} exist here")
         licence, creators, note = _ABOUT[given.form]
         return writer.finish(_provenance(given, faults), licence=licence, creators=creators, note=note)
 
@@ -94,7 +94,7 @@ def import_annotations(given: Import, advance: Callable[[int], object] = lambda 
 def _check_options(given: Import) -> None:
     for name, form in (("proposals", "tsv"), ("classes", "imagenet-s")):
         if getattr(given, name) is not None and given.form != form:
-            raise AnnotationError(f"--{name} goes with --from {form} only")
+            raise AnnotationError(f"--{name} requires --from {form}")
     if given.form == "imagenet-s" and given.classes is None:
         raise AnnotationError(
             "--from imagenet-s needs --classes FILE, the list of WordNet ids (ImageNetS_categories_im919.txt)"
@@ -122,10 +122,10 @@ def _tables(given: Import, faults: Faults, advance: Callable[[int], object]) -> 
 
 
 def from_proposals(table: pa.Table, proposals: dict[str, dict[str, Any]]) -> pa.Table:
-    """Give rows of the paper's file the masks of `read_proposals`.
+    """Add the masks of `read_proposals` to rows of the paper's file.
 
-    The masks have no class, so that nothing says which of the image's labels a mask shows: each region gets the best label of
-    its image, and an empty list of further classes. The loader then takes no label for located. Images without labels get none.
+    The masks have no class, so a mask may show any of the image's labels. Each region gets the best label of its image and an
+    empty top-k list, so the loader treats no label as located. Images without labels get no regions.
     """
     rows = table.to_pylist()
     for row in rows:

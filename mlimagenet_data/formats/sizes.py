@@ -1,4 +1,4 @@
-"""Reads images' sizes, several files at a time."""
+"""Read image sizes in parallel."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ Size = tuple[int | None, int | None, str | None]  # height, width, and a status 
 
 
 def with_sizes(table: pa.Table, images: ImageListing) -> pa.Table:
-    """Return rows with `height`, `width` and `status` as the image files say.
+    """Return rows with `height`, `width` and `status` from the image files.
 
-    Sizes that are known already are kept. Rows whose file is missing or unreadable get that as their status, and no size; they
-    keep their labels.
+    Known sizes are kept. Rows whose file is missing or unreadable get that status and no size, but keep their labels.
 
     Args:
-        table: With `image_id` and `file_name`; `height`, `width`, `regions` and `status` are there together or not at all.
-        images: The copy of the images, with files named in any way that `mlimagenet_data.names` knows.
+        table: Rows with `image_id` and `file_name`; `height`, `width`, `regions` and `status` are all present or all absent.
+        images: The copy of the images, in any naming that `mlimagenet_data.names` supports.
     """
 
     def size(name: str) -> Size:

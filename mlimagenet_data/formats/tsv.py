@@ -1,4 +1,4 @@
-"""The paper's `multilabel_annotations.tsv`, read and written."""
+"""Read and write the paper's `multilabel_annotations.tsv`."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _SCORE = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
 
 
 def read_tsv(file: Path, faults: Faults, advance: Callable[[int], object] = lambda size: None) -> Iterator[pa.Table]:
-    """Yield tables of the columns `image_id`, `file_name`, `label`, `labels` and `scores`, in the file's order.
+    """Yield tables of the columns `image_id`, `file_name`, `label`, `labels` and `scores`, in file order.
 
-    A file name is `n01440764_10026.JPEG`, or has its class folder before it (`n01440764/a.JPEG`, `0/a.JPEG`). A name without
-    folders gets that of the original class. Labels are put in falling order of their scores. A score of 0 (0.0000, what
-    four decimals leave of a small one) is no label.
+    File names are `n01440764_10026.JPEG`, or include a class folder (`n01440764/a.JPEG`, `0/a.JPEG`). A name without folders
+    gets the folder of the original class. Labels are sorted by descending score. A score of 0 (0.0000: a small score rounded to
+    four decimals) is not a label.
 
     Args:
-        file: The file.
-        faults: Told of each line that is not UTF-8, has another number of columns, classes, scores or names that cannot be, an
-            original class that its name contradicts, or the photograph of an earlier line.
-        advance: Called with the number of bytes of each block that was read.
+        file: The TSV file.
+        faults: Collects lines that are not UTF-8, have a wrong number of columns, hold an invalid name, class or score, name
+            another class than their original class, or repeat a photograph.
+        advance: Called with the number of bytes of each block read.
 
     Raises:
-        AnnotationError: By `faults`; the message names file, line, field and value.
+        AnnotationError: If a line is invalid and `faults` does not skip it; the message names file, line, field and value.
     """
     seen: dict[str, str] = {}
     first = 1
@@ -54,7 +54,7 @@ def read_tsv(file: Path, faults: Faults, advance: Callable[[int], object] = lamb
 
 
 def _blocks(file: Path) -> Iterator[bytes]:
-    """Yield whole lines; of a line that is too long no more is kept than shows it."""
+    """Yield blocks of whole lines; cut a line off where its length exceeds the limit."""
     rest = b""
     with open(file, "rb") as opened:
         while chunk := opened.read(_BLOCK_BYTES):
@@ -68,18 +68,18 @@ def _blocks(file: Path) -> Iterator[bytes]:
 
 
 def _lines(block: bytes, first: int, file: str, faults: Faults) -> pa.Table:
-    """Return a table of `line` (its number) and `text`."""
+    """Return a table of `line` (line number) and `text`."""
     ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
     offsets = np.concatenate(([0], ends + 1)).astype(np.int32)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(block)]
     texts = pa.Array.from_buffers(pa.binary(), len(ends), buffers)
     table = pa.table({"line": np.arange(first, first + len(ends)), "text": texts})
-    table = faults.keep(table, np.diff(offsets) <= _MOST_LINE, file, "text", f"is longer than {_MOST_LINE} bytes")
+    table = faults.keep(table, np.diff(offsets) <= _MOST_LINE, file, "text", f"must have at most {_MOST_LINE} bytes")
     try:
         text = table["text"].cast(pa.string())
     except pa.ArrowInvalid:
         good = np.array([_is_utf8(raw) for raw in table["text"].to_pylist()], np.bool_)
-        table = faults.keep(table, good, file, "text", "is not UTF-8")
+        table = faults.keep(table, good, file, "text", "must be UTF-8")
         text = table["text"].cast(pa.string())
     return table.set_column(1, "text", pc.utf8_rtrim(text, characters="\r\n"))
 
@@ -93,16 +93,16 @@ def _is_utf8(raw: bytes) -> bool:
 
 
 def _columns(lines: pa.Table, file: str, faults: Faults) -> pa.Table:
-    """Split lines at their tabs, and check the original class."""
+    """Split lines at tabs and check the original class."""
     cells = pc.split_pattern(lines["text"], "\t")
     good = _array(pc.equal(pc.list_value_length(cells), 4))
-    rule = "does not have four columns with tabs between them"
+    rule = "must have four tab-separated columns"
     lines = faults.keep(lines, good, file, "text", rule)
     flat = _flat(pc.split_pattern(lines["text"], "\t"))
     names = ("filename", "class", "classes", "scores")
     columns = {name: flat.take(pa.array(np.arange(k, len(flat), 4))) for k, name in enumerate(names)}
     table = pa.table({"line": lines["line"], **columns})
-    rule = f"is no class of 0 to {NUM_CLASSES - 1}"
+    rule = f"must be a class from 0 to {NUM_CLASSES - 1}"
     table = faults.keep(table, _array(pc.match_substring_regex(table["class"], _CLASS)), file, "class", rule)
     label = pc.cast(table["class"], pa.int64())
     good = _array(pc.less(label, NUM_CLASSES))
@@ -113,11 +113,11 @@ def _columns(lines: pa.Table, file: str, faults: Faults) -> pa.Table:
 def _named(table: pa.Table, file: str, faults: Faults) -> pa.Table:
     """Add `image_id` and `file_name`."""
     good = np.array([is_plain_path(name) for name in table["filename"].to_pylist()], np.bool_)
-    table = faults.keep(table, good, file, "filename", "is no plain path below the split folder")
+    table = faults.keep(table, good, file, "filename", "must be a relative path inside the split folder")
     names, labels = table["filename"].to_pylist(), table["label"].to_pylist()
     told = [class_of_path(name) for name in names]
     good = np.array([found in (None, label) for found, label in zip(told, labels, strict=True)], np.bool_)
-    table = faults.keep(table, good, file, "filename", "does not belong to the class in the next column")
+    table = faults.keep(table, good, file, "filename", "contradicts the class in the next column")
     names, labels = table["filename"].to_pylist(), table["label"].to_pylist()
     wnids = imagenet_classes().wnids
     paths = [name if "/" in name else f"{wnids[label]}/{name}" for name, label in zip(names, labels, strict=True)]
@@ -125,21 +125,21 @@ def _named(table: pa.Table, file: str, faults: Faults) -> pa.Table:
     table = table.append_column("image_id", pa.array(ids, pa.string()))
     table = table.append_column("file_name", pa.array(paths, pa.string()))
     good = np.array([len(path) < 10_000 for path in paths], np.bool_)
-    return faults.keep(table, good, file, "file_name", "is too long")
+    return faults.keep(table, good, file, "file_name", "must have fewer than 10,000 characters")
 
 
 def _ranked(table: pa.Table, file: str, faults: Faults) -> pa.Table:
-    """Turn the texts of classes and scores into `labels` and `scores`, best first."""
+    """Parse the classes and scores into `labels` and `scores`, best first."""
     for name, pattern, rule in (
-        ("classes", _CLASS, f"has something that is no class of 0 to {NUM_CLASSES - 1}"),
-        ("scores", _SCORE, "has something that is no number"),
+        ("classes", _CLASS, f"must hold only classes from 0 to {NUM_CLASSES - 1}"),
+        ("scores", _SCORE, "must hold only numbers"),
     ):
         lists = _split(table[name])
         good = _array(pc.match_substring_regex(_flat(lists), pattern))
         table = faults.keep(table, _rows_of_good(_lengths(lists), good), file, name, rule)
     classes, scores = _split(table["classes"]), _split(table["scores"])
     good = _lengths(classes) == _lengths(scores)
-    table = faults.keep(table, good, file, "classes", "are not as many as the scores")
+    table = faults.keep(table, good, file, "classes", "and scores must have the same length")
     lengths = _lengths(_split(table["classes"]))
     values = _array(pc.cast(_flat(_split(table["classes"])), pa.int64()))
     numbers = _array(pc.cast(_flat(_split(table["scores"])), pa.float64()))
@@ -148,13 +148,13 @@ def _ranked(table: pa.Table, file: str, faults: Faults) -> pa.Table:
     twice = np.zeros(len(values), np.bool_)
     twice[order[1:]] = (row_of[order[1:]] == row_of[order[:-1]]) & (values[order[1:]] == values[order[:-1]])
     checks = (
-        ("classes", values < NUM_CLASSES, f"has something that is no class of 0 to {NUM_CLASSES - 1}"),
-        ("classes", ~twice, "has a class twice"),
-        ("scores", (numbers >= 0) & (numbers <= 1), "has something that is no score in [0, 1]"),
+        ("classes", values < NUM_CLASSES, f"must hold only classes from 0 to {NUM_CLASSES - 1}"),
+        ("classes", ~twice, "must not repeat a class"),
+        ("scores", (numbers >= 0) & (numbers <= 1), "must hold only scores in [0, 1]"),
     )
     kept = np.ones(table.num_rows, np.bool_)
     for name, good, rule in checks:
-        fine = _rows_of_good(lengths, good) | ~kept  # a line is named once
+        fine = _rows_of_good(lengths, good) | ~kept  # report each line once
         faults.keep(table, fine, file, name, rule)
         kept &= fine
     table = table.filter(pa.array(kept))
@@ -168,7 +168,7 @@ def _ranked(table: pa.Table, file: str, faults: Faults) -> pa.Table:
 def _sorted_lists(
     values: NDArray[Any], numbers: NDArray[Any], row_of: NDArray[Any], kept: NDArray[np.bool_]
 ) -> tuple[pa.ListArray, pa.ListArray]:
-    """Return the classes and scores of the rows that are kept, those above 0, best first; equal ones in the file's order."""
+    """Return the classes and scores above 0 of the kept rows, best first; ties keep the file's order."""
     numbers = numbers.astype(np.float32)
     chosen = np.flatnonzero(kept[row_of] & (numbers > 0))
     chosen = chosen[np.lexsort((-numbers[chosen], row_of[chosen]))]
@@ -179,13 +179,13 @@ def _sorted_lists(
 
 
 def _unique(table: pa.Table, seen: dict[str, str], file: str, faults: Faults) -> pa.Table:
-    """Leave out lines whose photograph is an earlier line's, and the column `line`.
+    """Drop lines that repeat a photograph, and the column `line`.
 
     Args:
         table: The lines.
-        seen: The file names of earlier lines, by join key.
+        seen: File names of earlier lines, by join key.
         file: The file.
-        faults: Told of lines that are left out.
+        faults: Collects the dropped lines.
     """
     names, ids = table["file_name"].to_pylist(), table["image_id"].to_pylist()
     earlier = [seen.setdefault(join_key(image_id), name) for image_id, name in zip(ids, names, strict=True)]
@@ -208,7 +208,7 @@ def _lengths(lists: Any) -> NDArray[np.int64]:
 
 
 def _rows_of_good(lengths: NDArray[np.int64], good: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which rows have good items only."""
+    """Return (N,) bool: the rows whose items are all good."""
     out = np.ones(len(lengths), np.bool_)
     if not good.all():
         out[np.repeat(np.arange(len(lengths)), lengths)[~good]] = False
@@ -227,9 +227,9 @@ def _array(values: Any) -> NDArray[Any]:
 
 
 def write_tsv(store: AnnotationStore, path: Path) -> dict[str, int]:
-    """Write filename, original class, classes and scores (4 decimals), as the paper publishes them; return the number of lines.
+    """Write filename, original class, classes and scores (4 decimals) in the paper's format; return the number of lines.
 
-    Left out: regions, images that could not be read, and images without an original label, for which the form has no room.
+    Omitted: regions, images that could not be read, and images without an original label, which the format requires.
     """
     lines = 0
     with open(path, "w", encoding="utf-8") as file:
@@ -238,13 +238,13 @@ def write_tsv(store: AnnotationStore, path: Path) -> dict[str, int]:
             if record.label is None:
                 continue
             classes = ",".join(str(index) for index, _ in record.labels)
-            scores = ",".join(f"{max(score, 1e-4):.4f}" for _, score in record.labels)  # 0.0000 would be no label
+            scores = ",".join(f"{max(score, 1e-4):.4f}" for _, score in record.labels)  # 0.0000 would not be a label
             file.write(f"{_short_name(record)}\t{record.label}\t{classes}\t{scores}\n")
             lines += 1
     return {"lines": lines}
 
 
 def _short_name(record: Record) -> str:
-    """Return the file name without folders, as the paper has it, unless the image_id cannot be told from that."""
+    """Return the file name without folders, as in the paper, unless the image_id cannot be derived from it."""
     name = PurePosixPath(record.file_name).name
     return name if image_id_of(name, record.label) == record.image_id else record.file_name

@@ -1,7 +1,7 @@
-"""WebDataset shards: tar files with each image of the user's own copy beside its annotations as JSON.
+"""Write WebDataset shards: tar files that hold each image of the user's own copy and its annotations as JSON.
 
-The form's owner is github.com/webdataset/webdataset: the files of a sample lie next to each other and share what stands before
-the first dot of their name. Image files are copied byte by byte.
+github.com/webdataset/webdataset defines the format: the files of a sample are adjacent and share their name up to the first dot.
+Image files are copied byte for byte.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ def write_webdataset(
     shard_images: int = _SHARD_IMAGES,
     shard_bytes: int = _SHARD_BYTES,
 ) -> dict[str, int]:
-    """Write `<split>-000000.tar`, ... and return the number of images and shards, and of images that are missing.
+    """Write `<split>-000000.tar`, ... and return the numbers of images, shards and missing images.
 
-    A sample is `<key>.<extension>`, the image file as it is, and `<key>.json`, the row of the dataset: all columns, masks as COCO
-    RLE. Left out: images that could not be read when they were annotated. The same input gives the same bytes.
+    A sample is `<key>.<extension>`, the unchanged image file, and `<key>.json`, the dataset row: all columns, masks as COCO RLE.
+    Images that could not be read when annotated are omitted. Equal inputs produce equal bytes.
 
     Args:
-        store: The split's annotations; they were checked when it was opened.
-        folder: Where to write; shards of that split must not lie there yet.
+        store: The split's annotations, which were checked when opened.
+        folder: The output folder; it must not hold shards of the split.
         images: The copy of the images.
-        skip_missing: Whether to leave out images without a file.
-        advance: Called with 1 for each row.
-        shard_images: Images in a shard, at most.
-        shard_bytes: Bytes of images from which on a shard is full.
+        skip_missing: Whether to skip images without a file.
+        advance: Called with 1 per row.
+        shard_images: Maximum number of images per shard.
+        shard_bytes: A shard is full when its images have at least this many bytes.
 
     Raises:
-        AnnotationError: If shards of that split lie there already.
+        AnnotationError: If the folder already holds shards of the split.
         ImageError: If an image is missing.
     """
     if earlier := sorted(folder.glob(f"{store.split}-*.tar")):
-        raise AnnotationError(f"{folder}: {earlier[0].name} lies there already; choose another folder, or move it away")
+        raise AnnotationError(f"{folder}: already holds {earlier[0].name}; choose another folder, or move it away")
     counts = {"images": 0, "shards": 0, "missing": 0}
     samples = _samples(store, images, counts, skip_missing, advance)
     pending = next(samples, None)
@@ -78,9 +78,9 @@ def write_webdataset(
 
 
 def sample_key(image_id: str) -> str:
-    """Return an image_id as a sample's key: quoted as in a URL, dots, too, which would end the key, and a slash in front.
+    """Return the sample key of an image_id: URL-quoted, including dots, which would end the key, and a leading slash.
 
-    So no member's path leaves the folder that a shard is unpacked into. `urllib.parse.unquote` gives the image_id back.
+    No member can leave the folder that a shard is unpacked into. `urllib.parse.unquote` restores the image_id.
     """
     key = urllib.parse.quote(image_id, safe="/").replace(".", "%2E")
     return "%2F" + key[1:] if key.startswith("/") else key
@@ -94,7 +94,7 @@ def _fill(
     most: int,
     most_bytes: int,
 ) -> dict[str, Any] | None:
-    """Write one shard, from `first` on, and return the first row of the next one."""
+    """Write one shard, starting with `first`; return the first row of the next one."""
     row: dict[str, Any] | None = first
     count = size = 0
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
@@ -128,7 +128,7 @@ def _samples(
     skip_missing: bool,
     advance: Callable[[int], object],
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows whose image is there."""
+    """Yield the rows whose image exists."""
     for file in annotation_files(store.source, store.split):
         for batch in pq.ParquetFile(file).iter_batches(_BATCH_ROWS, columns=COLUMNS):
             for row in batch.to_pylist():
@@ -138,7 +138,7 @@ def _samples(
                 path = _path(images, row)
                 if not path.is_file():
                     if not skip_missing:
-                        text = "no such file; --missing skip leaves out images without one"
+                        text = "no such file; --missing skip omits images without one"
                         raise ImageError(f"{path}: {text}", status="missing")
                     counts["missing"] += 1
                     continue

@@ -141,6 +141,8 @@ def _states(
     for k, record in enumerate(records):
         if record.label is None:
             continue
+        if policy.original == "unless_gone" and int(table[k, record.label]) == -1:
+            table[k, record.label] = 1
         empty = policy.empty == "original" and not bool((table[k] == 1).any())
         if policy.original == "always" or empty:
             table[k, record.label] = 1

@@ -10,7 +10,7 @@ __all__ = ["ABSENT", "PRESENT", "ROUNDING", "UNDECIDED", "LabelPolicy"]
 PRESENT, ABSENT, UNDECIDED = 1, 0, -1
 _CHOICES = {
     "unlocated": ("spread", "keep", "drop"),
-    "original": ("as_others", "always", "if_located"),
+    "original": ("unless_gone", "as_others", "always", "if_located"),
     "empty": ("none", "original"),
 }
 ROUNDING = 1e-9  # a fully visible region must reach a threshold of 1
@@ -30,32 +30,36 @@ class LabelPolicy:
             part of a large object: a crop of a lawn shows grass, though most of the lawn is outside.
         absent_visibility: Lower threshold for visibility.
         absent_coverage: Lower threshold for coverage.
-        min_score: Lowest score at which a region's top-k class counts as located there.
+        min_score: Lowest score at which a region's top-k class counts as located there; 0 takes every region.
         unlocated: Rule for a class of the image in no region's top-k. `spread`: treat it as spread evenly over the
             image; its visibility is the visible share of the image and its coverage is 0. `keep`: present in every
             view. `drop`: never present.
-        original: Rule for the original label. `as_others`: like every other class of the image. `always`: present in
-            every view, as in single-label training. `if_located`: count it only if it is in a region's top-k.
+        original: Rule for the original label. `unless_gone`: present unless it is absent, so also where undecided; a
+            human chose it, so only strong evidence takes it away. `as_others`: like every other class of the image.
+            `always`: present in every view, as in single-label training. `if_located`: like `as_others`, but never
+            present if it is in no region's top-k.
         empty: Target of a view in which no class is present. `none`: all zeros. `original`: the original label.
 
     Raises:
-        ValueError: If a rule is unknown or a threshold is out of range. Upper thresholds and `min_score` must be in
-            (0, 1]; a lower threshold must be between 0 and its upper one.
+        ValueError: If a rule is unknown or a threshold is out of range. Upper thresholds must be in (0, 1],
+            `min_score` in [0, 1]; a lower threshold must be between 0 and its upper one.
     """
 
     visibility: float = 0.5
     coverage: float = 0.25
-    absent_visibility: float = 0.1
-    absent_coverage: float = 0.05
-    min_score: float = 0.25
+    absent_visibility: float = 0.05
+    absent_coverage: float = 0.02
+    min_score: float = 0.0
     unlocated: Literal["spread", "keep", "drop"] = "spread"
-    original: Literal["as_others", "always", "if_located"] = "as_others"
+    original: Literal["unless_gone", "as_others", "always", "if_located"] = "unless_gone"
     empty: Literal["none", "original"] = "none"
 
     def __post_init__(self) -> None:
-        for name in ("visibility", "coverage", "min_score"):
+        for name in ("visibility", "coverage"):
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise ValueError(f"LabelPolicy.{name} must be in (0, 1], got {getattr(self, name)}")
+        if not 0.0 <= self.min_score <= 1.0:
+            raise ValueError(f"LabelPolicy.min_score must be in [0, 1], got {self.min_score}")
         for lower, upper in (("absent_visibility", "visibility"), ("absent_coverage", "coverage")):
             if not 0.0 <= getattr(self, lower) <= getattr(self, upper):
                 raise ValueError(f"LabelPolicy.{lower} must be in [0, {upper}], got {getattr(self, lower)}")

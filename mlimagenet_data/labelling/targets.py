@@ -94,6 +94,8 @@ def _apply_original_rules(
         return
     if policy.original == "if_located" and original not in located:
         states.pop(original, None)
+    if policy.original == "unless_gone" and states.get(original) == UNDECIDED:
+        states[original] = PRESENT
     empty = policy.empty == "original" and PRESENT not in states.values()
     if policy.original == "always" or empty:
         states[original] = PRESENT

@@ -102,10 +102,17 @@ class Detail {
       `Present: at least ${percent(p.visibility)} of a region of the class is in view, or it fills at least ${percent(p.coverage)} of the crop.`,
       `Absent: at most ${percent(p.absent_visibility)} of each region is in view, and it fills at most ${percent(p.absent_coverage)} of the crop.`,
       `Undecided: anything else; training treats it as absent or ignores it.`,
-      `A region belongs to a class if it scores at least ${p.min_score} for it, or is its best region.`,
+      p.min_score > 0
+        ? `A region belongs to a class if it scores at least ${p.min_score} for it, or is its best region.`
+        : `A region belongs to every class that it is scored for.`,
     ];
     if (p.unlocated !== "spread") words.push(`Classes without a region: ${p.unlocated}.`);
-    if (p.original !== "as_others") words.push(`Original label: ${p.original.replace("_", " ")}.`);
+    const originals = {
+      unless_gone: "The original label counts as present unless it is absent.",
+      always: "The original label is always present.",
+      if_located: "The original label counts only if a region shows it.",
+    };
+    if (originals[p.original]) words.push(originals[p.original]);
     if (p.empty !== "none") words.push("A crop left without labels gets the original label.");
     return words.join(" ");
   }

@@ -126,6 +126,7 @@ function labelCrop(image, regions, policy, crop) {
 function applyOriginalRules(original, policy, states, where) {
   if (original === null) return;
   if (policy.original === "if_located" && !where.has(original)) states.delete(original);
+  if (policy.original === "unless_gone" && states.get(original) === UNDECIDED) states.set(original, PRESENT);
   const empty = policy.empty === "original" && ![...states.values()].includes(PRESENT);
   if (policy.original === "always" || empty) states.set(original, PRESENT);
 }

@@ -49,8 +49,10 @@ def known(tmp_path_factory):
     ]
     set_, images = write_rows(folder / "set", rows), write_images(folder / "images", rows) / "train"
     (images / rows[3]["file_name"]).unlink()
+    values = ("min_score=0.25", "original=as_others", "absent_visibility=0.1", "absent_coverage=0.05")
+    rules = [word for value in values for word in ("--policy", value)]
     for name in ("page.html", "page"):
-        assert main(["view", str(set_), "--images", str(images), "--out", str(folder / name)]) == 0
+        assert main(["view", str(set_), "--images", str(images), "--out", str(folder / name), *rules]) == 0
     return folder / "page.html", folder / "page" / "index.html"
 
 

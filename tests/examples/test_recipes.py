@@ -171,9 +171,11 @@ def test_targets_come_from_the_crop_the_image_or_the_label(halves, labels, loss,
 
 
 @pytest.mark.parametrize(("options", "present"), [
-    (["--targets", "ignore"], {5: -1.0, 6: 1.0}),
-    (["--targets", "hard"], {6: 1.0}),
-    (["--targets", "soft"], {6: 0.75}),
+    (["--targets", "ignore", "--original", "as_others"], {5: -1.0, 6: 1.0}),
+    (["--targets", "hard", "--original", "as_others"], {6: 1.0}),
+    (["--targets", "soft", "--original", "as_others"], {6: 0.75}),
+    (["--targets", "ignore"], {5: 1.0, 6: 1.0}),
+    (["--targets", "soft"], {5: 0.75, 6: 0.75}),
     (["--targets", "soft", "--labels", "image"], {5: 0.75, 6: 0.75}),
     (["--targets", "soft", "--labels", "image", "--original", "always"], {5: 1.0, 6: 0.75}),
     (["--original", "always"], {5: 1.0, 6: 1.0}),

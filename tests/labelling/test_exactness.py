@@ -51,7 +51,7 @@ def test_shares_agree_with_the_reference_on_10000_masks_and_boxes(store):
 
 def test_hard_targets_equal_the_reference_on_10000_random_crops(store):
     generator = np.random.default_rng(2)
-    policy = LabelPolicy(unlocated="drop")
+    policy = LabelPolicy(unlocated="drop", original="as_others")
     close = 0
     for _ in range(10_000):
         record = store.record(int(generator.integers(0, len(store))))

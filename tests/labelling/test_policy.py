@@ -43,15 +43,16 @@ def test_one_present_region_is_enough(tmp_path):
 def test_regions_count_for_top_k_classes_that_reach_min_score(tmp_path):
     regions = [region(LEFT, 3, 0.9, [(7, 0.2)]), region(~LEFT, 7, 0.6, [(3, 0.1)])]
     record = record_of(tmp_path, regions)
-    assert states(record, (0, 20, 40, 20)) == {3: ABSENT, 7: PRESENT}
+    assert states(record, (0, 20, 40, 20), min_score=0.25) == {3: ABSENT, 7: PRESENT}
     assert states(record, (0, 20, 40, 20), min_score=0.05) == {3: PRESENT, 7: PRESENT}
+    assert states(record, (0, 20, 40, 20)) == {3: PRESENT, 7: PRESENT}
 
 
 def test_a_class_below_min_score_everywhere_is_in_its_best_region(tmp_path):
     regions = [region(LEFT, 3, 0.9, [(5, 0.2)]), region(~LEFT, 7, 0.6, [(5, 0.1)])]
     record = record_of(tmp_path, regions, label=5, labels=[(5, 0.2)])
-    assert states(record, (0, 0, 40, 20)) == {5: PRESENT}
-    assert states(record, (0, 20, 40, 20)) == {5: ABSENT}
+    assert states(record, (0, 0, 40, 20), min_score=0.25) == {5: PRESENT}
+    assert states(record, (0, 20, 40, 20), min_score=0.25) == {5: ABSENT}
 
 
 @pytest.mark.parametrize(
@@ -65,12 +66,24 @@ def test_unlocated_classes_follow_their_rule(tmp_path, rule, small, most):
 
 def test_the_original_label_follows_its_rules(tmp_path):
     record = record_of(tmp_path, [region(LEFT, 3)], label=9, labels=[(3, 0.9), (9, 0.1)])
-    nothing = (0, 21, 40, 3)
+    nothing = (0, 21, 40, 1)
     assert states(record, nothing) == {3: ABSENT, 9: ABSENT}
     assert states(record, nothing, original="always") == {3: ABSENT, 9: PRESENT}
     assert states(record, original="if_located") == {3: PRESENT}
     assert states(record, nothing, empty="original") == {3: ABSENT, 9: PRESENT}
     assert states(record, (0, 0, 40, 20), empty="original", unlocated="drop") == {3: PRESENT, 9: ABSENT}
+
+
+def test_an_undecided_original_label_is_present_unless_it_is_gone(tmp_path):
+    record = record_of(tmp_path, [region(LEFT, 3), region(LEFT, 7)], label=3, labels=[(3, 0.9), (7, 0.9)])
+    sliver = (0, 18, 40, 22)  # a tenth of both regions
+    assert states(record, sliver) == {3: PRESENT, 7: UNDECIDED}
+    assert states(record, sliver, original="as_others") == {3: UNDECIDED, 7: UNDECIDED}
+    assert states(record, (0, 20, 40, 20)) == {3: ABSENT, 7: ABSENT}
+    labels = label_view(record, LabelPolicy(), view_of_box((40, 40), *sliver))
+    assert multi_hot(labels).nonzero()[0].tolist() == [3]
+    assert with_ignore(labels)[[3, 7]].tolist() == [1.0, -1.0]
+    assert soft(labels)[3] == pytest.approx(0.9)
 
 
 def test_the_whole_image_has_the_images_labels(tmp_path):
