@@ -1,10 +1,10 @@
-"""Measures what each choice of the build brings, and writes the tables of docs/quality.md.
+"""Measure the effect of each choice in the build, and write the tables of docs/quality.md.
 
     python -m benchmarks.quality --coco path/to/coco --imagenet path/to/imagenet-sample
 
-Builds annotated photographs (without original labels) and ImageNet images together, once for each variant; see
-`benchmarks.evaluation` for the annotated ones' format. About 20 minutes on two cores. Pictures of good and bad cases go to the
-work folder (reports/, which git ignores): they show the photographs.
+Builds annotated photographs (without original labels) and ImageNet images together, once per variant.
+`benchmarks.evaluation` describes the format of the annotations. Takes about 20 minutes on two cores. Pictures of good
+and bad cases show the photographs, so they go to the work folder (reports/, which git ignores).
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from mlimagenet_data.viewer.sheet import stretch_mask, write_sheet
 
 SHOWN = ("iou5", "recall", "grounded", "map", "best_f1", "two@0.1", "precision@0.5", "labels", "regions")
 MARK = "<!-- tables: written by `python -m benchmarks.quality` -->\n"
-CASES = 20  # on each of the picture sheets
+CASES = 20  # per picture sheet
 console = Console(soft_wrap=True, highlight=False)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Options of the build that differ from the defaults, and what that means."""
+    """Build options that differ from the defaults, with their name in the tables."""
 
     table: str
     name: str
@@ -64,13 +64,13 @@ VARIANTS = (
     Variant(REGIONS, "regions under 0.05 rejected", {"reject": 0.05}),
     Variant(LABELS, "classes seen elsewhere also name regions", {"located": 0.0}),
     Variant(LABELS, "confusable classes all named", {"confusion": 1.0}),
-    Variant(LABELS, "list down to 0.02", {"label_threshold": 0.02}),
-    Variant(LABELS, "labels from 0.25", {"label_threshold": 0.25}),
+    Variant(LABELS, "labels of at least 0.02", {"label_threshold": 0.02}),
+    Variant(LABELS, "labels of at least 0.25", {"label_threshold": 0.25}),
     Variant(LABELS, "one threshold for all labels", {"added_threshold": 0.0}),
     Variant(LABELER, "classifier's head trained further, seed 0", TRAINED),
     Variant(LABELER, "seed 1", {**TRAINED, "seed": 1}),
     Variant(LABELER, "seed 2", {**TRAINED, "seed": 2}),
-    Variant(LABELER, "MLP added to it, seed 0", {**TRAINED, "head": "mlp"}),
+    Variant(LABELER, "MLP added to the head, seed 0", {**TRAINED, "head": "mlp"}),
     Variant(LABELER, "MLP, seed 1", {**TRAINED, "head": "mlp", "seed": 1}),
     Variant(LABELER, "MLP, seed 2", {**TRAINED, "head": "mlp", "seed": 2}),
     Variant(LABELER, "MLP, 4 versions with patches dropped", {**TRAINED, "head": "mlp", "feature_variants": 4}),
@@ -98,7 +98,7 @@ def run(images: Path, work: Path, variant: Variant) -> tuple[Path, dict[str, Any
 
 
 def bounds(truth: Truth, images: Path) -> dict[str, Scores]:
-    """Return what human masks, and a scan without masks, come to with the default's networks and 12 labels an image."""
+    """Return the scores of human masks, and of a scan without masks, with the default networks and 12 labels each."""
     config = BuildConfig()
     listing, forward = list_images(str(images), split="train"), Forward(config)
     rows: dict[str, dict[str, Any]] = {"human": {}, "scan": {}}
@@ -125,7 +125,7 @@ def _row(labels: list[int], scores: list[float]) -> dict[str, Any]:
 
 
 def background(truth: Truth, rows: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
-    """Return the best scores of regions that lie on an object with a name in ImageNet, on another object, and on none."""
+    """Return the scores of regions on an object with an ImageNet class, on another object, and on no object."""
     out: dict[str, list[float]] = {"a named kind of object": [], "another object": [], "no annotated object": []}
     for key, image in truth.images.items():
         size = (image["height"], image["width"])
@@ -153,21 +153,21 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def with_difference(value: float, other: float, interval: tuple[float, float], digits: int) -> str:
-    """Return a figure with its difference; bold where the interval leaves out 0."""
+    """Return a figure with its difference, in bold if the interval excludes 0."""
     text = f"{value:.{digits}f} ({value - other:+.{digits}f})"
     return f"**{text}**" if interval[0] > 0 or interval[1] < 0 else text
 
 
 def render(results: dict[str, Any]) -> str:
     """Return the tables as Markdown."""
-    parts = [f"Measured on {results['date']} with {results['machine']}; {results['seconds_an_image']:.2f} s an image."]
+    parts = [f"Measured on {results['date']} with {results['machine']}; {results['seconds_an_image']:.2f} s per image."]
     default = results["default"]
     rows = [
         [NAMES[n], f"{default['figures'][n]:.3f}", "[{:.3f}, {:.3f}]".format(*default["intervals"][n])] for n in SHOWN
     ]
     parts += ["### The default build, annotated photographs", table(["figure", "value", "95% interval"], rows)]
     for title in dict.fromkeys(v["table"] for v in results["variants"]):
-        head = ["variant", *(NAMES[n] for n in SHOWN), "originals found", "labels an ImageNet image", "seconds"]
+        head = ["variant", *(NAMES[n] for n in SHOWN), "originals found", "labels per ImageNet image", "seconds"]
         rows = [
             [
                 "default",
@@ -187,9 +187,9 @@ def render(results: dict[str, Any]) -> str:
         parts += [f"### {title}", table(head, rows)]
     names = ("map", "best_f1", "two@0.1", "precision@0.5")
     rows = [[name, *(f"{values[n]:.3f}" for n in names)] for name, values in results["bounds"].items()]
-    parts += ["### What bounds it: 12 labels an image for each", table(["", *(NAMES[n] for n in names)], rows)]
+    parts += ["### Bounds, with 12 labels per image", table(["", *(NAMES[n] for n in names)], rows)]
     head = ["regions on", "number", "median score", *(f"share under {t}" for t in results["reject"])]
-    parts += ["### Scores of regions on objects and beside them", table(head, results["background"])]
+    parts += ["### Scores of regions on and off objects", table(head, results["background"])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -222,12 +222,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             **vars(variant), "figures": figures(scores), "intervals": interval, "found": _found(found),
             "on_imagenet": on_imagenet(folder), "seconds": f"{spent:.0f}",
         })  # fmt: skip
-    run(images, args.work, Variant("", "default"))  # leave the default's dataset behind
+    run(images, args.work, Variant("", "default"))  # end with the default's dataset in place
     generator = np.random.default_rng(0)
     count = len(default.pairs)
     draws = [figures(default, generator.integers(0, count, count)) for _ in range(args.draws)]
     intervals = {n: tuple(np.quantile([draw[n] for draw in draws], (0.025, 0.975))) for n in SHOWN}
-    long_list = next(v for v in variants if v["name"] == "list down to 0.02")
+    long_list = next(v for v in variants if v["name"] == "labels of at least 0.02")
     reject = (0.02, 0.05, 0.1, 0.25)
     return {
         "date": str(date.today()),
@@ -239,7 +239,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         },
         "variants": variants,
         "bounds": {
-            "the pipeline, list down to 0.02": long_list["figures"],
+            "the pipeline, labels of at least 0.02": long_list["figures"],
             **{_BOUNDS[name]: figures_of_labels(scores) for name, scores in bounds(truth, images).items()},
         },
         "reject": reject,
@@ -254,7 +254,7 @@ _BOUNDS = {"human": "human masks, same networks and pooling", "scan": "scan with
 
 
 def figures_of_labels(scores: Scores) -> dict[str, float]:
-    """Return the figures of labels that have no regions."""
+    """Return the figures that need no regions."""
     return {name: value for name, value in figures(scores).items() if name not in ("iou5", "recall", "grounded")}
 
 
@@ -263,12 +263,12 @@ def _found(manifest: dict[str, Any]) -> str:
 
 
 def on_imagenet(out: Path) -> str:
-    """Return the mean number of labels of images that have an original one."""
+    """Return the mean number of labels of images with an original label."""
     return f"{np.mean([len(row['labels']) for row in load_rows(out).values() if row['label'] is not None]):.2f}"
 
 
 def draw(out: Path, images: Path, work: Path, scores: Scores, keys: list[str]) -> None:
-    """Draw the photographs with the best and the worst labels at 0.1, and those with the worst regions."""
+    """Draw the photographs with the best and worst labels at 0.1, and with the best and worst regions."""
     store = AnnotationStore(out, "train")
     annotated, predicted, right = scores.pairs[:, 0].T
     f1 = np.where(annotated > 0, 2 * right / np.maximum(annotated + predicted, 1), np.nan)
@@ -284,19 +284,19 @@ def draw(out: Path, images: Path, work: Path, scores: Scores, keys: list[str]) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--coco", type=Path, required=True, help="Annotated photographs.")
-    parser.add_argument("--imagenet", type=Path, required=True, help="ImageNet images in class folders, in its train/.")
+    parser.add_argument("--imagenet", type=Path, required=True, help="ImageNet images in class folders below train/.")
     parser.add_argument(
         "--work",
         type=Path,
         default=Path("reports/quality"),
-        help="Builds, results, pictures (default: reports/quality).",
+        help="Folder for builds, results and pictures (default: reports/quality).",
     )
     parser.add_argument("--draws", type=int, default=1000, help="Bootstrap draws (default: 1000).")
     parser.add_argument(
         "--report",
         type=Path,
         default=Path("docs/quality.md"),
-        help="Its tables are replaced (default: docs/quality.md).",
+        help="Report whose tables are replaced (default: docs/quality.md).",
     )
     args = parser.parse_args()
     results = measure(args)

@@ -1,9 +1,9 @@
-"""What a build of many images costs besides its networks: listing files, regions, labels, publish, as functions of rows.
+"""Measure a build of many images without its networks: listing files, regions, labels and publish, by number of rows.
 
     python -m benchmarks.scale --rows 10000 100000 1281167 --work scratch
 
-The stages are the build's own and run in processes of their own. Labels and publish start from made-up regions, features and
-masks, three regions an image; at 1,281,167 rows the features take 13 GB of disk. The regions stage also runs by itself, on hard
+The build's own stages run in separate processes. Labels and publish start from made-up regions, features and masks,
+three regions per image; at 1,281,167 rows the features take 13 GB of disk. The regions stage also runs alone, on hard
 links to a small photograph, with a network that does nothing.
 """
 
@@ -49,17 +49,17 @@ from mlimagenet_data.classes import NUM_CLASSES
 
 REGIONS, DIMENSION, GRID = 3, 1280, (24, 24)
 _LOGIT = 9.0  # of the class that a region shows
-DISTINCT = 5000  # images with features and masks of their own, as many as a row group has; others repeat them
+DISTINCT = 5000  # images with distinct features and masks, one row group; other images repeat them
 console = Console()
 
 
 class MadeUpRegions(RegionsStage):
-    """The regions stage without networks and images."""
+    """The regions stage without networks or images."""
 
     made = None
 
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
-        """Give each image of a unit one of a few made-up results."""
+        """Assign each image of a unit one of DISTINCT made-up results."""
         self.made = self.made or _made_up(np.random.default_rng(0))
         listed = self.plan.images(unit)
         names = [{"image_id": i.image_id, "file_name": i.file_name, "label": i.label} for i in listed]
@@ -74,12 +74,12 @@ class MadeUpRegions(RegionsStage):
 
 
 class NoNetwork:
-    """A backbone that sees the same in every image, on a grid of one cell: what is left is the stage's own work."""
+    """A backbone with the same output for every image, on a grid of one cell, to time only the stage's own work."""
 
     name = source = licence = "none"
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
-        """Return a tensor of one pixel; the image has been decoded."""
+        """Return a one-pixel tensor; the image is already decoded."""
         return torch.zeros(3, 1, 1)
 
     def __call__(self, batch: torch.Tensor) -> Maps:
@@ -100,7 +100,7 @@ class NoOpRegions(RegionsStage):
 
 
 def make_list(out: Path, rows: int) -> None:
-    """Write the list of images, as if they had been listed."""
+    """Write a list of images without listing files."""
     ids, labels = image_ids(rows)
     zeros = pa.array(np.zeros(rows, np.int64))
     columns = [ids, [f"{i}.JPEG" for i in ids], labels, zeros, zeros, pa.nulls(rows, pa.string()), zeros]
@@ -109,7 +109,7 @@ def make_list(out: Path, rows: int) -> None:
 
 
 def _made_up(generator: np.random.Generator) -> list[dict[str, Any]]:
-    """Return rows without names: elliptic regions, features as a classifier's are distributed."""
+    """Return rows without names: elliptic regions, and features distributed like a classifier's."""
     ys, xs = np.mgrid[0 : GRID[0], 0 : GRID[1]]
     rows, (weight, _) = [], EmbeddedBackbone(64, torch.device("cpu")).head
     for _ in range(DISTINCT):
@@ -131,7 +131,7 @@ def _made_up(generator: np.random.Generator) -> list[dict[str, Any]]:
 
 
 def stages(out: Path) -> dict[str, float]:
-    """Run the stages, the first one without networks, and return seconds, peak memory of those after it, and sizes."""
+    """Run all stages, regions without networks; return seconds, sizes, and peak memory after the regions stage."""
     plan = make_plan(BuildConfig(out=str(out)), None)
     found: dict[str, float] = {"rows": len(plan.listing.images)}
     start = time.perf_counter()
@@ -141,7 +141,7 @@ def stages(out: Path) -> dict[str, float]:
 
 
 def after_regions(out: Path) -> dict[str, float]:
-    """Run the stages after regions, and return seconds, peak memory and sizes."""
+    """Run the stages after regions; return seconds, peak memory and sizes."""
     plan = make_plan(BuildConfig(out=str(out)), None)
     found: dict[str, float] = {}
     for stage in (LabelerStage, LabelsStage, PublishStage):
@@ -154,7 +154,7 @@ def after_regions(out: Path) -> dict[str, float]:
 
 
 def bookkeeping(folder: Path) -> dict[str, float]:
-    """Run the regions stage on a folder of images with a network that does nothing, and return seconds and peak memory."""
+    """Run the regions stage on an image folder with a network that does nothing; return seconds and peak memory."""
     out = folder.with_name("no-network")
     plan = make_plan(BuildConfig(out=str(out), scan_size=0, batch_size=250), str(folder.parent))
     start = time.perf_counter()
@@ -166,7 +166,7 @@ def bookkeeping(folder: Path) -> dict[str, float]:
 
 
 def listing(folder: Path) -> dict[str, float]:
-    """List a folder of images, and return seconds and memory."""
+    """List an image folder; return seconds and memory."""
     Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak that the imports left
     before = peak_megabytes()
     start = time.perf_counter()
@@ -175,13 +175,13 @@ def listing(folder: Path) -> dict[str, float]:
 
 
 def peak_megabytes() -> float:
-    """Return the largest memory that this process has had."""
+    """Return the peak memory of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM"))
 
 
 def make_links(folder: Path, count: int) -> Path:
-    """Fill a folder tree with links to one small photograph."""
+    """Fill a folder tree with hard links to one small photograph."""
     folder.mkdir(parents=True)
     source = folder.with_name("image.JPEG")
     Image.new("RGB", (32, 24), (9, 90, 200)).save(source)
@@ -189,7 +189,7 @@ def make_links(folder: Path, count: int) -> Path:
     for image_id in image_ids(count)[0]:
         path = folder / f"{image_id}.JPEG"
         path.parent.mkdir(exist_ok=True)
-        if os.stat(source).st_nlink > 60_000:  # file systems allow some tens of thousands
+        if os.stat(source).st_nlink > 60_000:  # file systems allow some tens of thousands of links
             source.unlink()
             source.write_bytes(content)
         os.link(source, path)
@@ -197,7 +197,7 @@ def make_links(folder: Path, count: int) -> Path:
 
 
 def apart(function: str, path: Path) -> dict[str, float]:
-    """Call one of the functions above in a process of its own."""
+    """Call one of the functions above in a separate process."""
     command = [sys.executable, "-m", "benchmarks.scale", "--call", function, str(path)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -220,9 +220,9 @@ def main() -> None:
         "--work",
         type=Path,
         default=Path(tempfile.gettempdir(), "mlimagenet-scale"),
-        help="An empty folder; removed afterwards (default: mlimagenet-scale in the system's temporary folder).",
+        help="Folder to create and remove afterwards (default: mlimagenet-scale in the system's temporary folder).",
     )
-    parser.add_argument("--json", type=Path, help="Write the figures, too.")
+    parser.add_argument("--json", type=Path, help="Also write the figures to this file.")
     parser.add_argument("--call", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.call:
@@ -246,8 +246,8 @@ def main() -> None:
 
 
 def report(results: list[dict[str, float]]) -> None:
-    """Print a table, and how time grows with rows between the smallest and the largest run."""
-    table = Table(title="stages without networks, three regions an image; listing files")
+    """Print a table, and the growth of time with rows between the two largest runs."""
+    table = Table(title="stages without networks, three regions per image; listing files")
     table.add_column("images")
     for found in results:
         table.add_column(f"{found['rows']:,}", justify="right")

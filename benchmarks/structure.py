@@ -1,10 +1,11 @@
 """Measure the architecture: modules, import graph, sizes of files and functions, and the options of the build.
 
     python -m benchmarks.structure                  this checkout
-    python -m benchmarks.structure path/to/other    another one, to compare
+    python -m benchmarks.structure path/to/other    another checkout, to compare
 
-A room is a direct child of a package: a module or a folder. An arrow is an ordered pair of rooms, one of which imports from the
-other. A room stands one floor above the highest room that it imports; floor 1 imports nothing of its package.
+A room is a direct child of a package: a module or a folder. An arrow is an ordered pair of rooms, the first of which
+imports from the second. A room is one floor above the highest room that it imports; floor 1 imports nothing from its
+package.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Structure:
         folders: Modules per folder, the package's root first.
         arrows: (importing room, imported room) pairs.
         floors: The floor of each room.
-        circles: Rooms that import each other, directly or through others.
+        circles: Rooms that import each other, directly or indirectly.
         file_lines: Lines of each module.
         function_lines: Lines of each function.
     """
@@ -73,7 +74,7 @@ def _room(module: str) -> str:
 
 
 def _imports(tree: ast.Module, modules: set[str]) -> set[str]:
-    """Return the modules of the package that a module imports, anywhere in its text."""
+    """Return the package's modules that a module imports, at any depth of its code."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

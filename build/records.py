@@ -47,6 +47,8 @@ class RegionsRow:
         variants: (R, V, D) little-endian float16, features with patches dropped.
         classes: If places are classified first: the best classes of each region and, last, of the whole image.
         class_scores: Their probabilities.
+        whole_classes: The best classes of the whole image, best first, and the original label; None without an ensemble.
+        whole_scores: The ensemble's probabilities for them.
     """
 
     image_id: str = _column(pa.string(), "")
@@ -67,6 +69,8 @@ class RegionsRow:
     variants: bytes | None = _column(pa.binary())
     classes: list[list[int]] | None = _column(pa.list_(pa.list_(pa.int16())))
     class_scores: list[list[float]] | None = _column(pa.list_(pa.list_(pa.float32())))
+    whole_classes: list[int] | None = _column(pa.list_(pa.int16()))
+    whole_scores: list[float] | None = _column(pa.list_(pa.float32()))
 
 
 @dataclass(kw_only=True, slots=True)

@@ -16,6 +16,8 @@ from mlimagenet_data.annotations.masks import encode_mask
 
 __all__ = ["RegionBatch", "clicked_regions", "make_rows"]
 
+_WHOLE_CLASSES = 20  # kept of the whole image
+
 
 class RegionBatch(NamedTuple):
     """The regions of B images, on the CPU: R per image, some of them empty.
@@ -32,6 +34,7 @@ class RegionBatch(NamedTuple):
         exact: (B,) int64, cuts for which it fell back to the dense solver.
         class_scores: (B, R + 1, C) float32, the best classes' probabilities, if locations are classified first.
         classes: (B, R + 1, C) int64, these classes.
+        whole: (B, K) float32, the ensemble's probabilities for the whole image.
     """
 
     masks: NDArray[np.bool_]
@@ -45,6 +48,7 @@ class RegionBatch(NamedTuple):
     exact: NDArray[np.int64]
     class_scores: NDArray[np.float32] | None = None
     classes: NDArray[np.int64] | None = None
+    whole: NDArray[np.float32] | None = None
 
 
 def make_rows(images: Sequence[ImageInput], decoded: Sequence[Decoded], found: RegionBatch | None) -> list[RegionsRow]:
@@ -84,7 +88,17 @@ def _add_regions(row: RegionsRow, found: RegionBatch, k: int, decoded: Decoded) 
     row.features = found.features[k, [*kept, -1]].astype("<f2").tobytes()
     row.variants = found.variants[k, kept].astype("<f2").tobytes()
     row.classes = None if found.classes is None else found.classes[k, [*kept, -1]].tolist()
+    if found.whole is not None:
+        _add_whole(row, found.whole[k])
     row.class_scores = None if found.class_scores is None else found.class_scores[k, [*kept, -1]].tolist()
+
+
+def _add_whole(row: RegionsRow, probabilities: NDArray[np.float32]) -> None:
+    """Keep the best classes of the whole image, and the original one."""
+    best = np.argsort(-probabilities, kind="stable")[:_WHOLE_CLASSES].tolist()
+    if row.label is not None and row.label not in best:
+        best.append(row.label)
+    row.whole_classes, row.whole_scores = best, probabilities[best].tolist()
 
 
 def _clicked(masks: NDArray[np.bool_], alignment: NDArray[np.float32], decoded: Decoded) -> list[bool | None]:

@@ -1,9 +1,9 @@
-"""Do labels that follow the crop help? Small networks, trained on composed scenes with known objects, by several methods.
+"""Test whether labels that follow the crop help: several methods train small networks on scenes with known objects.
 
     python -m experiments.crop_labels --images path/to/imagenet-sample
 
-All methods get the same crops of the same scenes, the same network and the same number of steps; the learning rate of each is
-chosen on scenes of its own. Every seed draws new scenes, crops and weights. Writes the tables of docs/experiments.md.
+All methods share the crops, the network and the number of steps. Each method's learning rate is chosen on separate
+scenes. Every seed draws new scenes, crops and weights. Writes the tables of docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from experiments.training import MEASURES, train
 from experiments.trials import Options, Trial
 from mlimagenet_data.files import write_json
 
-TUNING = 10_000  # the seed of the scenes that learning rates are chosen on
-RATES = {"scratch": (1e-3, 3e-3), "features": (3e-4, 1e-3, 3e-3)}  # learning rates tried for each kind of network
+TUNING = 10_000  # seed of the scenes for choosing learning rates
+RATES = {"scratch": (1e-3, 3e-3), "features": (3e-4, 1e-3, 3e-3)}  # learning rates to try per kind of network
 SIZES = ("classes", "scenes", "test_scenes", "crops", "passes")
 console = Console(soft_wrap=True, highlight=False)
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Run all trials; results are kept in the work folder, so that an interrupted run goes on."""
+    """Run all trials; the work folder keeps their results, so an interrupted run resumes."""
     objects = args.work / "objects"
     relabel(BuildConfig(images=str(args.images), out=str(objects)))
     material = gather(objects, args.images / "train", args.classes)
-    work = args.work / "-".join(str(getattr(args, name)) for name in SIZES)  # other sizes are other scenes
+    work = args.work / "-".join(str(getattr(args, name)) for name in SIZES)  # scenes depend on these sizes
     kinds = {kind: RATES[kind] for kind in args.kinds}
     methods = [m for m in METHODS if m.source != "built" or not args.no_built]
     options = Options(args.scenes, args.test_scenes, args.crops)
@@ -97,21 +97,24 @@ def main() -> None:
     """Run the comparison and write its report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--images", type=Path, required=True, help="Labelled photographs to cut objects from: class folders in train/."
+        "--images",
+        type=Path,
+        required=True,
+        help="Labelled photographs to cut objects from, in class folders below train/.",
     )
-    parser.add_argument(
-        "--work", type=Path, default=Path("reports/crop_labels"), help="Where scenes and results are kept."
-    )
+    parser.add_argument("--work", type=Path, default=Path("reports/crop_labels"), help="Folder for scenes and results.")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--classes", type=int, default=20)
     parser.add_argument("--scenes", type=int, default=600, help="Training scenes.")
     parser.add_argument("--test-scenes", type=int, default=300)
-    parser.add_argument("--crops", type=int, default=10, help="Crops of each scene.")
+    parser.add_argument("--crops", type=int, default=10, help="Crops per scene.")
     parser.add_argument("--passes", type=int, default=6, help="Passes over the crops.")
-    parser.add_argument("--threads", type=int, default=1, help="Of PyTorch; results depend on it in their last digits.")
-    parser.add_argument("--kinds", nargs="+", choices=list(RATES), default=list(RATES), help="What is trained.")
-    parser.add_argument("--no-built", action="store_true", help="Leave out the build's own labels of the scenes.")
-    parser.add_argument("--out", type=Path, default=Path("docs/experiments.md"), help="Where the tables are written.")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="PyTorch threads; they change the last digits of results."
+    )
+    parser.add_argument("--kinds", nargs="+", choices=list(RATES), default=list(RATES), help="Networks to train.")
+    parser.add_argument("--no-built", action="store_true", help="Skip the methods that train on the build's labels.")
+    parser.add_argument("--out", type=Path, default=Path("docs/experiments.md"), help="File to write the tables to.")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The methods that are compared: whose labels, of what, and by which loss of `mlimagenet_data.losses`."""
+"""The methods of the comparison: source of labels, target, and loss from `mlimagenet_data.losses`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = ["METHODS", "Method", "TrialBatch"]
 
 
 class TrialBatch(NamedTuple):
-    """Crops of a step, beside their pixels.
+    """The data of one step besides the crops' pixels.
 
     Attributes:
         target: (B, K) float32, or (B,) int64 for `label`.
-        rows: (B,) int64, the scenes that they are of.
-        edges: (B, 4), where they lie; see `mlimagenet_data.views.grids.edges_of`.
-        clicks: (B, 2), a point of the scene's largest object, (x, y) as shares of the scene.
-        memory: What is remembered of the scenes, for a method that has `cells`.
+        rows: (B,) int64, the scene of each crop.
+        edges: (B, 4), the position of each crop; see `mlimagenet_data.views.grids.edges_of`.
+        clicks: (B, 2), a point on the scene's largest object, (x, y) as shares of the scene.
+        memory: Stored heatmaps of the scenes, for a method with `cells`.
     """
 
     target: Tensor
@@ -49,7 +49,7 @@ def plain(loss: Callable[..., Tensor], **options: float) -> Loss:
 
 
 def consistency(output: TrialOutput, batch: TrialBatch, *, spatial: bool) -> Tensor:
-    """Others assumed absent, and scores (or class maps) that agree with those of earlier crops of the scene (2203.06127)."""
+    """Assume other classes absent; make scores (or class maps) agree with earlier crops of the scene (2203.06127)."""
     assert batch.memory is not None
     maps = (output.maps if spatial else output.logits[:, :, None, None]).sigmoid()
     edges = batch.edges if spatial else torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(len(maps), 4)
@@ -60,7 +60,7 @@ def consistency(output: TrialOutput, batch: TrialBatch, *, spatial: bool) -> Ten
 
 
 def byproducts(output: TrialOutput, batch: TrialBatch) -> Tensor:
-    """Softmax of the single label, and the place of an annotator's click (2303.17595)."""
+    """Add regression of the annotator's click to the softmax loss of the single label (2303.17595)."""
     points, weights = points_in_crop(batch.clicks, batch.edges)
     return soft_cross_entropy(output.logits, batch.target) + point_regression(output.points, points, weights)
 
@@ -70,13 +70,13 @@ class Method:
     """A row of the comparison.
 
     Attributes:
-        name: As the tables call it.
-        source: `known`: the scenes' true objects; `maps`: the embedded network's label maps of the scenes; `built`: the build's
-            labels and masks of the scenes.
+        name: Name in the tables.
+        source: `known`: the scenes' true objects; `maps`: the embedded network's label maps of the scenes; `built`: the
+            build's labels and masks of the scenes.
         target: One of `experiments.crops.TARGETS`.
-        loss: What is minimised.
-        sigmoid: Whether scores are sigmoids, else a softmax.
-        cells: Size of the remembered heatmaps, for a loss that has a memory.
+        loss: The loss to minimise.
+        sigmoid: Whether scores are sigmoids; otherwise they are a softmax.
+        cells: Size of the stored heatmaps, for a loss with a memory.
     """
 
     name: str
@@ -112,5 +112,5 @@ METHODS = (
     Method("built: all labels of the image", "built", "image", _binary),
     Method("built: labels of the crop", "built", "crop", _binary),
     Method("built: labels of the crop, undecided left out", "built", "ignore", _binary),
-    Method("built: labels of the crop, soft", "built", "soft", _binary),  # known labels are all sure
+    Method("built: labels of the crop, soft", "built", "soft", _binary),  # known labels are all certain
 )

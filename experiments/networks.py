@@ -1,4 +1,4 @@
-"""What is trained: a small network from scratch, or linear heads on the embedded network's features."""
+"""Networks to train: a small one from scratch, or linear heads on the embedded network's features."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Network", "TrialOutput", "embedded_maps"]
 
 
 class TrialOutput:
-    """What a network says of crops; each part is computed when it is asked for.
+    """A network's outputs for crops, each computed on access.
 
     Args:
         features: (B, D, g, f).
-        network: Whose heads they go to.
+        network: The network whose heads to apply.
     """
 
     def __init__(self, features: Tensor, network: Network) -> None:
@@ -35,22 +35,22 @@ class TrialOutput:
 
     @property
     def maps(self) -> Tensor:
-        """(B, K, g, f) logits by place."""
+        """(B, K, g, f), logits per place."""
         out: Tensor = self._network.head(self._features.movedim(1, -1))
         return out.movedim(-1, 1)
 
     @property
     def points(self) -> Tensor:
-        """(B, 2), where the annotator would have clicked, (x, y) as shares of the crop."""
+        """(B, 2), the predicted click of the annotator, (x, y) as shares of the crop."""
         out: Tensor = self._network.locate(self._means)
         return out
 
 
 class Network(nn.Module):
-    """A body, and two linear heads on its features: classes by place, and a point.
+    """A body and two linear heads on its features: class logits per place, and a point.
 
     Args:
-        body: Of inputs to features (B, D, g, f).
+        body: Maps inputs to features (B, D, g, f).
         features: D.
         classes: K.
     """
@@ -61,7 +61,7 @@ class Network(nn.Module):
 
     @classmethod
     def small(cls, classes: int, width: int = 16) -> Network:
-        """Return eight 3 x 3 convolutions in four stages, 0.3 million parameters; its inputs are (B, 3, H, W) uint8 pixels."""
+        """Return eight 3 x 3 convolutions in four stages, 0.3 million parameters, for (B, 3, H, W) uint8 pixels."""
         layers: list[nn.Module] = [_Scaled()]
         before = 3
         for stage in range(4):
@@ -73,11 +73,11 @@ class Network(nn.Module):
 
     @classmethod
     def linear(cls, features: int, classes: int) -> Network:
-        """Return the heads alone; its inputs are features, (B, D, g, f) of any floating type."""
+        """Return the heads alone, for features (B, D, g, f) of any floating type."""
         return cls(_Float(), features, classes)
 
     def forward(self, inputs: Tensor) -> TrialOutput:
-        """Return what it says of a batch."""
+        """Return the outputs for a batch."""
         return TrialOutput(self.body(inputs), self)
 
 
@@ -92,7 +92,7 @@ class _Float(nn.Module):
 
 
 def embedded_maps(pixels: Tensor, size: int) -> Iterator[Maps]:
-    """Yield the embedded network's maps of (N, 3, H, W) uint8 pixels, some at a time, scaled to `size` pixels a side."""
+    """Yield the embedded network's maps of (N, 3, H, W) uint8 pixels in batches, scaled to `size` pixels per side."""
     network = EmbeddedBackbone(size, torch.device("cpu"))
     for part in pixels.split(64):
         scaled = part.float()

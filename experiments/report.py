@@ -1,4 +1,4 @@
-"""Tables and a picture of a comparison over seeds: means with 95% intervals, and paired differences."""
+"""Tables and a plot of a comparison over seeds: means with 95% intervals, and paired differences."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _KINDS = {
     "scratch": "A small network from scratch",
     "features": "A linear classifier on the embedded network's features",
 }
-_COLOURS = {"known": "#2563eb", "maps": "#d97706", "built": "#16a34a"}  # by whose labels they are
+_COLOURS = {"known": "#2563eb", "maps": "#d97706", "built": "#16a34a"}  # by source of labels
 _MEASURES = {"scenes": "mAP, whole scenes", "crops": "mAP, crops", "top1": "top-1, one object"}
 
 
 class Setting(NamedTuple):
-    """What a run was: date, machine, options."""
+    """The date, machine and options of a run."""
 
     day: str
     machine: str
@@ -33,7 +33,7 @@ class Setting(NamedTuple):
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return mean and half-width of Student's 95% interval; NaN for one value."""
+    """Return the mean and the half-width of Student's 95% interval, which is NaN for one value."""
     array = np.asarray(values, np.float64)
     if len(array) < 2:
         return float(array.mean()), math.nan
@@ -42,7 +42,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def write_report(path: Path, results: dict[str, Any], methods: Sequence[Method], setting: Setting) -> None:
-    """Write the tables below the mark of a Markdown file; what stands above it is left as it is."""
+    """Write the tables below the mark of a Markdown file; keep the text above it."""
     above = path.read_text(encoding="utf-8").partition(MARK)[0] if path.exists() else "# Experiments\n\n"
     options = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in setting.options.items())
     minutes = sum(sum(values["seconds"]) for found in results.values() for values in found.values()) / 60
@@ -53,7 +53,7 @@ def write_report(path: Path, results: dict[str, Any], methods: Sequence[Method],
 
 
 def plot(path: Path, results: dict[str, Any], methods: Sequence[Method]) -> None:
-    """Draw each method's mean average precision on whole scenes: seeds, mean and interval, a panel for each kind of network."""
+    """Plot mean average precision on whole scenes: seeds, mean and interval per method, one panel per network."""
     figure = Figure(figsize=(5 + 4 * len(results), 1 + 0.26 * len(methods)), layout="constrained")
     panels = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
     for axes, (kind, found) in zip(panels, results.items(), strict=True):

@@ -1,7 +1,7 @@
-"""Scenes of several known objects, composed from photographs: cut out, varied, pasted over other photographs.
+"""Compose scenes of several known objects: cut out of photographs, varied, and pasted over other photographs.
 
-Objects and masks are known by construction, so that training on them needs no annotation that could be wrong. What is drawn
-depends on the seed only.
+Objects and masks are known by construction, so training needs no annotations that could be wrong. Scenes depend on the
+seed only.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from mlimagenet_data.images import load_image
 
 __all__ = ["GRID", "MEAN_OBJECTS", "SIZE", "Material", "Scene", "compose", "gather", "write_scenes"]
 
-SIZE, GRID = 160, 40  # pixels a side of a scene; cells a side of its masks
+SIZE, GRID = 160, 40  # pixels per side of a scene; cells per side of its masks
 _COUNTS = (0.35, 0.3, 0.2, 0.15)  # share of scenes with 1, 2, 3, 4 objects
 MEAN_OBJECTS = sum((k + 1) * share for k, share in enumerate(_COUNTS))
-_LEAST_SEEN = 0.3  # of an object, after others were pasted over it; below, the scene is drawn anew
-_CUTOUT = 128  # most pixels a side of a cut-out object
+_LEAST_SEEN = 0.3  # least visible share of an object; scenes with less are redrawn
+_CUTOUT = 128  # maximum pixels per side of a cut-out object
 
 
 @dataclass(frozen=True)
 class Material:
-    """What scenes are made of.
+    """Objects and backgrounds of scenes.
 
     Attributes:
-        classes: The objects' classes, one object each.
+        classes: The class of each object, all distinct.
         objects: RGBA pictures of the objects.
         backgrounds: RGB photographs of other things.
     """
@@ -50,7 +50,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture, (SIZE, SIZE, 3) uint8, and its objects: class and (GRID, GRID) bool mask each, the largest first."""
+    """A picture, (SIZE, SIZE, 3) uint8, and its objects, largest first: (class, (GRID, GRID) bool mask)."""
 
     pixels: NDArray[np.uint8]
     objects: list[tuple[int, NDArray[np.bool_]]]
@@ -59,16 +59,17 @@ class Scene:
 def gather(annotations: Path, images: Path, count: int) -> Material:
     """Cut the clearest objects of different classes out of annotated photographs.
 
-    An object is the region that best agrees with the photograph's original label, of those that cover 8% to 60% of it; the
-    photographs with the highest such agreement are taken. All others are backgrounds.
+    An object is the region that agrees best with the photograph's original label, among those that cover 8% to 60% of
+    the photograph. The photographs with the highest agreement provide objects; photographs of other classes are
+    backgrounds.
 
     Args:
         annotations: A built dataset.
-        images: Its images' folder.
+        images: The folder of its images.
         count: Number of objects.
 
     Raises:
-        ValueError: If there are not so many, or no photograph is left for backgrounds.
+        ValueError: If there are fewer objects, or no photograph remains for backgrounds.
     """
     store = AnnotationStore(annotations, "train")
     ranked = []
@@ -90,7 +91,7 @@ def gather(annotations: Path, images: Path, count: int) -> Material:
     others = [row for _, row, _ in ranked if store.record(row).label not in chosen]
     if len(chosen) < count or not others:
         raise ValueError(
-            f"{annotations}: {len(chosen)} clear objects and {len(others)} other photographs, {count} and 1 needed"
+            f"{annotations}: {len(chosen)} clear objects and {len(others)} other photographs; at least {count} and 1 needed"
         )
     classes = sorted(chosen)
     objects = [_cut_out(store, images, *chosen[label]) for label in classes]
@@ -119,9 +120,9 @@ def compose(material: Material, count: int, seed: Sequence[int]) -> list[Scene]:
     """Draw scenes.
 
     Args:
-        material: What they are made of.
+        material: The objects and backgrounds.
         count: Number of scenes.
-        seed: Of the generator.
+        seed: Seed of the generator.
     """
     generator = np.random.default_rng(seed)
     return [_scene(material, generator) for _ in range(count)]
@@ -146,7 +147,7 @@ def _scene(material: Material, generator: np.random.Generator) -> Scene:
 
 
 def _varied(image: Image.Image, generator: np.random.Generator) -> Image.Image:
-    """Mirror, and change brightness, contrast and colour a little."""
+    """Mirror at random, change brightness, contrast and colour slightly, and rotate cut-outs."""
     out = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if generator.random() < 0.5 else image.copy()
     alpha = out.getchannel("A") if out.mode == "RGBA" else None
     out = out.convert("RGB")
@@ -159,7 +160,7 @@ def _varied(image: Image.Image, generator: np.random.Generator) -> Image.Image:
 
 
 def _paste(canvas: Image.Image, cut: Image.Image, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Paste a cut-out in place, wholly inside, and return its cover of each pixel, (SIZE, SIZE) in [0, 1]."""
+    """Paste a cut-out fully inside, in place; return its cover of each pixel, (SIZE, SIZE) in [0, 1]."""
     side = SIZE * float(generator.uniform(0.25, 0.65))
     scale = side / max(cut.size)
     small = cut.resize((max(1, round(cut.width * scale)), max(1, round(cut.height * scale))), Image.Resampling.LANCZOS)
@@ -177,9 +178,9 @@ def _on_grid(cover: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def write_scenes(scenes: Sequence[Scene], root: Path) -> None:
-    """Write scenes as an image folder with annotations, `root/train` and `root/mlimagenet`; the largest object gives the class.
+    """Write scenes as an image folder with annotations, `root/train` and `root/mlimagenet`.
 
-    It is what `MultiLabelImageNet(root)` reads.
+    The largest object sets the class. `MultiLabelImageNet(root)` reads the result.
     """
     classes, rows = imagenet_classes(), []
     for number, scene in enumerate(scenes):

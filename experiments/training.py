@@ -1,4 +1,4 @@
-"""Trains one network by one method, and measures it."""
+"""Train one network by one method, and measure it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _BATCH = 64
 
 
 def train(method: Method, kind: str, trial: Trial, rate: float, seed: int, passes: int) -> dict[str, float]:
-    """Train a network of a kind, `scratch` or `features`, and return what `measure` does."""
+    """Train a network of one kind, `scratch` or `features`, and return its measures (see `measure`)."""
     inputs = trial.pixels if kind == "scratch" else trial.features
     torch.manual_seed(seed)
     classes = trial.scene_labels.shape[1]
     network = Network.small(classes) if kind == "scratch" else Network.linear(inputs.train.shape[1], classes)
     target = trial.target(method.source, method.target)
-    if method.sigmoid:  # starts from how often a class is there
+    if method.sigmoid:  # start from the frequency of a class
         share = 1 / classes if target.ndim == 1 else float((target > 0).float().mean())
         nn.init.constant_(network.head.bias, float(torch.logit(torch.tensor(share).clamp(1e-4, 0.5))))
     fit(network, inputs.train, method, trial, rate=rate, passes=passes, seed=seed)
@@ -40,13 +40,13 @@ def fit(network: Network, inputs: Tensor, method: Method, trial: Trial, *, rate:
     """Train with AdamW and a one-cycle schedule.
 
     Args:
-        network: Trained in place.
-        inputs: (N, ...) what it sees of the trial's crops.
-        method: By which.
-        trial: Its targets.
-        rate: The learning rate at its highest.
-        passes: How often the crops are gone through.
-        seed: Of their order.
+        network: The network, trained in place.
+        inputs: (N, ...), its inputs for the trial's crops.
+        method: The method.
+        trial: The trial, which provides the targets.
+        rate: The peak learning rate.
+        passes: Number of passes over the crops.
+        seed: Seed of the order of crops.
     """
     target = trial.target(method.source, method.target)
     optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=0.02)
@@ -72,8 +72,7 @@ def fit(network: Network, inputs: Tensor, method: Method, trial: Trial, *, rate:
 
 @torch.inference_mode()
 def measure(network: Network, method: Method, inputs: TrialInputs, trial: Trial) -> dict[str, float]:
-    """Return mean average precision over classes on whole scenes and on crops, and how often the best class of a scene with one
-    object is right."""
+    """Return mean average precision on whole scenes and on crops, and top-1 accuracy on scenes with one object."""
     found = {}
     for name, seen, labels in (
         ("scenes", inputs.scenes, trial.scene_labels),

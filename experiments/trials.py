@@ -1,4 +1,4 @@
-"""What one seed gives all methods: scenes, crops of them, and their targets by each source of labels."""
+"""The data of one seed, shared by all methods: scenes, their crops, and targets from each source of labels."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["Options", "Trial", "TrialInputs"]
 _SEEN = {
     "scratch": (48, 64),
     "features": (96, 128),
-}  # pixels a side of crops, and of whole scenes, which show things smaller
-_TEST_CROPS = 4  # of each test scene
+}  # pixels per side of crops, and of whole scenes, which show objects smaller
+_TEST_CROPS = 4  # per test scene
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How many scenes, and crops of each, there are to train on; how many scenes to test on."""
+    """Numbers of training scenes, test scenes, and crops per training scene."""
 
     scenes: int
     test_scenes: int
@@ -37,7 +37,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class TrialInputs:
-    """What a kind of network sees: training crops, whole test scenes, and crops of them."""
+    """Inputs of one kind of network: training crops, whole test scenes, and crops of test scenes."""
 
     train: Tensor
     scenes: Tensor
@@ -45,13 +45,13 @@ class TrialInputs:
 
 
 class Trial:
-    """Draws scenes and crops, and labels them when it is asked to.
+    """Draws scenes and crops, and labels them on demand.
 
     Args:
-        material: What scenes are made of. Half of the backgrounds are for training, the other half for testing.
-        seed: Of everything that is drawn.
-        work: Where scenes are written.
-        options: How many.
+        material: Objects and backgrounds. Half of the backgrounds are for training, the other half for testing.
+        seed: Seed of all draws.
+        work: Folder to write scenes to.
+        options: Numbers of scenes and crops.
     """
 
     def __init__(self, material: Material, seed: int, work: Path, options: Options) -> None:
@@ -71,9 +71,9 @@ class Trial:
         """Return the crops' targets, (N, K) float32, or (N,) int64 for `label`.
 
         Args:
-            source: `known`, what was composed; `maps`, ReLabel's way, the embedded network's label maps pooled over the crops; or
-                `built`, what the build finds in the scenes.
-            kind: One of `experiments.crops.TARGETS`; of `maps`, there is `pooled`.
+            source: `known`: the composed objects; `maps`: as in ReLabel, the embedded network's label maps pooled over
+                the crops; `built`: the build's labels of the scenes.
+            kind: One of `experiments.crops.TARGETS`; `maps` has `pooled` only.
         """
         found: Tensor = getattr(self, f"_{source}")[kind]
         return found
@@ -134,7 +134,7 @@ def _features(pixels: Tensor) -> Tensor:
 
 
 def _click(scene: Scene, generator: np.random.Generator) -> list[float]:
-    """Return a point of the largest object, (x, y) as shares of the scene."""
+    """Return a random point on the largest object, (x, y) as shares of the scene."""
     cells = np.argwhere(scene.objects[0][1])
     row, column = cells[generator.integers(len(cells))] + generator.random(2)
     side = len(scene.objects[0][1])

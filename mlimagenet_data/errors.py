@@ -1,4 +1,4 @@
-"""Errors that this package raises deliberately; each message names the place, the value and the way out."""
+"""Errors that this package raises deliberately; each message names the place, the value and what to do."""
 
 __all__ = [
     "AnnotationError",
@@ -20,7 +20,7 @@ class AnnotationError(MLImageNetError, ValueError):
 
 
 class AnnotationsNotFoundError(MLImageNetError, FileNotFoundError):
-    """Annotations that do not exist at the given place."""
+    """No annotations exist at the given location."""
 
 
 class EvaluationError(MLImageNetError, ValueError):

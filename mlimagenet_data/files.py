@@ -120,7 +120,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if not isinstance(found, dict) or not all(isinstance(split, dict) for split in splits.values()):
             raise ValueError("each split must be an object")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise AnnotationError(f"{path}: not a build manifest: {error!r}") from error
+        raise AnnotationError(f"{path}: not a build manifest: {error}") from error
     return found
 
 

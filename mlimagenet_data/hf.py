@@ -1,8 +1,8 @@
 """Labels for images from the Hugging Face Hub: `with_labels` joins an image dataset with annotations.
 
-A row is matched by its image's file name, which is the `path` of the undecoded image column, or by a column of your own.
-`mlimagenet_data.names` converts it to an image_id, so the Hub's `ILSVRC/imagenet-1k` and WebDataset copies work unchanged. If
-the name does not identify a class, the row's integer `label` is used, if present.
+A row is matched by its image's file name, which is the `path` of the undecoded image column, or by a column of your
+own. `mlimagenet_data.names` converts it to an image_id, so the Hub's `ILSVRC/imagenet-1k` and WebDataset copies work
+unchanged. If the name does not identify a class, the row's integer `label` is used, if present.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def with_labels(
         policy: As for `MultiLabelImageNet`.
         target: As for `MultiLabelImageNet`.
         image_column: The column of images.
-        key: How a row is matched. None: by the image's own file name. A string: by that text column. A function: takes a row
-            (with the image undecoded, `{"bytes", "path"}`) and returns an image_id.
+        key: How a row is matched. None: by the image's own file name. A string: by that text column. A function: takes
+            a row (with the image undecoded, `{"bytes", "path"}`) and returns an image_id.
         untrackable: As for `MultiLabelImageNet`.
 
     Returns:
@@ -65,7 +65,9 @@ def with_labels(
     from datasets import Image as ImageFeature
 
     if images.column_names is not None and image_column not in images.column_names:
-        raise ValueError(f"image_column: {image_column!r} does not exist; the columns are {', '.join(images.column_names)}")
+        raise ValueError(
+            f"image_column: {image_column!r} does not exist; the columns are {', '.join(images.column_names)}"
+        )
     raw = images.cast_column(image_column, ImageFeature(decode=False))
     joiner = _Joiner(AnnotationStore(annotations, split), SampleBuilder(transform, policy or LabelPolicy(), target, untrackable),
                      image_column, key)  # fmt: skip

@@ -12,14 +12,15 @@ Copies of ImageNet name the same photograph differently. All of these are `n0144
 The rules, in order:
 
 1. Split the path at `/` (or `\\`) and remove the extension of the last part; the rest of it is the stem.
-2. The class in the id is that of the class folder, else the WordNet id at the start of the stem (`n01440764_...`), else the one
-   at its end (`..._n01440764`), else the label that the caller passes. The class folder is the first folder named by a WordNet
-   id; if there is none, it is the top folder (below `train`, `val`, `validation` or `test`), provided its name is a class index.
+2. The class in the id is that of the class folder, else the WordNet id at the start of the stem (`n01440764_...`), else
+   the one at its end (`..._n01440764`), else the label that the caller passes. The class folder is the first folder
+   named by a WordNet id; if there is none, it is the top folder (below `train`, `val`, `validation` or `test`),
+   provided its name is a class index.
 3. A trailing `_<wnid>` that repeats the class is dropped from the stem.
 4. The id is `<wnid>/<path below the class folder>`, or the whole path if there is no class.
 
-ImageNet numbers its own photographs, so their stems alone identify them. `join_key` uses that: annotations made from a flat
-validation folder, which names no class, join photographs in class folders, and vice versa.
+ImageNet numbers its own photographs, so their stems alone identify them. `join_key` uses that: annotations made from a
+flat validation folder, which names no class, join photographs in class folders, and vice versa.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ def image_id_of(name: str, label: int | None = None, *, unlabelled: bool = False
 def join_key(image_id: str) -> str:
     """Return the part of an image_id that identifies the photograph in every copy.
 
-    ImageNet's own photographs are identified by their stem (`n01440764_10026`, `ILSVRC2012_val_00000293`), all others by the
-    whole id. Ids of earlier releases, which kept a trailing `_<wnid>` or an index folder, have the same key.
+    ImageNet's own photographs are identified by their stem (`n01440764_10026`, `ILSVRC2012_val_00000293`), all others
+    by the whole id. Ids of earlier releases, which kept a trailing `_<wnid>` or an index folder, have the same key.
     """
     stem = image_id.rpartition("/")[2]
     if _IMAGENET.fullmatch(stem):
@@ -94,10 +95,10 @@ def path_candidates(file_name: str, image_id: str, label: int | None) -> list[st
         label: Its class index, None if unknown. Used only if the id names no class.
 
     Returns:
-        Five paths, in the same order for every photograph: as annotated, by WordNet id, by class index, flat, and flat with the
-        Hub's trailing WordNet id. The path by WordNet id replaces a flat path that would name another photograph. Without a
-        class, all but the first are the flat path, or the id if the photograph is not ImageNet's own. All but the first stay
-        inside the folder that they are joined to.
+        Five paths, in the same order for every photograph: as annotated, by WordNet id, by class index, flat, and flat
+        with the Hub's trailing WordNet id. The path by WordNet id replaces a flat path that would name another
+        photograph. Without a class, all but the first are the flat path, or the id if the photograph is not ImageNet's
+        own. All but the first stay inside the folder that they are joined to.
     """
     found, below = _parse(image_id)
     label = label if found is None else found
@@ -114,12 +115,13 @@ def path_candidates(file_name: str, image_id: str, label: int | None) -> list[st
 
 
 def without_root(name: str) -> str:
-    """Shorten an absolute path or URL to the part from its class folder on, or to its file name if it has no class folder.
+    """Shorten an absolute path or URL to the part from its class folder on.
 
-    Return relative paths unchanged.
+    Without a class folder, shorten it to its file name. Return relative paths unchanged.
 
     Args:
-        name: A path as image datasets store it: `/data/train/n01440764/a.JPEG`, `zip://n01440764/a.JPEG::/data/train.zip`.
+        name: A path as image datasets store it: `/data/train/n01440764/a.JPEG`,
+            `zip://n01440764/a.JPEG::/data/train.zip`.
     """
     path = name.replace("\\", "/").partition("::")[0]
     if not (root := _ROOT.match(path)):
@@ -143,7 +145,7 @@ def validation_number(name: str) -> int | None:
 
 
 def is_plain_path(name: str | None) -> bool:
-    """Return whether a path stays below the folder it is joined to, on every system: relative, no `..`, no drive, no `\\`."""
+    """Return whether a path stays inside its folder on every system: relative, with no `..`, drive or `\\`."""
     if not name or len(name) > _MOST_CHARACTERS or name.startswith("/") or "\\" in name or "\0" in name:
         return False
     parts = name.split("/")
@@ -155,7 +157,7 @@ def _without_extension(name: str) -> str:
 
 
 def _parse(path: str) -> tuple[int | None, str]:
-    """Return the class that a path without extension names, and the path below its class folder, without a repeated wnid.
+    """Return the class that a path without extension names, and the path below its class folder without the wnid suffix.
 
     A file whose own name holds the class counts as directly inside its class folder.
     """

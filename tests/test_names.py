@@ -1,4 +1,4 @@
-"""The same photograph in every form that users have: one id, and annotations of any form serve images of any other."""
+"""A photograph has one id in every form that users have; annotations of any form serve images of any other."""
 
 import io
 import json
@@ -92,7 +92,7 @@ def write_parquet(path, paths, labels=None):
 
 
 def annotate(folder, source, **options):
-    """List images as the build does, and write annotations of them."""
+    """List images as the build does, and write annotations for them."""
     images = list_images(str(source), split="train", **options).images
     assert len(images) == len(STEMS)
     rows = []
@@ -187,14 +187,14 @@ def from_imagenet_s(folder):
     return folder / "set"
 
 
-def from_the_release_before(folder):
-    """Ids and names as the build made them of the Hub's files: the class of the suffix, which stays."""
+def from_the_previous_release(folder):
+    """Write ids and names as the previous release made them from the Hub's files, with the suffix kept."""
     rows = [row(f"{stem}_{WNIDS[label]}", (8, 8), [], label=label, labels=[(k, 0.9) for k in LABELS[stem]])
             for stem, label in STEMS.items()]  # fmt: skip
     return write_rows(folder / "set", [r | {"file_name": f"{r['image_id'].partition('/')[2]}.JPEG"} for r in rows])
 
 
-# each with whether it knows the class of the validation photograph
+# (producer, whether it knows the class of the validation photograph)
 PRODUCERS = {
     "class folders by WordNet id": (from_folder("by WordNet id"), True),
     "class folders by class index": (from_folder("by class index"), True),
@@ -216,7 +216,7 @@ PRODUCERS = {
     "COCO by class index": (from_coco("by class index"), True),
     "COCO, flat": (from_coco("flat"), False),
     "ImageNet-S": (from_imagenet_s, True),
-    "the release before": (from_the_release_before, True),
+    "the previous release": (from_the_previous_release, True),
 }
 
 
@@ -228,7 +228,7 @@ def copies(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tables():
-    """Image datasets as the Hub has them: paths in each form, and with labels where paths may tell no class."""
+    """Image datasets as on the Hub: paths in each form, and labels where paths may name no class."""
     found = []
     for prefix in ("", "train/", "/data/imagenet/train/", "zip://train/"):
         for form in FORMS:
@@ -241,7 +241,7 @@ def tables():
 
 @pytest.fixture(scope="module")
 def byproducts(tmp_path_factory):
-    """A label map and clicks of each training photograph, at the paths of ReLabel and ImageNet-AB."""
+    """A label map and clicks for each training photograph, at the paths of ReLabel and ImageNet-AB."""
     folder = tmp_path_factory.mktemp("byproducts")
     for stem, image_id in IDS.items():
         if not stem.startswith("ILSVRC"):
@@ -267,7 +267,7 @@ def test_annotations_of_any_form_serve_images_of_any_other(tmp_path, copies, tab
     store = AnnotationStore(annotations, "train")
     ids = {join_key(store.image_id(k)): store.image_id(k) for k in range(len(store))}
     flat = {} if knows_all else {"ILSVRC2012_val_00000293": "ILSVRC2012_val_00000293"}
-    if producer != "the release before":
+    if producer != "the previous release":
         assert ids == IDS | flat
     for form, copy in copies.items():
         data = MultiLabelImageNet(copy, annotations=annotations)
@@ -280,7 +280,7 @@ def test_annotations_of_any_form_serve_images_of_any_other(tmp_path, copies, tab
         assert found == LABELS, table[0]["image"]
     training = [stem for stem in STEMS if not stem.startswith("ILSVRC")]
     assert [store.find(IDS[stem]) for stem in STEMS] == [store.find(ids[stem]) for stem in STEMS]
-    if producer != "the release before":
+    if producer != "the previous release":
         maps = MultiLabelImageNet(
             copies["flat"], annotations=annotations, target="view", target_transform=PooledLabelMap(byproducts)
         )
@@ -319,13 +319,13 @@ def folder_of_both(folder):
     ],
     ids=["folder", "tar", "Parquet"],
 )
-def test_the_build_refuses_two_files_of_one_photograph_with_both_names(tmp_path, write, unlabelled):
+def test_the_build_names_both_files_of_a_duplicate_photograph(tmp_path, write, unlabelled):
     with pytest.raises(ConfigError, match=r"would both be image .*; rename or remove one") as refused:
         list_images(str(write(tmp_path)), split="train", unlabelled=unlabelled)
     assert all(name in str(refused.value) for name in TWICE)
 
 
-def test_files_of_the_same_name_in_two_tar_files_are_told_apart(tmp_path):
+def test_a_duplicate_name_in_two_tar_files_is_refused_with_both_containers(tmp_path):
     for name in ("a.tar", "b.tar"):
         write_tar(tmp_path / name, [("0001.jpg", b"x")])
     with pytest.raises(ConfigError, match=r"a\.tar: 0001\.jpg and b\.tar: 0001\.jpg would both be image 0001"):
@@ -347,7 +347,7 @@ def twice_in_masks(folder, paths):
 
 
 @pytest.mark.parametrize("write", [twice_in_tsv, twice_in_coco, twice_in_masks], ids=["TSV", "COCO", "ImageNet-S"])
-def test_an_import_refuses_or_leaves_out_a_second_file_of_one_photograph_with_both_names(tmp_path, write):
+def test_an_import_refuses_or_skips_a_duplicate_photograph_and_names_both_files(tmp_path, write):
     given = write(tmp_path, TWICE)
     stems = [name.rpartition(".")[0] for name in TWICE]
     with pytest.raises(
@@ -362,13 +362,13 @@ def test_an_import_refuses_or_leaves_out_a_second_file_of_one_photograph_with_bo
 
 
 @pytest.mark.parametrize("write", [twice_in_tsv, twice_in_coco], ids=["TSV", "COCO"])
-def test_an_import_refuses_a_name_that_stands_there_twice(tmp_path, write):
+def test_an_import_refuses_a_duplicate_name(tmp_path, write):
     given = write(tmp_path, TWICE[:1] * 2)
     with pytest.raises(AnnotationError, match=f"{TWICE[0]}' and '{TWICE[0]}' would both be image"):
         import_annotations(given)
 
 
-def test_a_bad_entry_does_not_keep_a_good_one_out(tmp_path):
+def test_a_bad_entry_does_not_block_a_good_duplicate(tmp_path):
     content = json.loads(coco(TWICE))
     content["images"][0]["status"] = "fine"
     (tmp_path / "a.json").write_text(json.dumps(content))
@@ -377,14 +377,14 @@ def test_a_bad_entry_does_not_keep_a_good_one_out(tmp_path):
     assert AnnotationStore(tmp_path / "set", "train").file_name(0) == TWICE[1]
 
 
-def test_annotations_of_the_release_before_open_and_are_found_by_their_own_ids(tmp_path):
+def test_annotations_of_the_previous_release_open_and_keep_their_ids(tmp_path):
     ids = ["n01440764/n01440764_10026_n01440764", "n01440764/n01440764_10026", "n01440764/a.jpg", "n01440764/a.png"]
     rows = [row("x", (8, 8), [], labels=[(k, 0.9)]) | {"image_id": image_id} for k, image_id in enumerate(ids)]
     rows.append(row("x", (8, 8), [], labels=[(4, 0.9)]) | {"image_id": "0/n01440764_5_n01440764"})
     store = AnnotationStore(write_rows(tmp_path, rows), "train")
     assert [store.find(image_id) for image_id in ids] == [0, 1, 2, 3]
     with pytest.raises(KeyError):
-        store.find("0/n01440764_10026")  # either of two
+        store.find("0/n01440764_10026")  # ambiguous
     assert store.find("n01440764/n01440764_5") == 4
 
 
@@ -403,14 +403,14 @@ def test_annotations_of_the_release_before_open_and_are_found_by_their_own_ids(t
         ("n01440764\\a.b.JPEG", 0, "n01440764/a.b"),
         ("n01440764/a..JPEG", 0, "n01440764/a."),
         ("1000/a.jpg", None, "1000/a"),
-        ("n０1440764_1.JPEG", None, "n０1440764_1"),  # noqa: RUF001 - a digit that is not ASCII's
+        ("n０1440764_1.JPEG", None, "n０1440764_1"),  # noqa: RUF001 - a digit outside ASCII
     ],
 )
 def test_rules_for_odd_names(name, label, image_id):
     assert (class_of_path(name), image_id_of(name)) == (label, image_id)
 
 
-def test_a_known_label_is_used_where_the_path_names_no_class():
+def test_a_known_label_is_used_if_the_path_names_no_class():
     assert image_id_of("photos/a.jpg", 1) == "n01443537/photos/a"
     assert image_id_of("_n01440764.jpg", 0) == "n01440764/_n01440764"
     assert image_id_of("n01440764/a.jpg", 1) == "n01440764/a"
@@ -418,7 +418,7 @@ def test_a_known_label_is_used_where_the_path_names_no_class():
     assert image_id_of("0/a_n01440764.jpg", unlabelled=True) == "0/a_n01440764"
 
 
-def test_validation_images_are_known_by_number():
+def test_validation_numbers_come_from_file_names():
     assert [validation_number(f"{name}.JPEG") for name in ("ILSVRC2012_val_00000293", "a/ILSVRC2012_val_00000293_n01440764",
             "ILSVRC2012_val_293", "ILSVRC2012_test_00000293", "n01440764_293")] == [293, 293, None, None, None]  # fmt: skip
 
@@ -436,7 +436,7 @@ def test_validation_images_are_known_by_number():
         ("a:b.JPEG", "a:b.JPEG"),
     ],
 )
-def test_absolute_paths_count_from_the_class_folder_on(name, expected):
+def test_absolute_paths_are_shortened_to_the_class_folder(name, expected):
     assert without_root(name) == expected
 
 
@@ -475,7 +475,7 @@ def test_equivalent_paths_have_one_id_and_one_key(photograph):
 
 @given(PHOTOGRAPHS)
 @settings(max_examples=300)
-def test_ids_of_the_release_before_have_the_same_key(photograph):
+def test_ids_of_the_previous_release_have_the_same_key(photograph):
     label, stem, _ = photograph
     wnid = WNIDS[label]
     old = [f"{wnid}/{stem}_{wnid}", f"{label}/{stem}", f"{label}/{stem}_{wnid}", f"{wnid}/{stem}"]
@@ -517,7 +517,7 @@ def test_plain_paths_stay_below_the_folder_on_every_system(name):
 @pytest.mark.parametrize(
     "name", [None, "", "/a", "../a", "a/../b", "./a", "a//b", "a/", "c:/a", "c:a", "a\\b", "a\0", "a" * 10_001]
 )
-def test_other_paths_are_refused(name):
+def test_absolute_parent_and_windows_paths_are_not_plain(name):
     assert not is_plain_path(name)
     assert is_plain_path("n01440764/a..b/.c:d.JPEG")
 

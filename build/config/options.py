@@ -27,19 +27,25 @@ class BuildConfig:
     """
 
     images: str | None = option(
-        None, "The images to relabel. A folder with class folders named by WordNet id (n01440764) or class index (0 to 999); "
-        "images directly in it get the class that their file name starts or ends with, or none. Or a .tar file in WebDataset "
-        "form, a .parquet file with a column image and, optionally, label, or a folder of either. hf:USER/NAME downloads a Hub dataset's "
-        "Parquet files. A folder named like the split (train) inside is used if there is one.",
+        None, "The images to relabel. A folder with class folders named by WordNet id (n01440764) or class index (0 to "
+        "999); images directly in it get the class that their file name starts or ends with, or none. Or a .tar "
+        "file in WebDataset form, a .parquet file with a column image and, optionally, label, or a folder of "
+        "either. hf:USER/NAME downloads a Hub dataset's Parquet files. A folder named like the split (train) "
+        "inside is used if there is one.",
         group="input", metavar="SOURCE",
     )  # fmt: skip
     demo: bool = option(
-        False, "Relabel eight openly licensed photographs that ship in Python packages, instead of --images.", group="input"
+        False, "Relabel eight openly licensed photographs that ship in Python packages, instead of --images.",
+        group="input",
     )  # fmt: skip
     unlabelled: bool = option(
-        False, "Do not read classes from folder names or file names: no image has an original label.", group="input"
-    )
-    split: str = option("train", "The name of the split to write.", group="input")
+        False, "Do not read classes from folder names or file names: no image has an original label.",
+        group="input",
+    )  # fmt: skip
+    split: str = option(
+        "train", "The name of the split to write.",
+        group="input",
+    )  # fmt: skip
     limit: int = option(
         0, "Relabel only N images, evenly spaced over the list of images. 0 takes all.",
         group="input", low=0,
@@ -51,90 +57,111 @@ class BuildConfig:
         group="output", metavar="DIR|URL",
     )  # fmt: skip
     embed_images: bool = option(
-        False, "Copy the image files into the dataset. Otherwise the dataset contains no pixels.", group="output",
-        stage="publish",
+        False, "Copy the image files into the dataset. Otherwise the dataset contains no pixels.",
+        group="output", stage="publish",
     )  # fmt: skip
     sheet: int = option(
         0, "Draw N evenly spaced images with their regions and labels in OUT-sheet.png, beside the dataset. It "
-        "contains the photographs. The demo draws all its images if N is 0.", group="output", low=0,
+        "contains the photographs. The demo draws all its images if N is 0.",
+        group="output", low=0,
     )  # fmt: skip
     work: str | None = option(
-        None, "The local working copy of an --out that is a URL. Default: a folder in the cache.", group="output", expert=True,
-        metavar="DIR",
+        None, "The local working copy of an --out that is a URL. Default: a folder in the cache.",
+        group="output", expert=True, metavar="DIR",
     )  # fmt: skip
 
     stage: str = option(
-        "all", "The stage to run. regions: find object regions (MaskCut). labeler: fit the head that names them. labels: name "
-        "every region and collect each image's labels. publish: write the Parquet dataset and its card.",
+        "all", "The stage to run. regions: find object regions (MaskCut). labeler: fit the head that names them. labels: "
+        "name every region and collect each image's labels. publish: write the Parquet dataset and its card.",
         group="running", choices=(*STAGES, "all"),
     )  # fmt: skip
     device: str = option(
-        "auto", "Where the networks run; auto uses CUDA if available.", group="running", choices=("auto", "cpu", "cuda")
-    )
-    workers: int = option(0, "Threads that decode images. 0: one per CPU core.", group="running", low=0)
+        "auto", "Where the networks run; auto uses CUDA if available.",
+        group="running", choices=("auto", "cpu", "cuda"),
+    )  # fmt: skip
+    workers: int = option(
+        0, "Threads that decode images. 0: one per CPU core.",
+        group="running", low=0,
+    )  # fmt: skip
     batch_size: int = option(
-        8, "Images per forward pass. It affects results only through float rounding.", group="running", low=1
-    )
+        8, "Images per forward pass. It affects results only through float rounding.",
+        group="running", low=1,
+    )  # fmt: skip
     processes: int = option(
-        0, "Worker processes for the stages regions and labels, each with its own device and networks. 0: one per CUDA device, or "
-        "this process alone without CUDA; with --engine ray, one per GPU (or CPU) of the cluster.", group="running", low=0, high=10_000,
+        0, "Worker processes for the stages regions and labels, each with its own device and networks. 0: one per "
+        "CUDA device, or this process alone without CUDA; with --engine ray, one per GPU (or CPU) of the cluster.",
+        group="running", low=0, high=10000,
     )  # fmt: skip
     engine: str = option(
-        "local", "local: this machine. ray: every machine of a Ray cluster; all must see images and output under the same paths "
-        "(needs the extra `ray`).", group="running", choices=("local", "ray"),
+        "local", "local: this machine. ray: every machine of a Ray cluster; all must see images and output under the same "
+        "paths (needs the extra `ray`).",
+        group="running", choices=("local", "ray"),
     )  # fmt: skip
     address: str | None = option(
         None, "The Ray cluster to join, such as auto or ray://host:10001. Default: start one on this machine.",
         group="running", metavar="ADDRESS",
     )  # fmt: skip
     num_shards: int = option(
-        1, "Split a stage into N parts, each its own run on any machine (a SLURM array). Use with --shard-index and --stage "
-        "regions or labels.", group="running", low=1, high=100_000,
+        1, "Split a stage into N parts, each its own run on any machine (a SLURM array). Use with --shard-index and "
+        "--stage regions or labels.",
+        group="running", low=1, high=100000,
     )  # fmt: skip
-    shard_index: int = option(0, "The part to run: 0 to --num-shards minus 1.", group="running", low=0)
-    seed: int = option(0, "Random seed of the labeler's training.", group="running", stage="labeler", low=0)
+    shard_index: int = option(
+        0, "The part to run: 0 to --num-shards minus 1.",
+        group="running", low=0,
+    )  # fmt: skip
+    seed: int = option(
+        0, "Random seed of the labeler's training.",
+        group="running", stage="labeler", low=0,
+    )  # fmt: skip
     attempts: int = option(
-        3, "Tries per unit (--shard-size images) before it counts as failed. A try that ends because its "
-        "worker died or hung counts as half. Only with worker processes or Ray.", group="running", expert=True, low=1,
+        3, "Tries per unit (--shard-size images) before it counts as failed. A try that ends because its worker died "
+        "or hung counts as half. Only with worker processes or Ray.",
+        group="running", expert=True, low=1,
     )  # fmt: skip
     unit_timeout: float = option(
-        0.0, "Replace a worker that spends more than this many seconds on a unit; 0: never. Only with worker "
-        "processes or Ray.", group="running", expert=True,
-        low=0, metavar="SECONDS",
+        0.0, "Replace a worker that spends more than this many seconds on a unit; 0: never. Only with worker processes "
+        "or Ray.",
+        group="running", expert=True, low=0, metavar="SECONDS",
     )  # fmt: skip
     shard_size: int = option(
-        256, "Images per unit of work, the smallest piece that a resumed run skips or repeats.", group="running",
-        stage="regions", expert=True, low=1,
+        256, "Images per unit of work, the smallest piece that a resumed run skips or repeats.",
+        group="running", stage="regions", expert=True, low=1,
     )  # fmt: skip
 
     backbone: str = option(
         "embedded", "The network whose patch features are cut into regions. embedded: EfficientNet-Lite0, which is installed "
-        "with this project. Or a timm name such as vit_large_patch16_dinov3.lvd1689m, vit_base_patch14_reg4_dinov2.lvd142m or "
-        "vit_base_patch8_224.dino.", group="regions", stage="regions",
+        "with this project. Or a timm name such as vit_large_patch16_dinov3.lvd1689m, "
+        "vit_base_patch14_reg4_dinov2.lvd142m or vit_base_patch8_224.dino.",
+        group="regions", stage="regions",
     )  # fmt: skip
     weights: str = option(
-        "hub", "The weights of a timm backbone. hub: timm downloads them. FILE: a state dict (.safetensors or .pth). random: "
-        "untrained, to test a setting.", group="regions", stage="regions", metavar="hub|FILE|random",
+        "hub", "The weights of a timm backbone. hub: timm downloads them. FILE: a state dict (.safetensors or .pth). "
+        "random: untrained, to test a setting.",
+        group="regions", stage="regions", metavar="hub|FILE|random",
     )  # fmt: skip
     image_size: int = option(
         384, "Input size of the backbone in pixels, square; the aspect ratio is not kept, as in MaskCut. The embedded "
-        "backbone's patch grid is 1/16 of it.", group="regions", stage="regions", low=16, high=4096,
+        "backbone's patch grid is 1/16 of it.",
+        group="regions", stage="regions", low=16, high=4096,
     )  # fmt: skip
     scan_size: int = option(
-        640, "A second, larger input size at which the classifier looks for small objects. 0 disables it.", group="regions",
-        stage="regions", low=0, high=2048,
+        640, "A second, larger input size at which the classifier looks for small objects. 0 disables it.",
+        group="regions", stage="regions", low=0, high=2048,
     )  # fmt: skip
     num_regions: int = option(
-        3, "Number of MaskCut rounds; each finds at most one region.", group="regions", stage="regions", low=1,
-        high=20,
+        3, "Number of MaskCut rounds; each finds at most one region.",
+        group="regions", stage="regions", low=1, high=20,
     )  # fmt: skip
     tau: float = option(
-        0.3, "The similarity threshold for connecting two patches (cosine); tune it for each backbone with --calibrate-tau.",
+        0.3, "The similarity threshold for connecting two patches (cosine); tune it for each backbone with "
+        "--calibrate-tau.",
         group="regions", stage="regions", low=-1, high=1,
     )  # fmt: skip
     calibrate_tau: int = option(
         0, "Choose tau from N evenly spaced images: the value with the most regions per image that the next lower and "
-        "next higher value also find. 0 uses --tau.", group="regions", stage="regions", low=0,
+        "next higher value also find. 0 uses --tau.",
+        group="regions", stage="regions", low=0,
     )  # fmt: skip
     peaks: int = option(
         8, "The most additional regions per image, grown where the classifier sees a class. 0: MaskCut alone.",
@@ -142,46 +169,50 @@ class BuildConfig:
     )  # fmt: skip
     patch_features: str = option(
         "tokens", "Transformer features to cut. tokens: the normalised patch tokens of the last block. keys: its attention "
-        "keys, as in MaskCut.", group="regions", stage="regions", expert=True, choices=("tokens", "keys"),
+        "keys, as in MaskCut.",
+        group="regions", stage="regions", expert=True, choices=("tokens", "keys"),
     )  # fmt: skip
     precision: str = option(
-        "fp32", "Precision of timm networks; bf16 and fp16 use autocast.", group="regions", stage="regions", expert=True,
-        choices=("fp32", "bf16", "fp16"),
+        "fp32", "Precision of timm networks; bf16 and fp16 use autocast.",
+        group="regions", stage="regions", expert=True, choices=("fp32", "bf16", "fp16"),
     )  # fmt: skip
     compile: bool = option(
-        False, "Run a timm backbone through torch.compile: minutes at the start, then faster on GPUs.", group="regions",
-        stage="regions", expert=True,
+        False, "Run a timm backbone through torch.compile: minutes at the start, then faster on GPUs.",
+        group="regions", stage="regions", expert=True,
     )  # fmt: skip
     min_area: float = option(
-        0.01, "Drop a region that covers no more than this share of the image.", group="regions", stage="regions",
-        expert=True, low=0, high=1,
+        0.01, "Drop a region that covers no more than this share of the image.",
+        group="regions", stage="regions", expert=True, low=0, high=1,
     )  # fmt: skip
     max_iou: float = option(
-        0.5, "Drop a MaskCut region whose IoU with an earlier one of its image is higher.", group="regions", stage="regions",
-        expert=True, low=0, high=1,
+        0.5, "Drop a MaskCut region whose IoU with an earlier one of its image is higher.",
+        group="regions", stage="regions", expert=True, low=0, high=1,
     )  # fmt: skip
     peak_score: float = option(
-        0.04, "Grow a region for a class that reaches this probability anywhere in the label map.", group="regions",
-        stage="regions", expert=True, low=0, high=1,
+        0.04, "Grow a region for a class that reaches this probability anywhere in the label map.",
+        group="regions", stage="regions", expert=True, low=0, high=1,
     )  # fmt: skip
 
     classifier: str = option(
         "embedded", "The network that shows which class is where: it provides the label map, the agreement of regions with the "
-        "original label, and the labeler's initial head. embedded, or a timm classifier of ImageNet-1k with global average "
-        "pooling, such as resnet50.a1_in1k.", group="naming", stage="regions",
+        "original label, and the labeler's initial head. embedded, or a timm classifier of ImageNet-1k with global "
+        "average pooling, such as resnet50.a1_in1k.",
+        group="naming", stage="regions",
     )  # fmt: skip
     label_maps: str | None = option(
-        None, "A folder of ReLabel's published label maps (<wnid>/<stem>.pt) to use instead of the classifier's. Images with no "
-        "map, or a damaged one, have no alignment scores and no grown regions; the manifest counts them.", group="naming",
-        stage="regions", metavar="DIR",
+        None, "A folder of ReLabel's published label maps (<wnid>/<stem>.pt) to use instead of the classifier's. Images "
+        "with no map, or a damaged one, have no alignment scores and no grown regions; the manifest counts them.",
+        group="naming", stage="regions", metavar="DIR",
     )  # fmt: skip
     byproducts: str | None = option(
-        None, "A folder of ImageNet-AB's annotation byproducts (<wnid>/<stem>.xml). A region that an annotator clicked trains "
-        "the labeler even if its alignment is low.", group="naming", stage="regions", metavar="DIR",
+        None, "A folder of ImageNet-AB's annotation byproducts (<wnid>/<stem>.xml). A region that an annotator clicked "
+        "trains the labeler even if its alignment is low.",
+        group="naming", stage="regions", metavar="DIR",
     )  # fmt: skip
     region_features: str = option(
-        "classifier", "The features that the labeler reads. classifier: the classifier's; training starts from its head. backbone: "
-        "the backbone's, with a head trained from scratch.", group="naming", stage="regions", choices=("classifier", "backbone"),
+        "classifier", "The features that the labeler reads. classifier: the classifier's; training starts from its head. "
+        "backbone: the backbone's, with a head trained from scratch.",
+        group="naming", stage="regions", choices=("classifier", "backbone"),
     )  # fmt: skip
     alignment: float = option(
         0.75, "A region trains the labeler if the label map gives the original label at least this probability in it.",
@@ -189,98 +220,108 @@ class BuildConfig:
     )  # fmt: skip
     head: str = option(
         "linear", "The labeler. mlp: two hidden layers with GELU and dropout, as in the paper; with the classifier's "
-        "features, it is added to the classifier's head; without training it is ignored.", group="naming", stage="labeler", choices=("linear", "mlp"),
+        "features, it is added to the classifier's head; without training it is ignored.",
+        group="naming", stage="labeler", choices=("linear", "mlp"),
     )  # fmt: skip
     classifier_weights: str = option(
-        "hub", "The weights of a timm classifier, in the forms that --weights takes.", group="naming", stage="regions",
-        expert=True,
+        "hub", "The weights of a timm classifier, in the forms that --weights takes.",
+        group="naming", stage="regions", expert=True,
     )  # fmt: skip
     label_map_size: int = option(
-        384, "Input size of the classifier in pixels, where it is not the backbone.", group="naming", stage="regions",
-        expert=True, low=64, high=2048,
+        384, "Input size of the classifier in pixels, where it is not the backbone.",
+        group="naming", stage="regions", expert=True, low=64, high=2048,
     )  # fmt: skip
     classify_first: bool = option(
-        False, "Classify each location and average probabilities over a region, instead of averaging features and classifying the "
-        "mean. The classifier's own head then names regions, without a labeler.", group="naming", stage="regions",
-        expert=True,
+        False, "Classify each location and average probabilities over a region, instead of averaging features and "
+        "classifying the mean. The classifier's own head then names regions, without a labeler.",
+        group="naming", stage="regions", expert=True,
     )  # fmt: skip
     temperature: float = option(
-        1.0, "Divide logits by this before every softmax; below 1, labels are more confident.", group="naming",
-        stage="regions", expert=True, low=0.01, high=100,
+        1.0, "Divide logits by this before every softmax; below 1, labels are more confident.",
+        group="naming", stage="regions", expert=True, low=0.01, high=100,
     )  # fmt: skip
     located: float = option(
-        0.5, "Down-weight (x0.1) a class whose label-map peak is outside the region and whose mean inside is less than this "
-        "share of the peak. 0 disables it.", group="naming", stage="regions", expert=True, low=0, high=1,
+        0.5, "Down-weight (x0.1) a class whose label-map peak is outside the region and whose mean inside is less than "
+        "this share of the peak. 0 disables it.",
+        group="naming", stage="regions", expert=True, low=0, high=1,
     )  # fmt: skip
     feature_variants: int = option(
         0, "Extra versions of each region's features with patches dropped at random, to train the labeler on.",
         group="naming", stage="regions", expert=True, low=0, high=64,
     )  # fmt: skip
     patch_dropout: float = option(
-        0.2, "The share of a region's patches dropped in each such version.", group="naming", stage="regions", expert=True,
-        low=0, high=0.95,
+        0.2, "The share of a region's patches dropped in each such version.",
+        group="naming", stage="regions", expert=True, low=0, high=0.95,
     )  # fmt: skip
     labeler_min_regions: int = option(
-        50, "A class is covered if it has at least this many aligned regions. A classifier's head is trained further only if enough "
-        "classes are covered; otherwise it would forget the rest.", group="naming", stage="labeler", expert=True, low=1,
+        50, "A class is covered if it has at least this many aligned regions. A classifier's head is trained further "
+        "only if enough classes are covered; otherwise it would forget the rest.",
+        group="naming", stage="labeler", expert=True, low=1,
     )  # fmt: skip
     labeler_min_classes: float = option(
-        0.95, "The share of classes that must be covered for the classifier's head to be trained further.", group="naming", stage="labeler",
-        expert=True, low=0, high=1,
+        0.95, "The share of classes that must be covered for the classifier's head to be trained further.",
+        group="naming", stage="labeler", expert=True, low=0, high=1,
     )  # fmt: skip
     epochs: int = option(
-        10, "The most passes over the aligned regions.", group="naming", stage="labeler", expert=True, low=1
-    )
+        10, "The most passes over the aligned regions.",
+        group="naming", stage="labeler", expert=True, low=1,
+    )  # fmt: skip
     hidden_size: int = option(
-        1024, "Width of the MLP's hidden layers.", group="naming", stage="labeler", expert=True, low=1, high=65536
-    )
+        1024, "Width of the MLP's hidden layers.",
+        group="naming", stage="labeler", expert=True, low=1, high=65536,
+    )  # fmt: skip
     dropout: float = option(
-        0.1, "Dropout rate of the MLP's hidden units.", group="naming", stage="labeler", expert=True, low=0, high=0.95
-    )
+        0.1, "Dropout rate of the MLP's hidden units.",
+        group="naming", stage="labeler", expert=True, low=0, high=0.95,
+    )  # fmt: skip
     held_out: float = option(
-        0.1, "The share of images held out for early stopping and to calibrate scores.", group="naming",
-        stage="labeler", expert=True, low=0, high=0.9,
+        0.1, "The share of images held out for early stopping and to calibrate scores.",
+        group="naming", stage="labeler", expert=True, low=0, high=0.9,
     )  # fmt: skip
     patience: int = option(
-        3,
-        "Stop after this many epochs without a lower held-out loss.",
-        group="naming",
-        stage="labeler",
-        expert=True,
-        low=1,
-    )
+        3, "Stop after this many epochs without a lower held-out loss.",
+        group="naming", stage="labeler", expert=True, low=1,
+    )  # fmt: skip
     learning_rate: float = option(
-        1e-4, "AdamW's learning rate.", group="naming", stage="labeler", expert=True, low=0, high=10
-    )
+        0.0001, "AdamW's learning rate.",
+        group="naming", stage="labeler", expert=True, low=0, high=10,
+    )  # fmt: skip
     train_batch_size: int = option(
-        256, "Regions per training step.", group="naming", stage="labeler", expert=True, low=1
-    )
+        256, "Regions per training step.",
+        group="naming", stage="labeler", expert=True, low=1,
+    )  # fmt: skip
 
     label_threshold: float = option(
-        0.13, "A class becomes a label of the image if its best score is at least this.", group="labels", stage="labels",
-        low=0, high=1,
+        0.13, "A class becomes a label of the image if its best score is at least this.",
+        group="labels", stage="labels", low=0, high=1,
     )  # fmt: skip
     added_threshold: float = option(
-        0.4, "In an image with an original label, every other class needs at least this score (and --label-threshold): "
-        "photographs taken for one object show others less often than a classifier's scores suggest.", group="labels", stage="labels", low=0, high=1,
+        0.35, "In an image with an original label, every other class needs at least this score (and --label-threshold). "
+        "With the embedded classifier, that is the mean probability of three networks for the whole image.",
+        group="labels", stage="labels", low=0, high=1,
     )  # fmt: skip
     unconfirmed: str = option(
-        "keep", "What to do with an original label that the pipeline does not find. keep: add it, with the whole image's score. "
-        "drop: leave it out.", group="labels", stage="labels", choices=("keep", "drop"),
+        "keep", "What to do with an original label that the pipeline does not find. keep: add it, with the whole image's "
+        "score. drop: leave it out.",
+        group="labels", stage="labels", choices=("keep", "drop"),
     )  # fmt: skip
-    top_k: int = option(5, "Classes kept per region.", group="labels", stage="labels", expert=True, low=1, high=1000)
+    top_k: int = option(
+        5, "Classes kept per region.",
+        group="labels", stage="labels", expert=True, low=1, high=1000,
+    )  # fmt: skip
     confusion: float = option(
-        0.25, "Treat classes whose head weights are at least this similar (cosine, mean removed) as one in a region: the best "
-        "of them is named, with the sum of their scores. 1 disables it.", group="labels", stage="labels", expert=True, low=0,
-        high=1,
+        0.25, "Treat classes whose head weights are at least this similar (cosine, mean removed) as one in a region: the "
+        "best of them is named, with the sum of their scores. 1 disables it.",
+        group="labels", stage="labels", expert=True, low=0, high=1,
     )  # fmt: skip
     merge_iou: float = option(
-        0.85, "Publish only the best of several regions with the same best class and at least this IoU. Above 1, all are published.",
+        0.85, "Publish only the best of several regions with the same best class and at least this IoU. Above 1, all are "
+        "published.",
         group="labels", stage="labels", expert=True, low=0, high=2,
     )  # fmt: skip
     reject: float = option(
-        0.02, "Do not publish a region whose best score is below this: it probably shows nothing that ImageNet names.", group="labels",
-        stage="labels", expert=True, low=0, high=1,
+        0.02, "Do not publish a region whose best score is below this: it probably shows nothing that ImageNet names.",
+        group="labels", stage="labels", expert=True, low=0, high=1,
     )  # fmt: skip
 
     def __post_init__(self) -> None:

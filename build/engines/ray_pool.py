@@ -1,4 +1,4 @@
-"""A pool of Ray actors on all machines of a cluster, which must see images and output under the same paths."""
+"""A pool of Ray actors on all machines of a cluster; every machine must see images and output under the same paths."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def run_units(
     if state.failed:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in sorted(state.failed.items()))
         raise UnitsFailedError(
-            f"{len(state.failed)} of {len(units)} units failed ({reasons}); all others are done. "
+            f"{len(state.failed)} of {len(units)} units failed ({reasons}); all other units are done. "
             "Run the same command to retry"
         )
 

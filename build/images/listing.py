@@ -103,7 +103,7 @@ def _objects(table: pa.Table) -> list[ImageInput]:
 
 @dataclass(frozen=True)
 class Listing:
-    """The images below a root, sorted by container and file name.
+    """The images below a root: a folder's sorted by path, a container's in file order.
 
     Attributes:
         root: The folder that file names and containers are relative to.

@@ -34,7 +34,9 @@ def list_images(images: str, *, split: str, unlabelled: bool = False, limit: int
     else:
         found, ignored = list_folder(root, unlabelled=unlabelled)
     if not len(found):
-        raise ConfigError(f"images: no image files in {root} (extensions: {', '.join(IMAGE_EXTENSIONS)})")
+        raise ConfigError(
+            f"images: no image files in {images if files else root} (extensions: {', '.join(IMAGE_EXTENSIONS)})"
+        )
     if limit and limit < len(found):
         found = found.take(evenly_spaced(range(len(found)), limit))
     return Listing(root, found, ignored)

@@ -102,7 +102,7 @@ class Labeler(nn.Module):
         return np.asarray(values.cpu().numpy())
 
     def confusable(self, least: float) -> NDArray[np.bool_]:
-        """Return (K, K) bool: the pairs of classes whose mean-free weights have a cosine of at least `least`."""
+        """Return (K, K) bool: the pairs of classes whose mean-centred weights have a cosine of at least `least`."""
         last: Any = self.linear if self.linear is not None else self.mlp[-1] if self.mlp is not None else None
         weight = last.weight.detach().cpu().numpy()
         centred = weight - weight.mean(axis=0)

@@ -23,6 +23,7 @@ from build.images.reader import ImageReader
 from build.networks.backbone import Backbone, Maps
 from build.networks.classifier import make_classifier
 from build.networks.embedded import EmbeddedBackbone
+from build.networks.ensemble import EmbeddedEnsemble
 from build.networks.timm_backbone import TimmBackbone
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import ImageError
@@ -79,6 +80,7 @@ class Decoded(NamedTuple):
     label_map_status: str = "computed"  # or `ok`, `missing` or `damaged` if read from a file
     clicks: tuple[Click, ...] = ()  # of the image's annotators, if byproducts are read
     byproduct_status: str | None = None  # `ok`, `missing` or `damaged`; None if no byproducts are read
+    whole: tuple[torch.Tensor, ...] = ()  # the ensemble's inputs, if there is one
 
 
 class ForwardBatch(NamedTuple):
@@ -87,6 +89,7 @@ class ForwardBatch(NamedTuple):
     images: Sequence[ImageInput]
     decoded: Sequence[Decoded]
     maps: Maps | None
+    whole: torch.Tensor | None = None  # (B, K), the ensemble's probabilities for the whole images
 
     @property
     def readable(self) -> list[ImageInput]:
@@ -119,11 +122,14 @@ class Forward:
             *(make_classifier(config, size, self.device) for size in sizes),
         ]
         self._classifiers = slice(0 if own else 1, None)
+        named_by_embedded = config.classifier == "embedded" and not config.names_by_backbone
+        self._ensemble = EmbeddedEnsemble(self.device) if named_by_embedded else None
         self._pool = ThreadPoolExecutor(config.workers or os.cpu_count() or 1)
 
     def credits(self) -> list[dict[str, str]]:
         """Return the source and licence of each network, for the dataset card."""
         found = [{"source": network.source, "licence": network.licence} for network in self._networks]
+        found += self._ensemble.credits() if self._ensemble else []
         return [credit for k, credit in enumerate(found) if credit not in found[:k]]
 
     def close(self) -> None:
@@ -142,7 +148,8 @@ class Forward:
                 ahead.append((batch, futures))
             batch, futures = ahead.popleft()
             decoded = clock.timed("wait for decoding", lambda futures=futures: [f.result() for f in futures])
-            yield ForwardBatch(batch, decoded, clock.timed("forward", self._see, decoded))
+            maps = clock.timed("forward", self._see, decoded)
+            yield ForwardBatch(batch, decoded, maps, clock.timed("whole image", self._see_whole, decoded))
 
     def _decode(self, reader: ImageReader, listed: ImageInput) -> Decoded:
         try:
@@ -152,7 +159,8 @@ class Forward:
         tensors, size = tuple(network.prepare(image) for network in self._networks), (image.height, image.width)
         label_map, label_map_status = self._label_map(listed)
         clicks, byproduct_status = self._clicks(listed)
-        return Decoded(tensors, size, "ok", None, label_map, label_map_status, clicks, byproduct_status)
+        whole = self._ensemble.prepare(image) if self._ensemble else ()
+        return Decoded(tensors, size, "ok", None, label_map, label_map_status, clicks, byproduct_status, whole)
 
     def _label_map(self, listed: ImageInput) -> tuple[torch.Tensor | None, str]:
         if self._label_maps is None:
@@ -184,6 +192,12 @@ class Forward:
         else:
             label_maps = tuple(m for maps in seen[self._classifiers] for m in maps.label_maps)
         return Maps(seen[0].patches, features, label_maps)
+
+    def _see_whole(self, decoded: Sequence[Decoded]) -> torch.Tensor | None:
+        inputs = [d.whole for d in decoded if d.whole]
+        if self._ensemble is None or not inputs:
+            return None
+        return self._ensemble([self._to_device(torch.stack(tensors)) for tensors in zip(*inputs, strict=True)])
 
     def _read_maps(self, decoded: Sequence[Decoded]) -> torch.Tensor:
         """Return the maps read from files, (B, K, h, w): NaN for images without one, area means for other sizes."""

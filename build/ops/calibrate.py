@@ -50,7 +50,7 @@ def stability(
 
 
 def _found_in(regions: Regions, others: Regions) -> torch.Tensor:
-    """Return (B, R) bool: whether each region nearly equals one of the others."""
+    """Return (B, R) bool: whether each region has an IoU of at least 0.5 with one of the others."""
     a, b = (r.masks.flatten(2).float() for r in (regions, others))
     common = a @ b.mT
     union = a.sum(2)[:, :, None] + b.sum(2)[:, None] - common

@@ -45,7 +45,8 @@ class Graph(NamedTuple):
 
     Attributes:
         joined: (B, N, N), J: 1 where two patches are similar, else 0; in the dtype in which the device multiplies it.
-        alive: (B, N) bool; the other patches are painted out: they are similar to no patch, not even themselves.
+        alive: (B, N) bool; False for patches painted out in earlier rounds, which are similar to no patch, not even
+            themselves.
     """
 
     joined: Tensor

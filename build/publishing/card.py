@@ -14,6 +14,7 @@ from mlimagenet_data.classes import ClassTable
 __all__ = ["write_card"]
 
 _TEMPLATE = Path(__file__).parents[2] / "dataset_card.md"
+_ENSEMBLE = ", which is the mean probability that three small networks give it for the whole image"
 _BODY_MARK = "<!-- card -->\n"  # the text above it explains the template and is left out
 
 
@@ -50,6 +51,7 @@ def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
         "alignment": f"{config['alignment']:g}",
         "label_threshold": f"{config['label_threshold']:g}",
         "added_threshold": f"{config['added_threshold']:g}",
+        "ensemble": _ENSEMBLE if any("lite1" in network["source"] for network in networks) else "",
         "labeler": "; ".join(f"{name}: {_labeler(splits[name]['labeler'])}" for name in names),
         "original": {
             "keep": "always kept: where the pipeline did not find it, it was added with the whole image's score",

@@ -19,9 +19,12 @@ from build.stage import Stage
 from build.state.ledger import UnitOutput
 from build.state.plan import LABELER_FILE, Plan, Unit
 
-__all__ = ["LabelsStage", "aggregate", "drop_duplicates"]
+__all__ = ["LabelsStage", "aggregate", "choose_beside_original", "drop_duplicates"]
 
 _CANDIDATES = 10  # candidate classes per class kept
+_COLUMNS = (
+    "image_id", "label", "grid", "counts", "elsewhere", "features", "classes", "class_scores", "whole_classes", "whole_scores",
+)  # fmt: skip
 _ELSEWHERE = 0.1  # weight of a class in a region if its evidence is elsewhere in the image
 
 Ranking = list[tuple[int, float]]  # (class, score), best first
@@ -53,8 +56,7 @@ class LabelsStage(Stage):
         if self._head is None:
             self._head = Labeler.load(self.plan.ledger("labeler").fetched(LABELER_FILE))
             self._confusable = self._head.confusable(self.plan.config.confusion)
-        columns = ("image_id", "label", "grid", "counts", "elsewhere", "features", "classes", "class_scores")
-        regions = read_rows(self.plan.ledger("regions").fetched(unit.file), RegionsRow, *columns)
+        regions = read_rows(self.plan.ledger("regions").fetched(unit.file), RegionsRow, *_COLUMNS)
         rows = self._rows(regions, self._head)
         advance(len(rows))
         table = table_of(rows, LabelsRow)
@@ -90,7 +92,11 @@ class LabelsStage(Stage):
         config = self.plan.config
         rankings = [_top(*pair, config.top_k, self._confusable) for pair in zip(p, best, strict=True)]
         named = [k for k, ranking in enumerate(rankings[:-1]) if ranking[0][1] >= config.reject]
-        labels, found = aggregate([rankings[k] for k in named], rankings[-1], p[-1], row.label, config)
+        found: bool | None
+        if row.label is not None and row.whole_classes is not None:
+            labels, found = choose_beside_original(row, config)
+        else:
+            labels, found = aggregate([rankings[k] for k in named], rankings[-1], p[-1], row.label, config)
         for k, classes in enumerate(row.elsewhere):
             if classes:
                 p[k, classes] *= _ELSEWHERE
@@ -169,6 +175,29 @@ def _top(
             out.append((int(index), min(1.0, float(probabilities[group].sum()))))
             free &= ~confusable[index]
     return sorted(out, key=lambda item: (-item[1], item[0]))
+
+
+def choose_beside_original(row: RegionsRow, config: BuildConfig) -> tuple[Ranking, bool]:
+    """Choose the labels of an image with an original label from what the ensemble sees in the whole image.
+
+    Regions do not add labels here: the largest of many regions' scores is far too sure, and most photographs that were
+    collected for one class show only that class. Regions still say where a label's object is.
+
+    Args:
+        row: The image, with `whole_classes` and `whole_scores`.
+        config: Provides `label_threshold`, `added_threshold` and `unconfirmed`.
+
+    Returns:
+        As `aggregate`.
+    """
+    scores = dict(zip(row.whole_classes or [], row.whole_scores or [], strict=True))
+    own = max(scores.get(row.label, 0.0) if row.label is not None else 0.0, float(np.finfo(np.float32).tiny))
+    added = max(config.label_threshold, config.added_threshold)
+    labels = {index: score for index, score in scores.items() if score >= added and index != row.label}
+    found = own >= config.label_threshold
+    if row.label is not None and (found or config.unconfirmed == "keep"):
+        labels[row.label] = own
+    return sorted(labels.items(), key=lambda item: (-item[1], item[0])), found
 
 
 def aggregate(

@@ -133,6 +133,8 @@ def find_regions(seen: ForwardBatch, config: BuildConfig) -> RegionBatch | None:
         "passes": cut.passes.sum(1),
         "exact": cut.exact.sum(1),
     }
+    if seen.whole is not None:
+        found["whole"] = seen.whole
     if named is not None:
         found |= {"class_scores": named.values, "classes": named.indices}
     return RegionBatch(**{name: value.cpu().numpy() for name, value in found.items()})
@@ -161,7 +163,8 @@ def _thinned(masks: torch.Tensor, images: Sequence[ImageInput], version: int, sh
 def _pooled(maps: Sequence[torch.Tensor], masks: torch.Tensor, peaks: Peaks) -> torch.Tensor:
     """Return the regions' means, averaged over maps: (B, R + 1, C), the whole image last.
 
-    The mean over a region grown from a peak is half over its mask and half over the windows in which its class peaks.
+    The mean over a region grown from a peak averages the mean over its mask and the mean over the windows in which its
+    class peaks.
     """
     found = []
     first = masks.shape[1] - peaks.classes.shape[1]

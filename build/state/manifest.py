@@ -110,7 +110,7 @@ def _sum(entries: list[LedgerEntry], fact: str) -> dict[str, Any]:
 
 
 def _failures(plan: Plan, statuses: dict[str, int]) -> list[dict[str, str]]:
-    """Return the first images without pixels, with the reasons."""
+    """Return the first images that could not be read, with the reasons."""
     rows: list[RegionsRow] = []
     if set(statuses) <= USABLE_STATUSES:
         return []

@@ -72,10 +72,10 @@ class ImageListing:
 class ImageLocator:
     """Maps annotated photographs to the files of one copy.
 
-    A few photographs show how the copy names its files: as annotated, in class folders by WordNet id or class index, or in one
-    flat folder, with the annotated extension or another one. If they share no layout, all files are listed and joined by
-    `mlimagenet_data.names.join_key`. Setup takes 16 `stat` calls for a complete copy named as annotated, about a hundred
-    otherwise; lookups take none. The copy may be incomplete.
+    A few photographs show how the copy names its files: as annotated, in class folders by WordNet id or class index, or
+    in one flat folder, with the annotated extension or another one. If they share no layout, all files are listed and
+    joined by `mlimagenet_data.names.join_key`. Setup takes 16 `stat` calls for a complete copy named as annotated,
+    about a hundred otherwise; lookups take none. The copy may be incomplete.
 
     Pickling a locator saves its folder and store; unpickling finds the layout again.
 

@@ -79,7 +79,7 @@ def _any(flags: NDArray[np.bool_], bounds: NDArray[np.int64]) -> NDArray[np.bool
 def _undo_differences(
     runs: NDArray[np.int64], counts: NDArray[np.int64], first: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Add the run two before to each mask's fourth and later runs: cumulative sums over every second run."""
+    """Undo COCO's delta coding: each mask's runs from the fourth on are stored minus the run two positions earlier."""
     position = np.arange(runs.size) - np.repeat(first, counts)
     out = runs.copy()
     for parity, begin in ((1, 1), (0, 2)):  # runs 1, 3, 5, ... and 2, 4, 6, ...; run 0 is in neither

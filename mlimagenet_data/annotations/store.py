@@ -23,7 +23,7 @@ class AnnotationStore:
     """Annotations of one split, by row and by image_id.
 
     The first use builds an index in the user's cache folder (`mlimagenet_data.annotations.index.cache_folder`). It is
-    memory-mapped, so all processes on a machine share it. A store pickles its source, not its content.
+    memory-mapped, so all processes on a machine share it. Pickling a store saves its source, not its content.
 
     Args:
         source: A dataset folder written by `python -m build.run`, its Hub id (`user/name` or `user/name@revision`), or

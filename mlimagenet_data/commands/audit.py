@@ -16,7 +16,8 @@ __all__ = ["add"]
 _TEXT = """\
 Rank images by how likely their labels are wrong, most suspicious first.
 
-The ranking uses cleanlab's multi-label quality scores. Each image gets a verdict that compares its original label with the new labels:
+The ranking uses cleanlab's multi-label quality scores. Each image gets a
+verdict that compares its original label with the new labels:
 
   agrees      the original label scores best
   weaker      the original label was seen, but another class scores better
@@ -43,7 +44,9 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--top", metavar="N", type=int, default=20, help="Number of images to list (default: 20).")
     parser.add_argument("--verdict", metavar="NAME", help="List only images with this verdict (default: all).")
-    parser.add_argument("--images", metavar="DIR", type=Path, help="Your copy of the images; the listed ones are drawn in --sheet.")
+    parser.add_argument(
+        "--images", metavar="DIR", type=Path, help="Your copy of the images; the listed ones are drawn in --sheet."
+    )
     parser.add_argument(
         "--sheet", metavar="FILE.png", type=Path, default=Path("audit.png"),
         help="Picture to write with --images (default: audit.png).",

@@ -145,7 +145,7 @@ def load_predictions(path: Path, files: Sequence[str]) -> Predictions:
         pairs = zip_longest(names if isinstance(names, list) else [names], files)
         row, (name, expected) = next((k, pair) for k, pair in enumerate(pairs) if pair[0] != pair[1])
         raise EvaluationError(
-            f"{path}: row {row} is {str(name)[:200]}, but {expected} in the set: these are predictions of other images"
+            f"{path}: row {row} is {str(name)[:200]}, but the set has {expected} there; these are predictions of other images"
         )
     given = known.get("failures")
     reasons = {str(name): str(why) for name, why in given} if isinstance(given, list) else {}

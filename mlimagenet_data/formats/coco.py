@@ -113,18 +113,19 @@ def load_coco(file: Path) -> dict[str, list[Any]]:
 def read_coco(file: Path, faults: Faults) -> Iterator[dict[str, Any]]:
     """Yield one row per image, in file order.
 
-    Categories are matched by a WordNet id in `supercategory` or `name`, or by the class name. The fields that our own export
-    adds are used if present: an image's `image_id`, `label`, `labels`, `scores` and `status`; an annotation's `score`, `grid`,
-    `topk_labels` and `topk_scores`. Without them, the image_id is derived from the file name, the labels are the classes of the
-    regions, each with its best score, and a region's score is 1. Boxes and areas are computed from the masks.
+    Categories are matched by a WordNet id in `supercategory` or `name`, or by the class name. The fields that our own
+    export adds are used if present: an image's `image_id`, `label`, `labels`, `scores` and `status`; an annotation's
+    `score`, `grid`, `topk_labels` and `topk_scores`. Without them, the image_id is derived from the file name, the
+    labels are the classes of the regions, each with its best score, and a region's score is 1. Boxes and areas are
+    computed from the masks.
 
     Args:
         file: The COCO file.
         faults: Collects invalid categories, images and annotations.
 
     Raises:
-        AnnotationError: If the file is not a COCO file, or an entry is invalid and `faults` does not skip it; the message names
-            file, entry, field and value.
+        AnnotationError: If the file is not a COCO file, or an entry is invalid and `faults` does not skip it; the
+            message names file, entry, field and value.
     """
     content = load_coco(file)
     reader = _Reader(file, faults)
@@ -297,7 +298,9 @@ def _mask(item: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     if not isinstance(code, dict):
         raise _BadValueError("segmentation", code, "must be RLE; convert polygons with pycocotools")
     if code.get("size") != list(size):
-        raise _BadValueError("segmentation.size", code.get("size"), f"must equal the image's size, {size[0]} x {size[1]}")
+        raise _BadValueError(
+            "segmentation.size", code.get("size"), f"must equal the image's size, {size[0]} x {size[1]}"
+        )
     is_grid = isinstance(grid, list) and len(grid) == 2 and all(type(side) is int and side > 0 for side in grid)
     if grid is not None and not is_grid:
         raise _BadValueError("grid", grid, "must be a pair of positive integers")

@@ -1,8 +1,9 @@
 """Read ImageNet-S's semantic masks (Gao et al., arXiv 2106.03149): PNG files in class folders, one class id per pixel.
 
-A pixel's id is R + 256 G: 0 is everything else, 1000 is ignored, and 1 to 919 (300, 50) number the subset's WordNet ids in
-sorted order. `data/categories/ImageNetS_categories_im919.txt` in github.com/LUSSeg/ImageNet-S lists them. ImageNet-S merges five
-classes of ImageNet-1k into others (laptop into notebook, for example), so a mask's class may differ from its image's label.
+A pixel's id is R + 256 G: 0 is everything else, 1000 is ignored, and 1 to 919 (300, 50) number the subset's WordNet ids
+in sorted order. `data/categories/ImageNetS_categories_im919.txt` in github.com/LUSSeg/ImageNet-S lists them. ImageNet-S
+merges five classes of ImageNet-1k into others (laptop into notebook, for example), so a mask's class may differ from
+its image's label.
 """
 
 from __future__ import annotations
@@ -59,18 +60,18 @@ def read_class_list(file: Path) -> list[int]:
 def read_imagenet_s(folder: Path, classes: list[int], faults: Faults) -> Iterator[dict[str, Any]]:
     """Yield one row per mask file `<wnid>/<stem>.png`, sorted by name; its image is `<wnid>/<stem>.JPEG`.
 
-    Each class in the mask becomes a label of the image and a region with score 1, on the mask's pixel grid, largest region
-    first. Ignored pixels belong to no region.
+    Each class in the mask becomes a label of the image and a region with score 1, on the mask's pixel grid, largest
+    region first. Ignored pixels belong to no region.
 
     Args:
         folder: E.g. `train-semi-segmentation`.
         classes: The class of each id, from `read_class_list`.
-        faults: Collects files whose path names no class, that repeat a photograph, that are not masks, or that hold an id
-            without a class.
+        faults: Collects files whose path names no class, that repeat a photograph, that are not masks, or that hold an
+            id without a class.
 
     Raises:
-        AnnotationError: If there are no PNG files, or a file is invalid and `faults` does not skip it; the message names file
-            and value.
+        AnnotationError: If there are no PNG files, or a file is invalid and `faults` does not skip it; the message
+            names file and value.
     """
     names = sorted(name for name, _ in walk_files(folder) if name.lower().endswith(".png"))
     if not names:

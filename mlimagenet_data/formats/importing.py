@@ -46,7 +46,7 @@ class Import:
         form: The format of the source.
         out: The dataset folder to write.
         split: The split to write.
-        images: The image folder, or its parent. Sizes are read from it, and missing files are recorded.
+        images: The split's image folder, or its parent. Sizes are read from it, and missing files are recorded.
         proposals: For `tsv`: COCO JSON of class-agnostic masks to turn into regions.
         classes: For `imagenet-s`: the list of WordNet ids.
         skip_bad: Whether to skip and count invalid lines and entries.
@@ -71,8 +71,8 @@ def import_annotations(given: Import, advance: Callable[[int], object] = lambda 
 
     Raises:
         AnnotationsNotFoundError: If a file or folder does not exist.
-        AnnotationError: If the options do not fit the format, `out` already has the split, or, without `skip_bad`, a line or
-            entry is invalid; the message names file, line or entry, field and value.
+        AnnotationError: If the options do not fit the format, `out` already has the split, or, without `skip_bad`, a
+            line or entry is invalid; the message names file, line or entry, field and value.
     """
     _check_options(given)
     faults = Faults(skip=given.skip_bad)
@@ -124,8 +124,8 @@ def _tables(given: Import, faults: Faults, advance: Callable[[int], object]) -> 
 def from_proposals(table: pa.Table, proposals: dict[str, dict[str, Any]]) -> pa.Table:
     """Add the masks of `read_proposals` to rows of the paper's file.
 
-    The masks have no class, so a mask may show any of the image's labels. Each region gets the best label of its image and an
-    empty top-k list, so the loader treats no label as located. Images without labels get no regions.
+    The masks have no class, so a mask may show any of the image's labels. Each region gets the best label of its image
+    and an empty top-k list, so the loader treats no label as located. Images without labels get no regions.
     """
     rows = table.to_pylist()
     for row in rows:

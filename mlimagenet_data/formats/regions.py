@@ -29,8 +29,8 @@ def mask_columns(size: tuple[int, int], counts: Any, grid: tuple[int, int] | Non
         grid: The grid that the mask was stretched from, if known. The mask is shrunk back to it.
 
     Raises:
-        AnnotationError: If the counts do not describe a mask of that size, or the mask was not stretched from that grid. The
-            counts are checked before they are decoded.
+        AnnotationError: If the counts do not describe a mask of that size, or the mask was not stretched from that
+            grid. The counts are checked before they are decoded.
     """
     height, width = size
     if height * width > MAX_CELLS:

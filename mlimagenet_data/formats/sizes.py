@@ -24,7 +24,8 @@ def with_sizes(table: pa.Table, images: ImageListing) -> pa.Table:
     Known sizes are kept. Rows whose file is missing or unreadable get that status and no size, but keep their labels.
 
     Args:
-        table: Rows with `image_id` and `file_name`; `height`, `width`, `regions` and `status` are all present or all absent.
+        table: Rows with `image_id` and `file_name`; `height`, `width`, `regions` and `status` are all present or all
+            absent.
         images: The copy of the images, in any naming that `mlimagenet_data.names` supports.
     """
 

@@ -28,18 +28,19 @@ _SCORE = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
 def read_tsv(file: Path, faults: Faults, advance: Callable[[int], object] = lambda size: None) -> Iterator[pa.Table]:
     """Yield tables of the columns `image_id`, `file_name`, `label`, `labels` and `scores`, in file order.
 
-    File names are `n01440764_10026.JPEG`, or include a class folder (`n01440764/a.JPEG`, `0/a.JPEG`). A name without folders
-    gets the folder of the original class. Labels are sorted by descending score. A score of 0 (0.0000: a small score rounded to
-    four decimals) is not a label.
+    File names are `n01440764_10026.JPEG`, or include a class folder (`n01440764/a.JPEG`, `0/a.JPEG`). A name without
+    folders gets the folder of the original class. Labels are sorted by descending score. A score of 0 (0.0000: a small
+    score rounded to four decimals) is not a label.
 
     Args:
         file: The TSV file.
-        faults: Collects lines that are not UTF-8, have a wrong number of columns, hold an invalid name, class or score, name
-            another class than their original class, or repeat a photograph.
+        faults: Collects lines that are not UTF-8, have a wrong number of columns, hold an invalid name, class or score,
+            name another class than their original class, or repeat a photograph.
         advance: Called with the number of bytes of each block read.
 
     Raises:
-        AnnotationError: If a line is invalid and `faults` does not skip it; the message names file, line, field and value.
+        AnnotationError: If a line is invalid and `faults` does not skip it; the message names file, line, field and
+            value.
     """
     seen: dict[str, str] = {}
     first = 1
@@ -227,7 +228,7 @@ def _array(values: Any) -> NDArray[Any]:
 
 
 def write_tsv(store: AnnotationStore, path: Path) -> dict[str, int]:
-    """Write filename, original class, classes and scores (4 decimals) in the paper's format; return the number of lines.
+    """Write filename, original class, classes and scores (4 decimals), as in the paper; return the number of lines.
 
     Omitted: regions, images that could not be read, and images without an original label, which the format requires.
     """

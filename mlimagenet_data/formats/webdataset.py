@@ -1,7 +1,7 @@
 """Write WebDataset shards: tar files that hold each image of the user's own copy and its annotations as JSON.
 
-github.com/webdataset/webdataset defines the format: the files of a sample are adjacent and share their name up to the first dot.
-Image files are copied byte for byte.
+github.com/webdataset/webdataset defines the format: the files of a sample are adjacent and share their name up to the
+first dot. Image files are copied byte for byte.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def write_webdataset(
 ) -> dict[str, int]:
     """Write `<split>-000000.tar`, ... and return the numbers of images, shards and missing images.
 
-    A sample is `<key>.<extension>`, the unchanged image file, and `<key>.json`, the dataset row: all columns, masks as COCO RLE.
-    Images that could not be read when annotated are omitted. Equal inputs produce equal bytes.
+    A sample is `<key>.<extension>`, the unchanged image file, and `<key>.json`, the dataset row: all columns, masks as
+    COCO RLE. Images that could not be read when annotated are omitted. Equal inputs produce equal bytes.
 
     Args:
         store: The split's annotations, which were checked when opened.

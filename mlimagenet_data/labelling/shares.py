@@ -60,7 +60,7 @@ def _cells_in_box(stack: MaskStack, box: Box) -> list[float]:
 
 
 def _clipped(edges: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-    """Return edges clipped to [low, high] and counted from low."""
+    """Return edges clipped to [low, high], minus low."""
     out = np.minimum(np.maximum(edges, low), high)
     out -= low
     return out

@@ -53,8 +53,8 @@ class Heatmaps:
             raise HeatmapError(f"{self.path}: {error}; delete it to start over") from error
         if found.dtype != dtype or found.shape != (rows,):
             raise HeatmapError(
-                f"{self.path} holds {found.shape} rows of {found.dtype}, expected ({rows},) of {dtype}: it belongs to "
-                "another run; delete it, or use another folder"
+                f"{self.path} holds an array of shape {found.shape} and type {found.dtype}, expected ({rows},) and "
+                f"{dtype}; it belongs to another run: delete it, or use another folder"
             )
         self._rows = np.lib.format.open_memmap(self.path, mode="r+")
 

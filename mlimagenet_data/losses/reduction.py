@@ -40,7 +40,10 @@ def one_hot(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, t
 
 
 def sum_over_decided(each: torch.Tensor, decided: torch.Tensor) -> torch.Tensor:
-    """Return K times the mean of (B, K) terms over the decided ones (bool, broadcast); zero if none is decided."""
+    """Return K times the mean of `each` (B, K) over the entries where `decided` is true; 0 if there are none.
+
+    `decided` is bool and broadcast.
+    """
     return mean_of(each, decided) * each.shape[1]
 
 

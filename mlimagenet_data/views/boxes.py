@@ -46,7 +46,7 @@ def cell_overlap(start: float, stop: float, cells: int) -> NDArray[np.float64]:
 
 @functools.lru_cache(maxsize=64)
 def cell_edges(cells: int) -> NDArray[np.float64]:
-    """Return 0, 1, ..., cells as read-only floats."""
+    """Return the edges of `cells` unit cells: 0.0, 1.0, ..., `cells`, read-only."""
     edges = np.arange(cells + 1, dtype=np.float64)
     edges.setflags(write=False)
     return edges

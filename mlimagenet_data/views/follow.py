@@ -86,7 +86,8 @@ def follow(transform: Callable[..., Any]) -> Followed:  # noqa: PLR0911 - one li
     """
     if not callable(transform):
         raise TypeError(
-            f"transform must be callable, got a {type(transform).__name__} (timm's separate=True returns three)"
+            f"transform must be callable, got a {type(transform).__name__} "
+            "(timm's create_transform(separate=True) returns a tuple of three)"
         )
     name = getattr(transform, "__name__", type(transform).__name__)
     kind = type(transform)

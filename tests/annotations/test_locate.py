@@ -45,8 +45,8 @@ def located(locator, store):
 
 
 @pytest.fixture
-def looked_at(monkeypatch):
-    """The paths that are looked at, by `stat` or as folders."""
+def checked(monkeypatch):
+    """The paths checked by `stat` or listed as folders."""
     found = []
 
     def counted(function):
@@ -61,7 +61,7 @@ FORMS = {
     "as annotated": by_wnid,
     "another extension": lambda k: by_wnid(k, ".jpg"),
     "class index": lambda k: f"{k % 10}/{WNIDS[k % 10]}_{k}.JPEG",
-    "class index, an extension that nobody expects": lambda k: f"{k % 10}/{WNIDS[k % 10]}_{k}.Webp",
+    "class index, an unexpected extension": lambda k: f"{k % 10}/{WNIDS[k % 10]}_{k}.Webp",
     "flat": lambda k: f"{WNIDS[k % 10]}_{k}.png",
     "the Hub's names": lambda k: f"{WNIDS[k % 10]}_{k}_{WNIDS[k % 10]}.JPEG",
     "several extensions": lambda k: by_wnid(k, (".JPEG", ".png", ".webp")[k % 3]),
@@ -71,7 +71,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_copy_is_located_whole_in_part_and_with_more_than_is_annotated(tmp_path, form):
+def test_complete_partial_and_larger_copies_are_located(tmp_path, form):
     name_of = FORMS[form]
     names = [name_of(k) for k in range(200)]
     store = write_store(tmp_path / "set", [by_wnid(k) for k in range(200)])
@@ -83,28 +83,28 @@ def test_a_copy_is_located_whole_in_part_and_with_more_than_is_annotated(tmp_pat
     assert not os.path.exists(part.path(store.record(0)))
 
 
-def test_a_copy_as_annotated_takes_sixteen_looks_and_none_for_each_photograph(tmp_path, looked_at):
+def test_a_copy_named_as_annotated_takes_sixteen_checks_and_lookups_none(tmp_path, checked):
     names = [by_wnid(k) for k in range(100)]
     store, copy = write_store(tmp_path / "set", names), tree(tmp_path / "copy", names)
-    looked_at.clear()
+    checked.clear()
     locator = ImageLocator(copy, store)
-    assert len(looked_at) == 16
+    assert len(checked) == 16
     assert located(locator, store) == names
-    assert len(looked_at) == 16
+    assert len(checked) == 16
 
 
-def test_a_copy_in_a_known_form_is_not_listed(tmp_path, looked_at):
+def test_a_copy_in_a_known_form_is_not_listed(tmp_path, checked):
     store = write_store(tmp_path / "set", [by_wnid(k) for k in range(100)])
     copy = tree(tmp_path / "copy", [FORMS["class index"](k) for k in range(100)])
-    looked_at.clear()
+    checked.clear()
     locator = ImageLocator(copy, store)
-    before = len(looked_at)
+    before = len(checked)
     assert before < 600
     assert located(locator, store) == [FORMS["class index"](k) for k in range(100)]
-    assert len(looked_at) == before
+    assert len(checked) == before
 
 
-def test_a_folder_that_is_not_there_has_files_as_annotated(tmp_path):
+def test_missing_and_unrelated_folders_fall_back_to_annotated_names(tmp_path):
     names = [by_wnid(k) for k in range(20)]
     store = write_store(tmp_path / "set", names)
     assert located(ImageLocator(tmp_path / "nowhere", store), store) == names
@@ -113,7 +113,7 @@ def test_a_folder_that_is_not_there_has_files_as_annotated(tmp_path):
     assert located(ImageLocator(tmp_path / "nowhere", empty), empty) == []
 
 
-def test_photographs_without_a_class_are_found_in_class_folders_and_the_other_way_round(tmp_path):
+def test_photographs_without_a_class_are_found_in_class_folders_and_vice_versa(tmp_path):
     stems = [f"ILSVRC2012_val_{k:08d}" for k in range(1, 21)]
     flat = [f"{stem}.JPEG" for stem in stems]
     inside = [f"{WNIDS[k % 10]}/{name}" for k, name in enumerate(flat)]
@@ -132,14 +132,14 @@ def test_a_flat_file_of_the_same_stem_is_another_photograph(tmp_path):
 
 
 @pytest.mark.parametrize("image_id", ["../../secret", "n01440764/../../secret", "/etc/secret", "n01440764//etc/secret"])
-def test_no_id_leads_out_of_the_folder(tmp_path, image_id):
+def test_no_id_escapes_the_folder(tmp_path, image_id):
     tree(tmp_path, ["secret.jpg", "sub/secret.jpg", "copy/0/a.jpg"])
     ids = [image_id, "n01440764/a"]
     store = write_store(tmp_path / "set", ["n01440764/b.jpg", "n01440764/a.jpg"], labels=[0, 0], ids=ids)
     assert located(ImageLocator(tmp_path / "copy", store), store) == ["n01440764/b.jpg", "0/a.jpg"]
 
 
-def test_annotations_of_the_release_before_are_located(tmp_path):
+def test_annotations_of_the_previous_release_are_located(tmp_path):
     ids = [f"{k % 10}/{WNIDS[k % 10]}_{k}_{WNIDS[k % 10]}" for k in range(20)]
     store = write_store(tmp_path / "set", [f"{WNIDS[k % 10]}_{k}_{WNIDS[k % 10]}.JPEG" for k in range(20)], ids=ids)
     names = [by_wnid(k) for k in range(20)]
@@ -148,7 +148,7 @@ def test_annotations_of_the_release_before_are_located(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["as annotated", "class index", "several extensions"])
-def test_a_locator_pickles_to_a_few_hundred_bytes_and_finds_the_same(tmp_path, form):
+def test_a_locator_pickles_small_and_finds_the_same_files(tmp_path, form):
     names = [FORMS[form](k) for k in range(50)]
     store = write_store(tmp_path / "set", [by_wnid(k) for k in range(50)])
     locator = ImageLocator(tree(tmp_path / "copy", names), store)
@@ -158,7 +158,7 @@ def test_a_locator_pickles_to_a_few_hundred_bytes_and_finds_the_same(tmp_path, f
     assert located(pickle.loads(content), store) == names
 
 
-def test_rows_without_a_readable_image_decide_nothing(tmp_path):
+def test_unreadable_rows_do_not_decide_the_layout(tmp_path):
     rows = [row(f"a_{k}", (8, 8), [], status="ok" if k > 30 else "missing") for k in range(40)]
     store = AnnotationStore(write_rows(tmp_path / "set", rows), "train")
     names = [f"0/a_{k}.png" for k in range(31, 40)]
@@ -167,7 +167,7 @@ def test_rows_without_a_readable_image_decide_nothing(tmp_path):
     assert store.usable_rows().tolist() == np.arange(31, 40).tolist()
 
 
-def test_a_listing_knows_the_folder_and_its_class_folders(tmp_path):
+def test_a_listing_covers_the_folder_and_its_class_folders(tmp_path):
     tree(tmp_path, ["a.jpg", "0/b.png", "n01440764/deep/c.JPEG", "n01443537/n01443537_5.jpg", "other/d.jpg", "0/e.txt"])
     listing = ImageListing(tmp_path)
     ids = ("a", "n01440764/b", "n01440764/deep/c", "n01443537/n01443537_5", "n01443537_5", "other/d", "n01440764/e")
@@ -177,26 +177,26 @@ def test_a_listing_knows_the_folder_and_its_class_folders(tmp_path):
     assert ImageListing(tmp_path / "nowhere").find("a") is None
 
 
-def test_of_several_files_of_a_photograph_the_first_by_name_is_listed(tmp_path):
+def test_duplicate_files_resolve_to_the_first_by_name(tmp_path):
     tree(tmp_path, ["n01440764/a.png", "n01440764/a.jpg", "0/a.webp", "a_n01440764.jpg"])
     assert ImageListing(tmp_path).find("n01440764/a") == "0/a.webp"
 
 
-def test_a_folder_is_listed_once_by_many_threads(tmp_path, looked_at):
+def test_a_folder_is_listed_once_by_many_threads(tmp_path, checked):
     listing = ImageListing(tree(tmp_path, ["0/a.jpg"]))
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(listing.find, ["n01440764/a"] * 50)) == {"0/a.jpg"}
-    assert looked_at.count(str(tmp_path)) == 1
+    assert checked.count(str(tmp_path)) == 1
 
 
-def test_the_split_folder_is_taken_where_there_is_one(tmp_path):
+def test_the_split_folder_is_used_if_it_exists(tmp_path):
     assert split_folder(tmp_path, "train") == tmp_path
     (tmp_path / "train").mkdir()
     assert split_folder(tmp_path, "train") == tmp_path / "train"
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 15, 16])
-def test_a_few_photographs_are_all_looked_at(tmp_path, count):
+def test_of_a_few_photographs_all_are_checked(tmp_path, count):
     store = write_store(tmp_path / "set", [by_wnid(k) for k in range(count)])
     names = [*(by_wnid(k) for k in range(count - 1)), FORMS["flat"](count - 1)]
     assert located(ImageLocator(tree(tmp_path / "copy", names), store), store) == names

@@ -12,7 +12,7 @@ def test_our_metrics_agree_with_scikit_learn_and_are_timed(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["seconds"] > 0
 
 
-def test_only_the_kind_ties_has_ties():
+def test_only_the_ties_kind_has_tied_scores():
     for kind in KINDS:
         scores, targets = make(kind, 400)
         assert (len(set(scores[:, 0].tolist())) < 102) == (kind == "ties")

@@ -142,7 +142,7 @@ def test_background_groups_scores_by_the_object_under_the_region(truth):
     }  # fmt: skip
 
 
-def test_the_report_in_the_docs_has_the_commands_tables():
+def test_docs_quality_has_every_table_that_the_command_writes():
     text = (Path(__file__).parents[2] / "docs" / "quality.md").read_text()
     head, mark, tables = text.partition(MARK)
     assert head.startswith("# ")

@@ -349,10 +349,10 @@ def test_predictions_of_other_images_are_rejected(tmp_path, suffix):
     with pytest.raises(EvaluationError, match=r"float32 \(2, 1000\); the set needs floats of shape \(3, 1000\)"):
         load_predictions(path, ["a", "b", "c"])
     if suffix == ".safetensors":
-        with pytest.raises(EvaluationError, match="row 1 is b, but c in the set"):
+        with pytest.raises(EvaluationError, match="row 1 is b, but the set has c there"):
             load_predictions(path, ["a", "c"])
         save_predictions(path, Predictions(np.zeros((2, 1000), np.float32), "tiny"), ["a"])
-        with pytest.raises(EvaluationError, match="row 1 is None, but b in the set"):
+        with pytest.raises(EvaluationError, match="row 1 is None, but the set has b there"):
             load_predictions(path, files)
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(EvaluationError, match="cannot read predictions"):

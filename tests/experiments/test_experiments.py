@@ -54,10 +54,10 @@ def test_objects_are_distinct_visible_and_sorted_by_size(scenes):
         assert areas == sorted(areas, reverse=True)
         assert areas[-1] > 0
         assert len({label for label, _ in scene.objects}) == len(scene.objects)
-        assert sum(mask.astype(int) for _, mask in scene.objects).max() <= 1  # what is covered is nobody's
+        assert sum(mask.astype(int) for _, mask in scene.objects).max() <= 1  # covered cells belong to no object
 
 
-def test_masks_lie_where_the_objects_colours_are(material, scenes):
+def test_masks_cover_the_objects_colours(material, scenes):
     alone = [scene for scene in scenes if len(scene.objects) == 1]
     assert alone
     for scene in alone:
@@ -86,7 +86,7 @@ def test_targets_are_those_of_the_objects_in_the_crop(tmp_path, scenes):
     assert ((found["pooled"].sum(dim=1) - 1).abs() < 1e-5).all()
 
 
-def test_crops_are_cut_where_boxes_and_edges_say():
+def test_crops_match_their_boxes_and_edges():
     ramp = torch.arange(SIZE, dtype=torch.uint8).expand(3, SIZE, SIZE)[None]
     box = torch.tensor([[10.0, 20.0, 40.0, 40.0]] * 2, dtype=torch.float64)
     crops = Crops(torch.tensor([0, 0]), box, torch.tensor([False, True]))
@@ -104,7 +104,7 @@ def trial(tmp_path_factory, material):
     return Trial(material, 3, tmp_path_factory.mktemp("trial"), Options(16, 8, 8))
 
 
-def test_clicks_lie_on_the_largest_object(trial, material):
+def test_clicks_fall_on_the_largest_object(trial, material):
     half = Material(material.classes, material.objects, material.backgrounds[::2])
     for k, scene in enumerate(compose(half, 16, [3, 0])):
         x, y = trial.clicks[8 * k].tolist()
@@ -112,8 +112,8 @@ def test_clicks_lie_on_the_largest_object(trial, material):
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m.source != "built"], ids=lambda method: method.name)
-def test_each_method_learns_what_it_is_told(trial, method, tmp_path):
-    """Its loss on what it was trained on falls, and no score is wild."""
+def test_each_method_learns_its_targets(trial, method, tmp_path):
+    """The training loss falls, and scores stay in [0, 1]."""
     torch.manual_seed(0)
     network = Network.small(len(CLASSES), width=8)
     memory = Heatmaps(tmp_path / "h.npy", 16, size=method.cells) if method.cells else None
@@ -148,7 +148,7 @@ def test_intervals_are_students():
 
 
 @pytest.mark.slow
-def test_the_comparison_runs_resumes_and_tells_good_labels_from_none(tmp_path, material, monkeypatch):
+def test_the_comparison_runs_resumes_and_beats_guessing(tmp_path, material, monkeypatch):
     monkeypatch.setattr(crop_labels, "relabel", lambda config: None)
     monkeypatch.setattr(crop_labels, "gather", lambda *_: material)
     chosen = [method for method in METHODS if method.name in ("all labels of the image", "labels of the crop")]
@@ -185,7 +185,7 @@ def test_the_comparison_runs_resumes_and_tells_good_labels_from_none(tmp_path, m
     assert out.read_text().partition("training.")[2] == text.partition("training.")[2]
 
 
-def test_the_store_reads_what_is_written(tmp_path, scenes):
+def test_the_store_reads_written_scenes(tmp_path, scenes):
     write_scenes(scenes, tmp_path)
     store = AnnotationStore(tmp_path / "mlimagenet", "train")
     record = store.record(7)

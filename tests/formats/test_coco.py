@@ -48,7 +48,7 @@ def read(tmp_path, value, *, skip=False):
 
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=10, deadline=None)
-def test_what_was_exported_is_imported_again(tmp_path_factory, seed):
+def test_an_export_imports_unchanged(tmp_path_factory, seed):
     folder, rows = tmp_path_factory.mktemp("coco"), random_rows(25, seed=seed)
     rows[1] |= {"label": None, "image_id": "b/c", "file_name": "b/c.png"}
     rows[2]["scores"] = [1e-7] * len(rows[2]["scores"])
@@ -105,58 +105,58 @@ def test_a_file_without_our_fields_is_read_by_names_and_masks(tmp_path):
         ("photos/a.jpg", "photos/a", None),
     ],
 )
-def test_images_are_known_by_their_file_names(name, image_id, label):
+def test_file_names_determine_image_ids_and_classes(name, image_id, label):
     assert (image_id_of(name), class_of_path(name)) == (image_id, label)
 
 
 @pytest.mark.parametrize(
     ("part", "changes", "words"),
     [
-        ("category", {"supercategory": "animal", "name": "dog"}, r"categories\[0\], name: 'dog' is no class of ImageNet"),
+        ("category", {"supercategory": "animal", "name": "dog"}, r"categories\[0\], name: 'dog' is not an ImageNet class"),
         ("category", {"id": None}, r"categories\[0\], id: None"),
         ("image", {"id": [1]}, r"images\[0\], id: \[1\]"),
-        ("image", {"file_name": "../a.jpg"}, r"images\[0\], file_name: '../a.jpg' is no plain path"),
+        ("image", {"file_name": "../a.jpg"}, r"images\[0\], file_name: '../a.jpg' must be a relative path inside"),
         ("image", {"file_name": "/etc/passwd"}, r"images\[0\], file_name"),
         ("image", {"file_name": "\ud800.jpg"}, r"images\[0\], file_name"),
-        ("image", {"image_id": ""}, r"images\[0\], image_id"),
+        ("image", {"image_id": ""}, r"images\[0\], image_id: '' must be non-empty text of fewer than 10,000 characters"),
         ("image", {"height": -1}, r"images\[0\], height: -1"),
         ("image", {"width": 8.0}, r"images\[0\], width: 8.0"),
         ("image", {"height": True}, r"images\[0\], height: True"),
-        ("image", {"label": 2}, r"images\[0\], label: 2 is no category's id"),
-        ("image", {"labels": [1], "scores": [float("nan")]}, r"images\[0\], scores: nan is no score"),
-        ("image", {"labels": [1], "scores": [float("inf")]}, r"images\[0\], scores: inf is no score"),
-        ("image", {"labels": [1], "scores": [0]}, r"images\[0\], scores: 0 is no score"),
-        ("image", {"labels": [1], "scores": [1e-60]}, r"images\[0\], scores: 1e-60 is no score"),
-        ("image", {"labels": [1]}, r"images\[0\], labels: \[1\] and scores are no lists of the same length"),
-        ("image", {"labels": [1, 1], "scores": [0.5, 0.5]}, r"images\[0\], labels: \[1, 1\] has a class twice"),
-        ("image", {"labels": [{}], "scores": [0.5]}, r"images\[0\], labels: \{\} is no category's id"),
-        ("image", {"status": "fine"}, r"images\[0\], status: 'fine' is none of"),
-        ("annotation", {"image_id": 8}, r"annotations\[0\], image_id: 8 is no image's id"),
+        ("image", {"label": 2}, r"images\[0\], label: 2 is not the id of a valid category"),
+        ("image", {"labels": [1], "scores": [float("nan")]}, r"images\[0\], scores: nan must be a score"),
+        ("image", {"labels": [1], "scores": [float("inf")]}, r"images\[0\], scores: inf must be a score"),
+        ("image", {"labels": [1], "scores": [0]}, r"images\[0\], scores: 0 must be a score"),
+        ("image", {"labels": [1], "scores": [1e-60]}, r"images\[0\], scores: 1e-60 must be a score"),
+        ("image", {"labels": [1]}, r"images\[0\], labels: \[1\] and scores must be lists of the same length"),
+        ("image", {"labels": [1, 1], "scores": [0.5, 0.5]}, r"images\[0\], labels: \[1, 1\] must not repeat a class"),
+        ("image", {"labels": [{}], "scores": [0.5]}, r"images\[0\], labels: \{\} is not the id of a valid category"),
+        ("image", {"status": "fine"}, r"images\[0\], status: 'fine' must be one of ok"),
+        ("annotation", {"image_id": 8}, r"annotations\[0\], image_id: 8 is not the id of a valid image"),
         ("annotation", {"category_id": 2}, r"annotations\[0\], category_id: 2"),
-        ("annotation", {"score": -1}, r"annotations\[0\], score: -1 is no score"),
-        ("annotation", {"score": "1"}, r"annotations\[0\], score: '1' is no score"),
-        ("annotation", {"segmentation": [[0, 0, 1, 1, 2, 2]]}, "segmentation: .* is no RLE .polygons are not read"),
-        ("annotation", {"segmentation": {"size": [8, 6], "counts": "0"}}, r"size: \[8, 6\] is not the image's, 6 x 8"),
-        ("annotation", {"segmentation": {"size": [6, 8], "counts": "1234567"}}, "counts: '1234567' is no mask of 6 x 8"),
+        ("annotation", {"score": -1}, r"annotations\[0\], score: -1 must be a score"),
+        ("annotation", {"score": "1"}, r"annotations\[0\], score: '1' must be a score"),
+        ("annotation", {"segmentation": [[0, 0, 1, 1, 2, 2]]}, "segmentation: .* must be RLE; convert polygons"),
+        ("annotation", {"segmentation": {"size": [8, 6], "counts": "0"}}, r"size: \[8, 6\] must equal the image's size, 6 x 8"),
+        ("annotation", {"segmentation": {"size": [6, 8], "counts": "1234567"}}, "counts: '1234567' is not a mask of 6 x 8"),
         ("annotation", {"segmentation": {"size": [6, 8], "counts": ""}}, "segmentation.counts"),
         ("annotation", {"segmentation": {"size": [6, 8], "counts": "é"}}, "segmentation.counts"),
-        ("annotation", {"segmentation": {"size": [6, 8], "counts": None}}, "is neither text nor a list"),
-        ("annotation", {"segmentation": {"size": [6, 8], "counts": [1 << 60]}}, "are no run lengths that add up to 48"),
-        ("annotation", {"segmentation": {"size": [6, 8], "counts": [-1, 49]}}, "are no run lengths"),
-        ("annotation", {"segmentation": {"size": [6, 8], "counts": [24.0, 24]}}, "are no run lengths"),
-        ("annotation", {"grid": [4, 4]}, "is no mask of 6 x 8 cells: it is no mask of 4 x 4 cells, stretched"),
-        ("annotation", {"grid": [1 << 40, 1 << 40]}, "it is no mask of"),
-        ("annotation", {"grid": [0, 4]}, r"grid: \[0, 4\] is no pair of positive numbers"),
+        ("annotation", {"segmentation": {"size": [6, 8], "counts": None}}, "must be text or a list of integers"),
+        ("annotation", {"segmentation": {"size": [6, 8], "counts": [1 << 60]}}, "must be run lengths that add up to 48"),
+        ("annotation", {"segmentation": {"size": [6, 8], "counts": [-1, 49]}}, "must be run lengths"),
+        ("annotation", {"segmentation": {"size": [6, 8], "counts": [24.0, 24]}}, "must be run lengths"),
+        ("annotation", {"grid": [4, 4]}, "counts: .* is not a 4 x 4 mask stretched to 6 x 8"),
+        ("annotation", {"grid": [1 << 40, 1 << 40]}, "mask stretched to 6 x 8"),
+        ("annotation", {"grid": [0, 4]}, r"grid: \[0, 4\] must be a pair of positive integers"),
         ("annotation", {"topk_labels": [1], "topk_scores": []}, "topk_labels"),
     ],
 )  # fmt: skip
-def test_a_bad_entry_is_named_with_field_and_value(tmp_path, part, changes, words):
+def test_errors_name_entry_field_and_value(tmp_path, part, changes, words):
     value = content(**{part: changes})
     with pytest.raises(AnnotationError, match=rf"a\.json: .*{words}"):
         read(tmp_path, value)
     rows, faults = read(tmp_path, value, skip=True)
     assert faults.count >= 1
-    assert [r["regions"] for r in rows] == [[]] * len(rows)  # the annotation went with what it depends on
+    assert [r["regions"] for r in rows] == [[]] * len(rows)  # an annotation is skipped with its image or category
 
 
 VALUES = st.one_of(
@@ -167,14 +167,14 @@ VALUES = st.one_of(
 
 
 def places(value, path=()):
-    """All paths to values in nested lists and objects."""
+    """Return all paths to values in nested lists and objects."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [found for key, item in items for found in [(*path, key), *places(item, (*path, key))]]
 
 
 @given(changes=st.lists(st.tuples(st.integers(0, 10_000), VALUES), min_size=1, max_size=3))
 @settings(max_examples=400, deadline=None)
-def test_whatever_is_taken_the_loader_takes(tmp_path_factory, changes):
+def test_the_loader_accepts_every_imported_row(tmp_path_factory, changes):
     full = {"image_id": "x", "label": 1, "labels": [1], "scores": [0.5], "status": "ok"}
     value = content(full, {"score": 0.5, "grid": [6, 8], "topk_labels": [1], "topk_scores": [0.5]})
     for number, new in changes:
@@ -192,28 +192,28 @@ def test_whatever_is_taken_the_loader_takes(tmp_path_factory, changes):
         check_batch(batch, path, 0)
 
 
-def test_entries_that_repeat_or_have_no_place_are_refused(tmp_path):
+def test_duplicates_non_objects_and_regions_without_an_image_size_are_refused(tmp_path):
     value = content()
     value["images"] += [{"id": 7, "file_name": "b.jpg"}, {"id": 8, "file_name": "n01440764/a.png"}, 5]
     value["images"].append({"id": 9, "file_name": "c.jpg"})
     value["annotations"].append(value["annotations"][0] | {"image_id": 9})
     rows, faults = read(tmp_path, value, skip=True)
     assert [message.partition("a.json: ")[2] for message in faults.messages] == [
-        "images[1], id: 7 is an earlier image's, too",
+        "images[1], id: 7 repeats the id of an earlier image",
         "images[2], file_name: 'n01440764/a.png' and 'n01440764/a.JPEG' would both be image n01440764/a; rename or remove one",
-        "images[3], entry: 5 is no object",
-        "annotations[1], image_id: 9 is an image whose size is unknown, though regions must lie in it",
+        "images[3], entry: 5 must be an object",
+        "annotations[1], image_id: 9 is an image without height and width, which regions need",
     ]
     assert [r["image_id"] for r in rows] == ["n01440764/a", "c"]
 
 
-def test_a_huge_mask_is_refused_before_memory_is_taken(tmp_path):
+def test_a_huge_mask_is_refused_before_allocation(tmp_path):
     side = 1 << 20
     value = content(
         image={"height": side, "width": side},
         annotation={"segmentation": {"size": [side, side], "counts": [side * side]}},
     )
-    with pytest.raises(AnnotationError, match="67108864 at most are read"):
+    with pytest.raises(AnnotationError, match="a mask must have at most 67108864"):
         read(tmp_path, value)
 
 
@@ -224,11 +224,11 @@ def test_a_huge_mask_is_refused_before_memory_is_taken(tmp_path):
         ('{"images": [', "not JSON"),
         ("[" * 100_000, "not JSON"),
         ('{"images": [' + "9" * 5000 + "]}", "not JSON"),
-        ("[]", "no list 'categories' at its top level"),
+        ("[]", "no list 'categories' at the top level"),
         ('{"categories": [], "images": {}, "annotations": []}', "no list 'images'"),
     ],
 )
-def test_files_that_are_no_coco_are_refused(tmp_path, text, words):
+def test_files_that_are_not_coco_are_refused(tmp_path, text, words):
     with pytest.raises(AnnotationError, match=rf"a\.json: {words}"):
         read(tmp_path, text)
     (tmp_path / "b.json").write_bytes(b'{"categories": ["\xff"]}')
@@ -236,15 +236,15 @@ def test_files_that_are_no_coco_are_refused(tmp_path, text, words):
         load_coco(tmp_path / "b.json")
 
 
-def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+def test_an_oversized_file_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr("mlimagenet_data.formats.coco._MOST_BYTES", 10)
-    with pytest.raises(AnnotationError, match="files of at most 10 are read"):
+    with pytest.raises(AnnotationError, match="it must have at most 10: split it"):
         read(tmp_path, content())
 
 
 @given(mask=MASKS, height=st.integers(1, 25), width=st.integers(1, 25))
 @settings(max_examples=150, deadline=None)
-def test_a_stretched_mask_shrinks_to_what_it_was(mask, height, width):
+def test_shrinking_undoes_stretching(mask, height, width):
     height, width = height + mask.shape[0] - 1, width + mask.shape[1] - 1
     stretched = stretch_mask(mask, height, width)
     np.testing.assert_array_equal(shrunk_mask(stretched, mask.shape), mask)
@@ -254,7 +254,7 @@ def test_a_stretched_mask_shrinks_to_what_it_was(mask, height, width):
 
 @given(mask=MASKS)
 @settings(max_examples=200, deadline=None)
-def test_boxes_are_those_of_the_cells(mask):
+def test_boxes_and_areas_match_the_cells(mask):
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     expected = (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1) if rows.size else (0, 0, 0, 0)
     runs = parse_counts(encode_mask(mask), mask.size)
@@ -264,7 +264,7 @@ def test_boxes_are_those_of_the_cells(mask):
     assert plain["area"] == mask.mean()
 
 
-def test_the_command_imports(tmp_path, capsys):
+def test_the_command_imports_coco(tmp_path, capsys):
     store = write_rows(tmp_path / "set", [row("a", (6, 8), [region(SQUARE, 3)])])
     write_coco(AnnotationStore(store, "train"), tmp_path / "a.json")
     assert main(["import", str(tmp_path / "a.json"), "--from", "coco", "--out", str(tmp_path / "b")]) == 0
@@ -272,7 +272,7 @@ def test_the_command_imports(tmp_path, capsys):
     assert imagenet_classes().names[AnnotationStore(tmp_path / "b", "train").record(0).best[0][0]] == "tiger shark"
 
 
-def test_sizes_that_are_known_are_kept_and_missing_images_noted(tmp_path):
+def test_known_sizes_are_kept_and_missing_images_recorded(tmp_path):
     value = content()
     value["images"] += [{"id": k, "file_name": f"n01440764/{k}.png", "height": 6, "width": 8} for k in (8, 9)]
     value["images"][2] |= {"height": None, "width": None}

@@ -23,7 +23,7 @@ def store(tmp_path):
     return AnnotationStore(write_rows(tmp_path / "set", rows), "train")
 
 
-def test_pycocotools_reads_what_was_written(store, tmp_path, capsys):
+def test_pycocotools_reads_the_export(store, tmp_path, capsys):
     counts = write_coco(store, tmp_path / "a.json")
     coco = COCO(str(tmp_path / "a.json"))
     assert counts == {"images": 14, "annotations": len(coco.anns)}
@@ -45,13 +45,13 @@ def test_pycocotools_reads_what_was_written(store, tmp_path, capsys):
             assert mask[y : y + height, x : x + width].sum() == mask.sum()
 
 
-def test_nothing_can_be_written(tmp_path, capsys):
+def test_an_empty_dataset_can_be_exported(tmp_path, capsys):
     store = AnnotationStore(write_rows(tmp_path / "set", []), "train")
     assert write_coco(store, tmp_path / "a.json") == {"images": 0, "annotations": 0}
     assert COCO(str(tmp_path / "a.json")).imgs == {}
 
 
-def test_the_papers_form_has_a_line_an_image(store, tmp_path):
+def test_the_papers_format_has_one_line_per_image(store, tmp_path):
     assert write_tsv(store, tmp_path / "a.tsv") == {"lines": 13}  # one has no original label, one could not be read
     lines = [line.split("\t") for line in (tmp_path / "a.tsv").read_text().splitlines()]
     records = [r for r in map(store.record, store.usable_rows().tolist()) if r.label is not None]
@@ -62,7 +62,7 @@ def test_the_papers_form_has_a_line_an_image(store, tmp_path):
         assert [float(s) for s in scores.split(",") if s] == pytest.approx([s for _, s in record.labels], abs=5e-5)
 
 
-def test_csv_has_a_line_a_label(tmp_path):
+def test_csv_has_one_line_per_label(tmp_path):
     store = AnnotationStore(
         write_rows(tmp_path / "set", [row("a", (4, 4), [], label=1, labels=[(1, 0.5), (7, 0.25)])]), "train"
     )

@@ -27,7 +27,7 @@ def write_list(path, wnids):
 
 def test_ids_become_regions_largest_first(tmp_path):
     ids = np.zeros((8, 10), np.int64)
-    ids[:2] = 300  # more than a byte holds
+    ids[:2] = 300  # exceeds one byte
     ids[4:] = 2
     ids[7, 9] = 1000
     write_mask(tmp_path / "masks", "n01440764/n01440764_5.png", ids)
@@ -38,7 +38,7 @@ def test_ids_become_regions_largest_first(tmp_path):
     assert row["regions"][1]["bbox"] == [0.0, 0.0, 1.0, 0.25]
 
 
-def test_the_command_imports_what_the_loader_reads(tmp_path):
+def test_the_loader_reads_imported_masks(tmp_path):
     generator = np.random.default_rng(0)
     masks = {f"n01440764/{k}.png": generator.choice([0, 1, 2, 3, 1000], (12, 9)) for k in range(4)}
     for name, ids in masks.items():
@@ -58,7 +58,7 @@ def test_the_command_imports_what_the_loader_reads(tmp_path):
     assert (store.record(4).status, store.record(4).labels) == ("no_regions", ())
 
 
-def test_files_that_are_no_masks_are_named_or_counted(tmp_path):
+def test_invalid_masks_are_named_or_counted(tmp_path):
     write_mask(tmp_path, "n01440764/good.png", np.ones((2, 2), np.int64))
     write_mask(tmp_path, "n01440764/id.png", np.full((2, 2), 598))
     write_mask(tmp_path, "other/a.png", np.ones((2, 2), np.int64))
@@ -78,11 +78,11 @@ def test_files_that_are_no_masks_are_named_or_counted(tmp_path):
         list(read_imagenet_s(tmp_path / "empty", CLASSES, Faults(skip=False)))
 
 
-def test_a_huge_mask_is_refused_by_its_head(tmp_path, monkeypatch):
+def test_a_huge_mask_is_refused_by_its_header(tmp_path, monkeypatch):
     write_mask(tmp_path, "n01440764/a.png", np.ones((20, 20), np.int64))
     monkeypatch.setattr(module, "MAX_CELLS", 399)
-    monkeypatch.setattr(module, "load_image", None)  # is not called
-    with pytest.raises(AnnotationError, match="20 x 20 pixels, 399 at most"):
+    monkeypatch.setattr(module, "load_image", None)  # must not be called
+    with pytest.raises(AnnotationError, match="20 x 20 pixels; a mask must have at most 399"):
         list(read_imagenet_s(tmp_path, CLASSES, Faults(skip=False)))
 
 
@@ -90,8 +90,8 @@ def test_ids_follow_the_sorted_list(tmp_path):
     wnids = imagenet_classes().wnids
     assert read_class_list(write_list(tmp_path / "a.txt", [wnids[7], wnids[1], "", wnids[999]])) == [1, 7, 999]
     for lines, words in (
-        ([wnids[1], "n00000000"], "line 2: 'n00000000' is no WordNet id"),
-        ([wnids[1], wnids[1]], "line 2: .* or an earlier line's"),
+        ([wnids[1], "n00000000"], "line 2: 'n00000000' is not a WordNet id"),
+        ([wnids[1], wnids[1]], "line 2: .* or repeats an earlier line"),
         ([], "0 classes"),
     ):
         with pytest.raises(AnnotationError, match=rf"a\.txt: {words}"):

@@ -36,7 +36,7 @@ def read(path, text, *, skip=False):
 
 
 def reference(text):
-    """The rows of a file and the numbers of its bad lines, read line by line with nothing clever."""
+    """Return the rows of a file and the numbers of its bad lines, read line by line."""
     rows, bad, seen = [], [], set()
     for number, raw in enumerate(text.split(b"\n")[: -1 if text.endswith(b"\n") or not text else None], 1):
         row = reference_row(raw)
@@ -115,7 +115,7 @@ FILES = st.lists(st.one_of(LINES, st.binary(max_size=12).filter(lambda raw: b"\n
 
 @given(text=FILES, block=st.integers(1, 200))
 @settings(max_examples=200, deadline=None)
-def test_any_file_is_read_as_a_plain_reader_would(tmp_path_factory, text, block):
+def test_any_file_reads_as_by_a_line_by_line_reader(tmp_path_factory, text, block):
     path = tmp_path_factory.mktemp("tsv") / "a.tsv"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_BLOCK_BYTES", block)
@@ -131,26 +131,26 @@ def test_any_file_is_read_as_a_plain_reader_would(tmp_path_factory, text, block)
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("n01440764_1.JPEG\t0\t0", "text: 'n01440764_1.JPEG.*' does not have four columns"),
-        ("n01440764_1.JPEG\t1000\t0\t0.5", "class: '1000' is no class of 0 to 999"),
-        ("n01440764_1.JPEG\t1\t0\t0.5", "filename: 'n01440764_1.JPEG' does not belong to the class"),
-        ("../n01440764_1.JPEG\t0\t0\t0.5", "filename: .* is no plain path"),
-        ("/n01440764_1.JPEG\t0\t0\t0.5", "filename: .* is no plain path"),
-        ("n01440764_1.JPEG\t0\t0,1000\t0.5,0.5", "classes: '0,1000' has something that is no class"),
-        ("n01440764_1.JPEG\t0\t0,0\t0.5,0.5", "classes: '0,0' has a class twice"),
-        ("n01440764_1.JPEG\t0\t0,1\t0.5", "classes: '0,1' are not as many as the scores"),
-        ("n01440764_1.JPEG\t0\t0\tnan", "scores: 'nan' has something that is no number"),
-        ("n01440764_1.JPEG\t0\t0\t-0.5", "scores: '-0.5' has something that is no score"),
-        ("n01440764_1.JPEG\t0\t0\t1e30", "scores: '1e30' has something that is no score"),
-        (GOOD.encode() + b"\xff", "text: .* is not UTF-8"),
+        ("n01440764_1.JPEG\t0\t0", "text: 'n01440764_1.JPEG.*' must have four tab-separated columns"),
+        ("n01440764_1.JPEG\t1000\t0\t0.5", "class: '1000' must be a class from 0 to 999"),
+        ("n01440764_1.JPEG\t1\t0\t0.5", "filename: 'n01440764_1.JPEG' contradicts the class"),
+        ("../n01440764_1.JPEG\t0\t0\t0.5", "filename: .* must be a relative path inside"),
+        ("/n01440764_1.JPEG\t0\t0\t0.5", "filename: .* must be a relative path inside"),
+        ("n01440764_1.JPEG\t0\t0,1000\t0.5,0.5", "classes: '0,1000' must hold only classes from 0 to 999"),
+        ("n01440764_1.JPEG\t0\t0,0\t0.5,0.5", "classes: '0,0' must not repeat a class"),
+        ("n01440764_1.JPEG\t0\t0,1\t0.5", "classes: '0,1' and scores must have the same length"),
+        ("n01440764_1.JPEG\t0\t0\tnan", "scores: 'nan' must hold only numbers"),
+        ("n01440764_1.JPEG\t0\t0\t-0.5", "scores: '-0.5' must hold only scores"),
+        ("n01440764_1.JPEG\t0\t0\t1e30", "scores: '1e30' must hold only scores"),
+        (GOOD.encode() + b"\xff", "text: .* must be UTF-8"),
         (
             "n01440764_0.JPEG\t0\t\t",
             "filename: 'n01440764/n01440764_0.JPEG' and 'n01440764/n01440764_0.JPEG' would both be image n01440764/n01440764_0",
         ),
-        ("x" * (1 << 20), "text: .* is longer than 1048576 bytes"),
+        ("x" * (1 << 20), "text: .* must have at most 1048576 bytes"),
     ],
 )
-def test_a_bad_line_is_named_with_field_and_value(tmp_path, line, words):
+def test_errors_name_line_field_and_value(tmp_path, line, words):
     line = line if isinstance(line, bytes) else line.encode()
     text = b"n01440764_0.JPEG\t0\t0\t0.5\n" + line + b"\n" + GOOD.encode()
     with pytest.raises(AnnotationError, match=rf"a\.tsv: line 2, {words}.*--skip-bad"):
@@ -160,7 +160,7 @@ def test_a_bad_line_is_named_with_field_and_value(tmp_path, line, words):
     assert faults.count == 1
 
 
-def test_a_long_line_takes_no_memory(tmp_path, monkeypatch):
+def test_an_overlong_line_is_not_held_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_BLOCK_BYTES", 1 << 16)
     text = GOOD.encode() + b"\n" + b"x" * (5 << 20) + b"\n" + GOOD.replace("_1.", "_2.").encode()
     (tmp_path / "a.tsv").write_bytes(text)
@@ -169,7 +169,7 @@ def test_a_long_line_takes_no_memory(tmp_path, monkeypatch):
     assert (len(rows), faults.count) == (2, 1)
 
 
-def test_what_was_exported_is_imported_again(tmp_path):
+def test_an_export_imports_unchanged(tmp_path):
     rows = random_rows(30, seed=2)
     for r in rows:
         order = np.argsort(-np.array(r["scores"]), kind="stable")
@@ -193,7 +193,7 @@ def test_what_was_exported_is_imported_again(tmp_path):
     assert loaded[0]["height"] is None
 
 
-def test_without_sizes_the_loader_reads_images_and_boxes_are_refused(tmp_path):
+def test_without_sizes_images_load_and_boxes_are_refused(tmp_path):
     (tmp_path / "a.tsv").write_text(GOOD)
     import_annotations(Import(tmp_path / "a.tsv", "tsv", tmp_path / "set"))
     (tmp_path / "images/n01440764").mkdir(parents=True)
@@ -243,7 +243,7 @@ def test_proposals_become_regions_of_the_best_label_and_locate_nothing(tmp_path)
     assert (second.regions, second.status) == ((), "no_regions")
 
 
-def test_a_folder_keeps_what_it_has(tmp_path):
+def test_an_import_overwrites_no_split_and_no_build(tmp_path):
     (tmp_path / "a.tsv").write_text(GOOD)
     given = Import(tmp_path / "a.tsv", "tsv", tmp_path / "set")
     import_annotations(given)
@@ -264,14 +264,14 @@ def test_a_build_does_not_write_into_imported_annotations(tmp_path):
         refuse_imports(tmp_path / "set")
 
 
-def test_an_import_that_fails_leaves_nothing(tmp_path):
+def test_an_import_that_fails_leaves_no_output(tmp_path):
     (tmp_path / "a.tsv").write_text(f"{GOOD}\nbad")
     with pytest.raises(AnnotationError, match="line 2"):
         import_annotations(Import(tmp_path / "a.tsv", "tsv", tmp_path / "set"))
     assert list((tmp_path / "set").rglob("*")) == []
 
 
-def test_an_empty_file_is_an_empty_split(tmp_path):
+def test_an_empty_file_becomes_an_empty_split(tmp_path):
     (tmp_path / "a.tsv").write_text("")
     assert import_annotations(Import(tmp_path / "a.tsv", "tsv", tmp_path / "set"))["rows"] == 0
     assert len(AnnotationStore(tmp_path / "set", "train")) == 0
@@ -283,7 +283,7 @@ def test_skipped_lines_are_reported_without_the_folder(tmp_path, capsys):
     assert main(["import", str(tmp_path / "a.tsv"), "--from", "tsv", "--out", out, "--skip-bad"]) == 0
     said = capsys.readouterr().out
     assert "1 invalid lines or entries skipped" in said
-    assert "  a.tsv: line 1, text: 'bad' does not have four columns" in said
+    assert "  a.tsv: line 1, text: 'bad' must have four tab-separated columns" in said
     assert str(tmp_path) not in (tmp_path / "set/build_manifest.json").read_text()
 
 
@@ -291,12 +291,12 @@ def test_skipped_lines_are_reported_without_the_folder(tmp_path, capsys):
     ("options", "error", "words"),
     [
         ({"source": "nowhere"}, AnnotationsNotFoundError, "nowhere: no such file"),
-        ({"form": "coco", "proposals": "a.tsv"}, AnnotationError, "--proposals goes with --from tsv only"),
+        ({"form": "coco", "proposals": "a.tsv"}, AnnotationError, "--proposals requires --from tsv"),
         ({"form": "imagenet-s"}, AnnotationError, "needs --classes FILE"),
         ({"split": "../x"}, AnnotationError, "letters, digits and underscores"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(tmp_path, monkeypatch, options, error, words):
+def test_invalid_options_are_refused(tmp_path, monkeypatch, options, error, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.tsv").write_text(GOOD)
     with pytest.raises(error, match=words):

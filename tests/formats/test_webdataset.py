@@ -28,7 +28,7 @@ def annotated(tmp_path):
 
 
 def samples(folder):
-    """Group the files of the shards as WebDataset does: by what stands before the first dot after the last slash."""
+    """Group the shards' files as WebDataset does: by their path up to the first dot after the last slash."""
     found = {}
     for path in sorted(folder.glob("*.tar")):
         with tarfile.open(path) as tar:
@@ -39,7 +39,7 @@ def samples(folder):
     return found
 
 
-def test_samples_are_the_images_bytes_and_the_rows(annotated, tmp_path):
+def test_samples_hold_the_image_bytes_and_the_rows(annotated, tmp_path):
     store, images = annotated
     counts = write_webdataset(store, tmp_path / "out", ImageLocator(images / "train", store), shard_images=4)
     assert counts == {"images": 10, "shards": 3, "missing": 0}
@@ -56,7 +56,7 @@ def test_samples_are_the_images_bytes_and_the_rows(annotated, tmp_path):
 
 
 @given(image_id=st.text(min_size=1))
-def test_keys_can_be_turned_back_and_leave_no_folder(image_id):
+def test_keys_are_reversible_and_stay_inside_the_folder(image_id):
     key = sample_key(image_id)
     assert urllib.parse.unquote(key) == image_id
     assert key.isascii()
@@ -65,7 +65,7 @@ def test_keys_can_be_turned_back_and_leave_no_folder(image_id):
     assert sample_key("n01440764/n01440764_10026") == "n01440764/n01440764_10026"
 
 
-def test_shards_end_by_bytes_too_and_are_the_same_again(annotated, tmp_path):
+def test_shards_have_a_size_limit_and_are_reproducible(annotated, tmp_path):
     store, images = annotated
     for name in ("a", "b"):
         assert (
@@ -84,7 +84,7 @@ def test_a_missing_image_is_an_error_or_counted(annotated, tmp_path):
     assert not list((tmp_path / "out").iterdir())
     counts = write_webdataset(store, tmp_path / "out", ImageLocator(images / "train", store), skip_missing=True)
     assert counts == {"images": 9, "shards": 1, "missing": 1}
-    with pytest.raises(AnnotationError, match=r"train-000000\.tar lies there already"):
+    with pytest.raises(AnnotationError, match=r"already holds train-000000\.tar"):
         write_webdataset(store, tmp_path / "out", ImageLocator(images / "train", store))
 
 

@@ -24,7 +24,7 @@ def test_the_pipeline_finds_most_original_labels(relabelled):
     split = relabelled[2]
     assert split["statuses"].get("ok", 0) + split["statuses"].get("no_regions", 0) == 100
     assert split["original_label_found"] >= 80
-    assert 1.1 <= split["labels"] / 100 <= 3
+    assert 1 <= split["labels"] / 100 <= 1.5  # few photographs of one class need another label
 
 
 def crop_of(size, crop):
@@ -41,7 +41,7 @@ def near_a_threshold(policy, shares, area):
 def test_hard_targets_equal_the_reference_on_10000_random_crops(relabelled):
     dataset, policy, crop = (
         MultiLabelImageNet(relabelled[0], annotations=relabelled[1]),
-        LabelPolicy(),
+        LabelPolicy(original="as_others"),
         v2.RandomResizedCrop(224),
     )
     torch.manual_seed(0)

@@ -20,7 +20,7 @@ def open_annotations(root: Path, store: AnnotationStore, *, min_score: float = 0
     Args:
         root: The split's image folder, which file names are relative to.
         store: The annotations.
-        min_score: Ignore labels that score less; skip images without any other label.
+        min_score: Ignore labels that score less; skip images that then have no label.
     """
     examples, locator = [], ImageLocator(root, store)
     for row in store.usable_rows().tolist():

@@ -43,7 +43,7 @@ def open_imagenet_s(root: Path) -> EvaluationSet:
         raise EvaluationError(f"{images}: {len(folders)} class folders; ImageNet-S has 50, 300 or 919. See {_SOURCE}")
     if indices := [folder for folder in folders if folder.isdigit()]:
         raise EvaluationError(
-            f"{images / indices[0]}: folders must be named by wnid, because ids follow the sorted wnids"
+            f"{images / indices[0]}: folders must be named by wnid, because mask ids number the WordNet ids in sorted order"
         )
     classes = np.array([class_of_folder(folder) for folder in folders])
 

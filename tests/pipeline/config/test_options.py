@@ -40,7 +40,7 @@ def test_the_command_line_wins_over_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"), [("taus: 1\n", "'taus'; did you mean 'tau'"), ("- tau\n", "mapping"), ("a: [\n", "build.yaml")]
 )
-def test_wrong_files_are_named(tmp_path, text, words):
+def test_errors_in_config_files_name_the_fault(tmp_path, text, words):
     file = tmp_path / "build.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=words):

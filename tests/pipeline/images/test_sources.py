@@ -157,7 +157,7 @@ def test_damaged_images_in_containers_have_a_status(tmp_path):
         ),
         ([("a.png", b"x"), ("a.json", b'{"label": true}')], "class True must be an index"),
         ([("n01440764_1.png", b"x"), ("b/n01440764_1.png", b"x")], "would both be image n01440764/n01440764_1"),
-        ([("a.txt", b"x")], "no image files in"),
+        ([("a.txt", b"x")], "no image files in .*\\.tar"),
     ],
 )
 def test_a_tar_file_that_is_wrong_is_an_error_that_says_where(tmp_path, members, message):
@@ -198,7 +198,7 @@ def test_a_dataset_on_the_hub_is_downloaded_and_listed(tmp_path, monkeypatch):
 
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=1500) | st.lists(st.tuples(st.text(max_size=20), st.binary(max_size=20)), max_size=4))
-def test_no_tar_file_gives_another_error(tmp_path_factory, content):
+def test_any_tar_file_is_listed_or_refused_with_a_config_error(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "fuzz.tar"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -209,7 +209,7 @@ def test_no_tar_file_gives_another_error(tmp_path_factory, content):
         list_images(str(path), split="train")
     except ConfigError as error:
         message = str(error)
-    assert "fuzz.tar" in message or "no image" in message or "plain relative path" in message or not message
+    assert "fuzz.tar" in message or not message
 
 
 def test_the_list_is_a_sequence_of_its_images():
@@ -229,7 +229,7 @@ def test_the_list_is_a_sequence_of_its_images():
     assert list(Images.of([])) == []
 
 
-def test_the_digest_knows_times_only_if_asked():
+def test_the_digest_depends_on_times_only_on_request():
     one, later = (ImageInput("a", "b", 1, (5, t)) for t in (1, 2))
     assert digest_of([one], times=False) == digest_of([later], times=False)
     assert digest_of([one], times=True) != digest_of([later], times=True)

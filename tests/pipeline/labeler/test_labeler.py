@@ -300,7 +300,7 @@ def labels_of(out):
     (file,) = (out / "data").iterdir()
     manifest = json.loads((out / "build_manifest.json").read_text())
     table = pq.read_table(file)
-    return manifest["splits"]["train"]["labeler"]["path"], table["labels"].to_pylist(), table["scores"].to_pylist()
+    return manifest["splits"]["train"]["labeler"]["path"], table["labels"].to_pylist(), table["regions"].to_pylist()
 
 
 def test_the_command_trains_only_on_request(tmp_path, photographs, capsys):

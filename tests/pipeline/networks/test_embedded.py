@@ -86,6 +86,6 @@ def test_weights_of_another_network_are_refused_by_name(tmp_path, monkeypatch, c
     state = torch.load(embedded_weights(), weights_only=True)
     change(state)
     torch.save(state, tmp_path / "other.pth")
-    monkeypatch.setattr("mlimagenet_data.embedded.embedded_weights", lambda: tmp_path / "other.pth")
+    monkeypatch.setattr("mlimagenet_data.embedded.embedded_weights", lambda version: tmp_path / "other.pth")
     with pytest.raises(RuntimeError, match=r"other\.pth.*tf_efficientnet_lite0"):
         EmbeddedBackbone(384, torch.device("cpu"))

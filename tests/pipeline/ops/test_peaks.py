@@ -29,7 +29,7 @@ def slow_scores(label_maps, temperature):
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 1000), st.integers(3, 9), st.integers(4, 12), st.floats(0.3, 3))
-def test_scores_equal_a_scan_of_all_places(seed, height, width, temperature):
+def test_peak_scores_equal_a_brute_force_scan(seed, height, width, temperature):
     generator = np.random.default_rng(seed)
     maps = [generator.normal(size=(6, height, width)) * 3, generator.normal(size=(6, 2 * height, 2 * width)) * 3]
     peaks = peaks_of([torch.from_numpy(m[None]).float() for m in maps], 4, 0.2, temperature)

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from build.config.options import BuildConfig
 from build.labeler.head import Labeler
-from build.stages.labels import _best, aggregate, drop_duplicates
+from build.records import RegionsRow
+from build.stages.labels import _best, aggregate, choose_beside_original, drop_duplicates
 from build.stages.labels import _top as top_of
 from mlimagenet_data.annotations.masks import encode_mask
 
@@ -206,3 +207,23 @@ def test_the_best_classes_are_those_of_a_full_sort(seed, count, levels):
         np.testing.assert_array_equal(row[places], row[expected])
         clear = row[places] > row[places].min()  # of those that tie for the last place any will do
         np.testing.assert_array_equal(places[clear], expected[clear])
+
+
+def beside_original(scores, label=1, **options):
+    row = RegionsRow(label=label, whole_classes=list(scores), whole_scores=list(scores.values()))
+    return choose_beside_original(row, BuildConfig(**options))
+
+
+def test_beside_an_original_label_only_the_whole_image_adds_labels():
+    assert beside_original({2: 0.5, 1: 0.3, 3: 0.2}) == ([(2, 0.5), (1, 0.3)], True)
+    assert beside_original({2: 0.5, 1: 0.3, 3: 0.2}, added_threshold=0.2)[0] == [(2, 0.5), (1, 0.3), (3, 0.2)]
+    assert beside_original({2: 0.35, 1: 0.6}, added_threshold=0.35)[0] == [(1, 0.6), (2, 0.35)]
+
+
+def test_an_original_label_that_the_whole_image_does_not_show_is_kept_or_dropped():
+    assert beside_original({2: 0.9, 1: 0.05}) == ([(2, 0.9), (1, 0.05)], False)
+    assert beside_original({2: 0.9, 1: 0.05}, unconfirmed="drop") == ([(2, 0.9)], False)
+    labels, found = beside_original({2: 0.9})
+    assert [index for index, _ in labels] == [2, 1]
+    assert labels[1][1] > 0
+    assert not found
