@@ -34,7 +34,7 @@ class RegionBatch(NamedTuple):
         exact: (B,) int64, cuts for which it fell back to the dense solver.
         class_scores: (B, R + 1, C) float32, the best classes' probabilities, if locations are classified first.
         classes: (B, R + 1, C) int64, these classes.
-        whole: (B, K) float32, the ensemble's probabilities for the whole image.
+        whole: (B, K) float32, the ensemble's probabilities for the whole image; NaN without an original label.
     """
 
     masks: NDArray[np.bool_]
@@ -88,7 +88,7 @@ def _add_regions(row: RegionsRow, found: RegionBatch, k: int, decoded: Decoded) 
     row.features = found.features[k, [*kept, -1]].astype("<f2").tobytes()
     row.variants = found.variants[k, kept].astype("<f2").tobytes()
     row.classes = None if found.classes is None else found.classes[k, [*kept, -1]].tolist()
-    if found.whole is not None:
+    if found.whole is not None and row.label is not None:
         _add_whole(row, found.whole[k])
     row.class_scores = None if found.class_scores is None else found.class_scores[k, [*kept, -1]].tolist()
 
@@ -96,7 +96,7 @@ def _add_regions(row: RegionsRow, found: RegionBatch, k: int, decoded: Decoded) 
 def _add_whole(row: RegionsRow, probabilities: NDArray[np.float32]) -> None:
     """Keep the best classes of the whole image, and the original one."""
     best = np.argsort(-probabilities, kind="stable")[:_WHOLE_CLASSES].tolist()
-    if row.label is not None and row.label not in best:
+    if row.label not in best:
         best.append(row.label)
     row.whole_classes, row.whole_scores = best, probabilities[best].tolist()
 

@@ -80,7 +80,7 @@ class Decoded(NamedTuple):
     label_map_status: str = "computed"  # or `ok`, `missing` or `damaged` if read from a file
     clicks: tuple[Click, ...] = ()  # of the image's annotators, if byproducts are read
     byproduct_status: str | None = None  # `ok`, `missing` or `damaged`; None if no byproducts are read
-    whole: tuple[torch.Tensor, ...] = ()  # the ensemble's inputs, if there is one
+    whole: tuple[torch.Tensor, ...] = ()  # the ensemble's inputs, for images with an original label
 
 
 class ForwardBatch(NamedTuple):
@@ -89,7 +89,7 @@ class ForwardBatch(NamedTuple):
     images: Sequence[ImageInput]
     decoded: Sequence[Decoded]
     maps: Maps | None
-    whole: torch.Tensor | None = None  # (B, K), the ensemble's probabilities for the whole images
+    whole: torch.Tensor | None = None  # (B, K), the ensemble's probabilities; NaN without an original label
 
     @property
     def readable(self) -> list[ImageInput]:
@@ -159,7 +159,7 @@ class Forward:
         tensors, size = tuple(network.prepare(image) for network in self._networks), (image.height, image.width)
         label_map, label_map_status = self._label_map(listed)
         clicks, byproduct_status = self._clicks(listed)
-        whole = self._ensemble.prepare(image) if self._ensemble else ()
+        whole = self._ensemble.prepare(image) if self._ensemble and listed.label is not None else ()
         return Decoded(tensors, size, "ok", None, label_map, label_map_status, clicks, byproduct_status, whole)
 
     def _label_map(self, listed: ImageInput) -> tuple[torch.Tensor | None, str]:
@@ -194,10 +194,16 @@ class Forward:
         return Maps(seen[0].patches, features, label_maps)
 
     def _see_whole(self, decoded: Sequence[Decoded]) -> torch.Tensor | None:
-        inputs = [d.whole for d in decoded if d.whole]
-        if self._ensemble is None or not inputs:
+        """Return the ensemble's probabilities for the readable images, NaN for those without an original label."""
+        readable = [d.whole for d in decoded if d.tensors]
+        chosen = [k for k, whole in enumerate(readable) if whole]
+        if self._ensemble is None or not chosen:
             return None
-        return self._ensemble([self._to_device(torch.stack(tensors)) for tensors in zip(*inputs, strict=True)])
+        inputs = zip(*(readable[k] for k in chosen), strict=True)
+        found = self._ensemble([self._to_device(torch.stack(tensors)) for tensors in inputs])
+        out = torch.full((len(readable), found.shape[1]), torch.nan, device=found.device)
+        out[chosen] = found
+        return out
 
     def _read_maps(self, decoded: Sequence[Decoded]) -> torch.Tensor:
         """Return the maps read from files, (B, K, h, w): NaN for images without one, area means for other sizes."""

@@ -4,7 +4,13 @@ import pytest
 import torch
 from PIL import Image
 
+from build.config.options import BuildConfig
+from build.images.reader import ImageReader
+from build.images.sources import list_images
 from build.networks.ensemble import EmbeddedEnsemble
+from build.networks.forward import Clock, Forward
+from build.region_batch import make_rows
+from build.stages.regions import find_regions
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.embedded import embedded_network
 from mlimagenet_data.images import load_image
@@ -52,3 +58,24 @@ def test_an_image_gets_the_same_bits_alone_and_in_a_batch(ensemble):
     together = probabilities(ensemble, *images)
     for k, image in enumerate(images):
         assert torch.equal(probabilities(ensemble, image)[0], together[k])
+
+
+def test_only_images_with_an_original_label_go_through_the_ensemble(tmp_path):
+    root = tmp_path / "photos"
+    for folder, size in (("n01440764", 40), ("n01443537", 50)):
+        (root / folder).mkdir(parents=True)
+        Image.new("RGB", (size, size), (size, 90, 90)).save(root / folder / "a.png")
+    (root / "n01440764" / "broken.png").write_bytes(b"no image")
+    Image.new("RGB", (30, 30)).save(root / "plain.png")
+    config = BuildConfig(images=str(root), image_size=64, scan_size=0, device="cpu")
+    listing, forward = list_images(str(root), split="train"), Forward(config)
+    (batch,) = forward.batches(listing.images[:], ImageReader(listing.root), Clock())
+    forward.close()
+    labelled = [image.label is not None for image in batch.readable]
+    assert sorted(labelled) == [False, True, True]
+    assert batch.whole.isfinite().all(dim=1).tolist() == labelled
+    rows = make_rows(batch.images, batch.decoded, find_regions(batch, config))
+    assert {row.image_id: row.whole_classes is not None for row in rows} == {
+        "n01440764/a": True, "n01440764/broken": False, "n01443537/a": True, "plain": False,
+    }  # fmt: skip
+    assert all(row.label in row.whole_classes for row in rows if row.whole_classes)
