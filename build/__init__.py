@@ -1,4 +1,4 @@
-"""Relabel images without human labels: `python -m build.run`, or `from build import BuildConfig, relabel`.
+"""Relabel an image folder automatically: `python -m build.run`, or `from build import BuildConfig, relabel`.
 
 Names are imported on first use, so that `python -m build.run --help` is fast. Imports `mlimagenet_data`, never the
 reverse. This file must exist: without it, Python would import PyPI's `build` tool instead, where that is installed.

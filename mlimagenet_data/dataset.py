@@ -50,7 +50,8 @@ def find_annotations(root: str | os.PathLike[str], annotations: Source | None = 
             return folder
     raise AnnotationsNotFoundError(
         f"no annotations at {' or '.join(map(str, candidates))}. Build them with `python -m build.run --images {root} "
-        "--out mlimagenet`, or download a published set; pass its folder as annotations=... or $MLIMAGENET_ANNOTATIONS"
+        "--out mlimagenet`, or import others with `mlimagenet import`; pass their folder as annotations=... or in "
+        "$MLIMAGENET_ANNOTATIONS"
     )
 
 

@@ -26,7 +26,7 @@ python -m build.run [OPTIONS]
        python -m build.run status OUT    show how far a build is, and what remains to be done
        python -m build.run verify OUT    hash every file of a build and list those that have changed"""
 _DESCRIPTION = """\
-Relabel images without human labels.
+Relabel an image folder automatically, without human annotation.
 
 Cut the patch features of a frozen network into object regions (MaskCut), name every region with a classifier, and write
 the result as a Parquet dataset that load_dataset("mlimagenet") and mlimagenet_data.MultiLabelImageNet read.
@@ -38,9 +38,10 @@ examples:
   python -m build.run --images imagenet --out mlimagenet
   python -m build.run --images photos --unlabelled --out labelled --sheet 30
   python -m build.run --out mlimagenet --stage labels --label-threshold 0.4
-                                                      new labels from the regions found before
+                                                      new labels from the regions found before;
+                                                      then --stage publish writes them
   torchrun --nproc-per-node 4 -m build.run --out mlimagenet --stage labeler --head mlp
-                                                      train the labeler on four GPUs"""
+                                                      train the labeler on four GPUs; then run the rest"""
 
 
 def parse_verb(arguments: Sequence[str] | None = None) -> tuple[str, str] | None:

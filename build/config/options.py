@@ -29,9 +29,9 @@ class BuildConfig:
     images: str | None = option(
         None, "The images to relabel. A folder with class folders named by WordNet id (n01440764) or class index (0 to "
         "999); images directly in it get the class that their file name starts or ends with, or none. Or a .tar "
-        "file in WebDataset form, a .parquet file with a column image and, optionally, label, or a folder of "
-        "either. hf:USER/NAME downloads a Hub dataset's Parquet files. A folder named like the split (train) "
-        "inside is used if there is one.",
+        "file in WebDataset form, a .parquet file with a column image and, optionally, label, or a folder of .tar "
+        "or of .parquet files. If a folder contains a subfolder with the split's name (train), that subfolder is "
+        "used. hf:USER/NAME downloads a Hub dataset's Parquet files.",
         group="input", metavar="SOURCE",
     )  # fmt: skip
     demo: bool = option(
@@ -102,8 +102,8 @@ class BuildConfig:
         group="running", metavar="ADDRESS",
     )  # fmt: skip
     num_shards: int = option(
-        1, "Split a stage into N parts, each its own run on any machine (a SLURM array). Use with --shard-index and "
-        "--stage regions or labels.",
+        1, "Split a stage into N parts (unrelated to --shard-size), each its own run on any machine (a SLURM array). "
+        "Use with --shard-index and --stage regions or labels.",
         group="running", low=1, high=100000,
     )  # fmt: skip
     shard_index: int = option(
@@ -125,7 +125,8 @@ class BuildConfig:
         group="running", expert=True, low=0, metavar="SECONDS",
     )  # fmt: skip
     shard_size: int = option(
-        256, "Images per unit of work, the smallest piece that a resumed run skips or repeats.",
+        256, "Images per unit of work, the smallest piece that a resumed run skips or repeats; unrelated to "
+        "--num-shards.",
         group="running", stage="regions", expert=True, low=1,
     )  # fmt: skip
 
@@ -159,8 +160,8 @@ class BuildConfig:
         group="regions", stage="regions", low=-1, high=1,
     )  # fmt: skip
     calibrate_tau: int = option(
-        0, "Choose tau from N evenly spaced images: the value with the most regions per image that the next lower and "
-        "next higher value also find. 0 uses --tau.",
+        0, "Choose tau by trying several values on N evenly spaced images: the one with the most regions per image "
+        "that both neighbouring values also find is used. 0 uses --tau.",
         group="regions", stage="regions", low=0,
     )  # fmt: skip
     peaks: int = option(
@@ -220,7 +221,8 @@ class BuildConfig:
     )  # fmt: skip
     head: str = option(
         "linear", "The labeler. mlp: two hidden layers with GELU and dropout, as in the paper; with the classifier's "
-        "features, it is added to the classifier's head; without training it is ignored.",
+        "features, its output is added to that of the classifier's head. If too few classes have aligned regions "
+        "to train on (see --help-expert), --head is ignored.",
         group="naming", stage="labeler", choices=("linear", "mlp"),
     )  # fmt: skip
     classifier_weights: str = option(
@@ -228,7 +230,7 @@ class BuildConfig:
         group="naming", stage="regions", expert=True,
     )  # fmt: skip
     label_map_size: int = option(
-        384, "Input size of the classifier in pixels, where it is not the backbone.",
+        384, "Input size of the classifier in pixels, if the classifier and the backbone are different networks.",
         group="naming", stage="regions", expert=True, low=64, high=2048,
     )  # fmt: skip
     classify_first: bool = option(

@@ -212,7 +212,7 @@ def _evaluate(labeler: Labeler, shards: int, load: Callable[[int], Regions]) -> 
 
 
 def fit_temperature(labeler: Labeler, shards: int, load: Callable[[int], Regions]) -> dict[str, Any]:
-    """Fit the temperature to the lowest held-out loss; return it with the calibration errors before and after.
+    """Set the temperature with the lowest held-out loss; return it with the calibration errors before and after.
 
     With too few held-out regions, change nothing and return {}.
 

@@ -17,7 +17,8 @@ class Maps:
 
     Attributes:
         patches: (B, C, h, w) float32, the features that MaskCut cuts.
-        features: (B, D, h', w') float32 each; the labeler reads their mean over a region and over these maps.
+        features: One (B, D, h', w') float32 tensor per input size; the labeler reads each region's mean feature,
+            averaged over these maps.
         label_maps: (B, K, h', w') float32 logits each, one map per input size, of a classifier applied at each
             location; empty for a network without a classifier.
     """

@@ -206,7 +206,7 @@ class Forward:
         return out
 
     def _read_maps(self, decoded: Sequence[Decoded]) -> torch.Tensor:
-        """Return the maps read from files, (B, K, h, w): NaN for images without one, area means for other sizes."""
+        """Return the label maps read from files, (B, K, h, w): NaN for an image without one, area means of other sizes."""
         found = [d.label_map for d in decoded if d.tensors]
         size = next(((m.shape[1], m.shape[2]) for m in found if m is not None), (1, 1))
         none = torch.full((NUM_CLASSES, *size), torch.nan)

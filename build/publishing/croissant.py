@@ -1,4 +1,4 @@
-"""Croissant metadata of a published dataset, which describe its files and columns to catalogues and loaders.
+"""Croissant metadata of a published dataset: describes its files and columns to catalogues and loaders.
 
 Format: MLCommons Croissant 1.0, https://docs.mlcommons.org/croissant/docs/croissant-spec.html.
 """

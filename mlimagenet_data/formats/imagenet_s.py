@@ -32,7 +32,7 @@ _MOST_BYTES = 1 << 20
 
 
 def read_class_list(file: Path) -> list[int]:
-    """Return the classes of ids 1, 2, ... from a list of WordNet ids, one per line, in any order.
+    """Return the classes with ids 1, 2, ... (sorted WordNet ids), from a file of WordNet ids, one per line in any order.
 
     Raises:
         AnnotationError: If a line is not a WordNet id of ImageNet-1k, or repeats an earlier line.
