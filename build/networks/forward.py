@@ -122,8 +122,8 @@ class Forward:
             *(make_classifier(config, size, self.device) for size in sizes),
         ]
         self._classifiers = slice(0 if own else 1, None)
-        named_by_embedded = config.classifier == "embedded" and not config.names_by_backbone
-        self._ensemble = EmbeddedEnsemble(self.device) if named_by_embedded else None
+        uses_ensemble = config.classifier == "embedded" and not config.names_by_backbone and not config.unlabelled
+        self._ensemble = EmbeddedEnsemble(self.device) if uses_ensemble else None
         self._pool = ThreadPoolExecutor(config.workers or os.cpu_count() or 1)
 
     def credits(self) -> list[dict[str, str]]:
