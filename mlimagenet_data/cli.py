@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from mlimagenet_data.commands import (
     audit,
+    compare,
     completion,
     export,
     import_,
@@ -39,6 +40,7 @@ _COMMANDS = (
     audit,
     materialize,  # use it
     evaluation,
+    compare,
     import_,  # convert and publish it
     export,
     push,
