@@ -42,13 +42,17 @@ class RegionsRow:
         area: R shares of the image.
         alignment: R probabilities of the original label; None without one, or without a label map.
         clicked: R times whether an annotator clicked the region; None without byproducts.
+        of_original: R times whether the region was grown from the original label's own evidence; the object first.
         elsewhere: For each region, those of its likely classes whose evidence is elsewhere in the image.
         features: (R + 1, D) little-endian float16, the whole image last.
         variants: (R, V, D) little-endian float16, features with patches dropped.
         classes: If places are classified first: the best classes of each region and, last, of the whole image.
         class_scores: Their probabilities.
-        whole_classes: The best classes of the whole image, best first, and the original label; None without an ensemble.
+        whole_classes: The best classes of the whole image, best first, and the original label; None without an ensemble or
+            without an original label.
         whole_scores: The ensemble's probabilities for them.
+        places: (K,) little-endian float16, the ensemble's probability of each class in its best place; None without an
+            ensemble or with an original label.
     """
 
     image_id: str = _column(pa.string(), "")
@@ -64,6 +68,7 @@ class RegionsRow:
     area: list[float] = _column(pa.list_(pa.float32()), [])
     alignment: list[float | None] = _column(pa.list_(pa.float32()), [])
     clicked: list[bool | None] = _column(pa.list_(pa.bool_()), [])
+    of_original: list[bool] = _column(pa.list_(pa.bool_()), [])
     elsewhere: list[list[int]] = _column(pa.list_(pa.list_(pa.int16())), [])
     features: bytes | None = _column(pa.binary())
     variants: bytes | None = _column(pa.binary())
@@ -71,6 +76,7 @@ class RegionsRow:
     class_scores: list[list[float]] | None = _column(pa.list_(pa.list_(pa.float32())))
     whole_classes: list[int] | None = _column(pa.list_(pa.int16()))
     whole_scores: list[float] | None = _column(pa.list_(pa.float32()))
+    places: bytes | None = _column(pa.binary())
 
 
 @dataclass(kw_only=True, slots=True)

@@ -34,7 +34,9 @@ class RegionBatch(NamedTuple):
         exact: (B,) int64, cuts for which it fell back to the dense solver.
         class_scores: (B, R + 1, C) float32, the best classes' probabilities, if locations are classified first.
         classes: (B, R + 1, C) int64, these classes.
-        whole: (B, K) float32, the ensemble's probabilities for the whole image; NaN without an original label.
+        objects: How many of the regions, the first ones, were grown from the original label's own evidence.
+        whole: (B, K) float32, the ensemble's probabilities for the whole image, if the images have an original label.
+        places: (B, K) float16, its probability of each class in its best place, if they have none.
     """
 
     masks: NDArray[np.bool_]
@@ -49,6 +51,8 @@ class RegionBatch(NamedTuple):
     class_scores: NDArray[np.float32] | None = None
     classes: NDArray[np.int64] | None = None
     whole: NDArray[np.float32] | None = None
+    places: NDArray[np.float16] | None = None
+    objects: int = 0
 
 
 def make_rows(images: Sequence[ImageInput], decoded: Sequence[Decoded], found: RegionBatch | None) -> list[RegionsRow]:
@@ -80,6 +84,7 @@ def _add_regions(row: RegionsRow, found: RegionBatch, k: int, decoded: Decoded) 
     row.grid = list(masks.shape[1:])
     row.counts = [encode_mask(mask) for mask in masks]
     row.bbox = [_bbox(mask) for mask in masks]
+    row.of_original = [bool(index < found.objects) for index in kept]
     row.area = [float(mask.mean()) for mask in masks]
     row.alignment = [None if row.label is None or np.isnan(value) else float(value) for value in alignment]
     row.clicked = _clicked(masks, alignment, decoded)
@@ -88,8 +93,9 @@ def _add_regions(row: RegionsRow, found: RegionBatch, k: int, decoded: Decoded) 
     row.features = found.features[k, [*kept, -1]].astype("<f2").tobytes()
     row.variants = found.variants[k, kept].astype("<f2").tobytes()
     row.classes = None if found.classes is None else found.classes[k, [*kept, -1]].tolist()
-    if found.whole is not None and row.label is not None:
+    if found.whole is not None:
         _add_whole(row, found.whole[k])
+    row.places = None if found.places is None else found.places[k].astype("<f2").tobytes()
     row.class_scores = None if found.class_scores is None else found.class_scores[k, [*kept, -1]].tolist()
 
 

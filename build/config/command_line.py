@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -11,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from build.config.options import BuildConfig, ConfigError, from_mapping
+from build.config.options import BuildConfig, ConfigError
 from build.config.presets import PRESETS
 
-__all__ = ["VERBS", "parse", "parse_verb"]
+__all__ = ["VERBS", "from_mapping", "parse", "parse_verb"]
 
 VERBS = {
     "status": "show how far a build is, and what remains to be done",
@@ -138,3 +139,25 @@ def _help(declared: Any) -> str:
         else f" (default: {default})"
     )
     return str(declared.metadata["help"]).replace("%", "%%") + shown
+
+
+def from_mapping(values: dict[str, Any], source: str | Path) -> dict[str, Any]:
+    """Return the options in a file, with `-` in names turned into `_` and the section `expert` merged in.
+
+    Raises:
+        ConfigError: If a name is unknown; the message suggests the closest one.
+    """
+    known = {declared.name for declared in fields(BuildConfig)}
+    common = {key: value for key, value in values.items() if key != "expert"}
+    expert = values.get("expert")
+    if not isinstance(expert, dict | None):
+        raise ConfigError(f"{source}: expert: expected a mapping of options to values, found {type(expert).__name__}")
+    out = {}
+    for key, value in [*common.items(), *(expert or {}).items()]:
+        name = str(key).replace("-", "_")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"{source}: unknown option {key!r}{hint}")
+        out[name] = value
+    return out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 from dataclasses import dataclass, fields
@@ -13,7 +12,7 @@ from typing import Any
 from build.config.fields import ConfigError, check, option
 from mlimagenet_data.annotations.index import cache_folder
 
-__all__ = ["STAGES", "BuildConfig", "ConfigError", "digest", "from_mapping"]
+__all__ = ["STAGES", "BuildConfig", "ConfigError", "digest"]
 
 STAGES = ("regions", "labeler", "labels", "publish")
 
@@ -164,6 +163,12 @@ class BuildConfig:
         "that both neighbouring values also find is used. 0 uses --tau.",
         group="regions", stage="regions", low=0,
     )  # fmt: skip
+    max_upscale: float = option(
+        1.5, "Never scale a photograph to more than this multiple of its longer side (rounded up to a multiple of 32 "
+        "pixels); smaller sizes then replace --image-size, --scan-size and --label-map-size. 0: no bound. Transformers "
+        "take one size only and ignore it.",
+        group="regions", stage="regions", expert=True, low=0, high=16,
+    )  # fmt: skip
     peaks: int = option(
         8, "The most additional regions per image, grown where the classifier sees a class. 0: MaskCut alone.",
         group="regions", stage="regions", low=0, high=100,
@@ -294,16 +299,17 @@ class BuildConfig:
     )  # fmt: skip
 
     label_threshold: float = option(
-        0.13, "A class becomes a label of the image if its best score is at least this.",
+        0.13, "In an image without an original label, a class becomes a label if its best score over the regions and "
+        "the whole image is at least this.",
         group="labels", stage="labels", low=0, high=1,
     )  # fmt: skip
     added_threshold: float = option(
-        0.35, "In an image with an original label, every other class needs at least this score (and --label-threshold). "
-        "With the embedded classifier, that is the mean probability of three networks for the whole image.",
+        0.35, "In an image with an original label, another class becomes a label if its probability for the whole image "
+        "is at least this. With the embedded classifier, that is the mean of three networks.",
         group="labels", stage="labels", low=0, high=1,
     )  # fmt: skip
     unconfirmed: str = option(
-        "keep", "What to do with an original label that the pipeline does not find. keep: add it, with the whole image's "
+        "keep", "What to do with an original label that is more likely wrong than right. keep: publish it with its low "
         "score. drop: leave it out.",
         group="labels", stage="labels", choices=("keep", "drop"),
     )  # fmt: skip
@@ -317,12 +323,23 @@ class BuildConfig:
         group="labels", stage="labels", expert=True, low=0, high=1,
     )  # fmt: skip
     merge_iou: float = option(
-        0.85, "Publish only the best of several regions with the same best class and at least this IoU. Above 1, all are "
-        "published.",
+        0.85, "Without an original label, publish only the best of several regions with the same best class and at "
+        "least this IoU. Above 1, all are published.",
         group="labels", stage="labels", expert=True, low=0, high=2,
     )  # fmt: skip
     reject: float = option(
-        0.02, "Do not publish a region whose best score is below this: it probably shows nothing that ImageNet names.",
+        0.02, "Without an original label, do not publish a region whose best score is below this: it probably shows "
+        "nothing that ImageNet names.",
+        group="labels", stage="labels", expert=True, low=0, high=1,
+    )  # fmt: skip
+
+    labelled_merge_iou: float = option(
+        0.45, "In an image with an original label, publish only the best of several regions with at least this IoU, "
+        "whatever their classes. Above 1, all are published.",
+        group="labels", stage="labels", expert=True, low=0, high=2,
+    )  # fmt: skip
+    labelled_reject: float = option(
+        0.1, "In an image with an original label, do not publish a region whose best score is below this.",
         group="labels", stage="labels", expert=True, low=0, high=1,
     )  # fmt: skip
 
@@ -368,28 +385,6 @@ class BuildConfig:
     def as_dict(self) -> dict[str, Any]:
         """Return all options."""
         return dataclasses.asdict(self)
-
-
-def from_mapping(values: dict[str, Any], source: str | Path) -> dict[str, Any]:
-    """Return the options in a file, with `-` in names turned into `_` and the section `expert` merged in.
-
-    Raises:
-        ConfigError: If a name is unknown; the message suggests the closest one.
-    """
-    known = {declared.name for declared in fields(BuildConfig)}
-    common = {key: value for key, value in values.items() if key != "expert"}
-    expert = values.get("expert")
-    if not isinstance(expert, dict | None):
-        raise ConfigError(f"{source}: expert: expected a mapping of options to values, found {type(expert).__name__}")
-    out = {}
-    for key, value in [*common.items(), *(expert or {}).items()]:
-        name = str(key).replace("-", "_")
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"{source}: unknown option {key!r}{hint}")
-        out[name] = value
-    return out
 
 
 def digest(value: Any) -> str:

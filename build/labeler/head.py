@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from build.labeler.originals import PRIOR, OriginalTrust
 
 __all__ = ["Labeler", "one_thread"]
 
@@ -43,6 +46,7 @@ class Labeler(nn.Module):
 
     Attributes:
         temperature: Divisor of the logits that calibrates the probabilities; 1 until it is fitted.
+        trust: How far original labels are trusted; PRIOR until it is fitted.
     """
 
     def __init__(
@@ -54,7 +58,7 @@ class Labeler(nn.Module):
         self.config: dict[str, Any] = {
             "dimension": dimension, "classes": classes, "linear": linear, "hidden": list(hidden), "dropout": dropout,
         }  # fmt: skip
-        self.temperature = 1.0
+        self.temperature, self.trust = 1.0, PRIOR
         self.linear = nn.Linear(dimension, classes) if linear else None
         self.mlp = _mlp((dimension, *hidden), classes, dropout) if hidden else None
         zeros = self.linear if self.mlp is None else self.mlp[-1] if linear else None
@@ -112,7 +116,8 @@ class Labeler(nn.Module):
     def save(self, path: Path) -> None:
         """Write a safetensors file with the configuration in its metadata."""
         tensors = {name: value.cpu().contiguous() for name, value in self.state_dict().items()}
-        save_file(tensors, path, metadata={"labeler": json.dumps({**self.config, "temperature": self.temperature})})
+        facts = {**self.config, "temperature": self.temperature, "trust": asdict(self.trust)}
+        save_file(tensors, path, metadata={"labeler": json.dumps(facts)})
 
     @classmethod
     def load(cls, path: Path) -> Labeler:
@@ -126,11 +131,12 @@ class Labeler(nn.Module):
                 config = json.loads((file.metadata() or {})["labeler"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             temperature, hidden = float(config.pop("temperature")), tuple(config.pop("hidden"))
+            trust = OriginalTrust(**config.pop("trust"))
             out = cls(**config, hidden=hidden)
             out.load_state_dict(tensors)
         except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path}: not a labeler file: {error}") from error
-        out.temperature = temperature
+        out.temperature, out.trust = temperature, trust
         return out
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from build.config.options import BuildConfig, ConfigError
 from build.networks.backbone import Backbone, Maps
 from build.networks.embedded import EmbeddedBackbone
+from build.networks.scaling import bounded_size
 from build.networks.timm_backbone import autocast, create_model, prepare
 from mlimagenet_data.classes import NUM_CLASSES
 
@@ -29,10 +30,11 @@ class Classifier(Backbone, Protocol):
 def make_classifier(config: BuildConfig, image_size: int, device: torch.device) -> Classifier:
     """Return the classifier that `--classifier` names, for images scaled to `image_size` x `image_size` pixels."""
     if config.classifier == "embedded":
-        return EmbeddedBackbone(image_size, device)
+        return EmbeddedBackbone(image_size, device, config.max_upscale)
     return TimmClassifier(
-        config.classifier, image_size, device, weights=config.classifier_weights, precision=config.precision
-    )
+        config.classifier, image_size, device, weights=config.classifier_weights, precision=config.precision,
+        max_upscale=config.max_upscale,
+    )  # fmt: skip
 
 
 class TimmClassifier:
@@ -48,6 +50,7 @@ class TimmClassifier:
         device: Device to run on.
         weights: See `TimmBackbone`.
         precision: `fp32`, or `bf16` or `fp16` for autocast.
+        max_upscale: See `bounded_size`. Transformers and others that take images of one size only ignore it.
 
     Raises:
         ConfigError: If timm does not know the name, or the network does not average over locations, does not end in a
@@ -55,8 +58,9 @@ class TimmClassifier:
     """
 
     def __init__(
-        self, name: str, image_size: int, device: torch.device, *, weights: str = "hub", precision: str = "fp32"
-    ) -> None:
+        self, name: str, image_size: int, device: torch.device, *, weights: str = "hub", precision: str = "fp32",
+        max_upscale: float = 0.0,
+    ) -> None:  # fmt: skip
         self.name, self.image_size, self.device = name, image_size, device
         model, self.source, self.licence = create_model("classifier", name, image_size, weights, classes=NUM_CLASSES)
         self._linear = _last_layer(model, name)
@@ -67,6 +71,7 @@ class TimmClassifier:
                 f"classifier: {name} classifies from a single token (global_pool={pooling!r}), which has no location; "
                 "use a convolutional network, or a transformer that averages its patches (timm marks some with _gap_)"
             )
+        self._max_upscale = 0.0 if hasattr(model, "patch_embed") or _has_fixed_size(model) else max_upscale
         self._channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         self._normalise = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
         self._dtype = precision
@@ -80,7 +85,7 @@ class TimmClassifier:
 
     def prepare(self, image: Any) -> Tensor:
         """Return the network's input for an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
-        return prepare(image, self.image_size, *self._normalise)
+        return prepare(image, bounded_size(self.image_size, image, self._max_upscale), *self._normalise)
 
     @torch.inference_mode()
     def __call__(self, batch: Tensor) -> Maps:
@@ -104,6 +109,10 @@ class TimmClassifier:
         size = (values.shape[1], values.shape[2])
         places = values.flatten(0, 2)[:, None, None]
         return places if self._channels_last else places.permute(0, 3, 1, 2), size
+
+
+def _has_fixed_size(model: Any) -> bool:
+    return bool(model.pretrained_cfg.get("fixed_input_size"))
 
 
 def _last_layer(model: Any, name: str) -> nn.Linear:

@@ -45,7 +45,7 @@ def make_backbone(config: BuildConfig) -> Backbone:
     """Return the network whose patch features MaskCut cuts."""
     device = pick_device(config.device)
     if config.backbone == "embedded":
-        return EmbeddedBackbone(config.image_size, device)
+        return EmbeddedBackbone(config.image_size, device, config.max_upscale)
     return TimmBackbone(
         config.backbone, config.image_size, device, weights=config.weights, patch_features=config.patch_features,
         precision=config.precision, compiled=config.compile,
@@ -80,21 +80,34 @@ class Decoded(NamedTuple):
     label_map_status: str = "computed"  # or `ok`, `missing` or `damaged` if read from a file
     clicks: tuple[Click, ...] = ()  # of the image's annotators, if byproducts are read
     byproduct_status: str | None = None  # `ok`, `missing` or `damaged`; None if no byproducts are read
-    whole: tuple[torch.Tensor, ...] = ()  # the ensemble's inputs, for images with an original label
+    opinion: tuple[torch.Tensor, ...] = ()  # the ensemble's inputs
 
 
 class ForwardBatch(NamedTuple):
-    """A batch of images, and the networks' maps of the readable ones in the same order."""
+    """A batch of images, all with inputs of the same sizes and all with an original label or all without one.
+
+    The networks' maps are those of the readable images, in the same order.
+    """
 
     images: Sequence[ImageInput]
     decoded: Sequence[Decoded]
     maps: Maps | None
-    whole: torch.Tensor | None = None  # (B, K), the ensemble's probabilities; NaN without an original label
+    whole: torch.Tensor | None = None  # (B, K), the ensemble's probabilities for images with an original label
+    places: torch.Tensor | None = None  # (B, K), those of each class's best place, for images without one
 
     @property
     def readable(self) -> list[ImageInput]:
         """The images that could be read."""
         return [image for image, decoded in zip(self.images, self.decoded, strict=True) if decoded.tensors]
+
+
+def _of_one_kind(images: Sequence[ImageInput], decoded: Sequence[Decoded]) -> list[list[int]]:
+    """Return the images' positions, grouped by the sizes of their inputs and by whether they have an original label."""
+    groups: dict[Any, list[int]] = {}
+    for k, (image, one) in enumerate(zip(images, decoded, strict=True)):
+        sizes = tuple(tensor.shape for tensor in (*one.tensors, *one.opinion))
+        groups.setdefault((image.label is None, sizes), []).append(k)
+    return list(groups.values())
 
 
 def _folder(config: BuildConfig, option: str) -> Path | None:
@@ -111,7 +124,7 @@ class Forward:
     def __init__(self, config: BuildConfig) -> None:
         self._config = config
         self.device = pick_device(config.device)
-        own = config.backbone == config.classifier == "embedded"
+        self._own = own = config.backbone == config.classifier == "embedded"
         self._label_maps = _folder(config, "label_maps")
         sizes = ([] if own else [config.label_map_size]) + ([config.scan_size] if config.scan_size else [])
         if self._label_maps is not None and config.names_by_backbone:
@@ -122,8 +135,8 @@ class Forward:
             *(make_classifier(config, size, self.device) for size in sizes),
         ]
         self._classifiers = slice(0 if own else 1, None)
-        uses_ensemble = config.classifier == "embedded" and not config.names_by_backbone and not config.unlabelled
-        self._ensemble = EmbeddedEnsemble(self.device) if uses_ensemble else None
+        uses_ensemble = config.classifier == "embedded" and not config.names_by_backbone
+        self._ensemble = EmbeddedEnsemble(self.device, config.max_upscale) if uses_ensemble else None
         self._pool = ThreadPoolExecutor(config.workers or os.cpu_count() or 1)
 
     def credits(self) -> list[dict[str, str]]:
@@ -137,7 +150,7 @@ class Forward:
         self._pool.shutdown()
 
     def batches(self, images: Sequence[ImageInput], reader: ImageReader, clock: Clock) -> Iterator[ForwardBatch]:
-        """Yield the images in order, in batches."""
+        """Yield all images in batches; images of one batch that differ in kind come apart, not in order."""
         size = self._config.batch_size
         waiting = deque(images[i : i + size] for i in range(0, len(images), size))
         ahead: deque[tuple[Sequence[ImageInput], list[Future[Decoded]]]] = deque()
@@ -148,8 +161,13 @@ class Forward:
                 ahead.append((batch, futures))
             batch, futures = ahead.popleft()
             decoded = clock.timed("wait for decoding", lambda futures=futures: [f.result() for f in futures])
-            maps = clock.timed("forward", self._see, decoded)
-            yield ForwardBatch(batch, decoded, maps, clock.timed("whole image", self._see_whole, decoded))
+            for chosen in _of_one_kind(batch, decoded):
+                part = [decoded[k] for k in chosen]
+                maps = clock.timed("forward", self._see, part)
+                labelled = batch[chosen[0]].label is not None
+                opinion = clock.timed("ensemble", self._see_whole, part, labelled)
+                whole, places = (opinion, None) if labelled else (None, opinion)
+                yield ForwardBatch([batch[k] for k in chosen], part, maps, whole, places)
 
     def _decode(self, reader: ImageReader, listed: ImageInput) -> Decoded:
         try:
@@ -157,10 +175,12 @@ class Forward:
         except ImageError as error:
             return Decoded((), None, error.status, str(error))
         tensors, size = tuple(network.prepare(image) for network in self._networks), (image.height, image.width)
+        if self._own and len(tensors) > 1 and tensors[0].shape == tensors[1].shape:
+            tensors = tensors[:1]  # the image is too small for a second size
         label_map, label_map_status = self._label_map(listed)
         clicks, byproduct_status = self._clicks(listed)
-        whole = self._ensemble.prepare(image) if self._ensemble and listed.label is not None else ()
-        return Decoded(tensors, size, "ok", None, label_map, label_map_status, clicks, byproduct_status, whole)
+        opinion = self._ensemble.prepare(image, has_label=listed.label is not None) if self._ensemble else ()
+        return Decoded(tensors, size, "ok", None, label_map, label_map_status, clicks, byproduct_status, opinion)
 
     def _label_map(self, listed: ImageInput) -> tuple[torch.Tensor | None, str]:
         if self._label_maps is None:
@@ -183,7 +203,7 @@ class Forward:
         if not readable:
             return None
         batches = [self._to_device(torch.stack(tensors)) for tensors in zip(*readable, strict=True)]
-        seen = [network(batch) for network, batch in zip(self._networks, batches, strict=True)]
+        seen = [network(batch) for network, batch in zip(self._networks, batches, strict=False)]
         self._synchronise()
         named_by = seen[:1] if self._config.names_by_backbone else seen[self._classifiers]
         features = tuple(f for maps in named_by for f in maps.features)
@@ -193,17 +213,13 @@ class Forward:
             label_maps = tuple(m for maps in seen[self._classifiers] for m in maps.label_maps)
         return Maps(seen[0].patches, features, label_maps)
 
-    def _see_whole(self, decoded: Sequence[Decoded]) -> torch.Tensor | None:
-        """Return the ensemble's probabilities for the readable images, NaN for those without an original label."""
-        readable = [d.whole for d in decoded if d.tensors]
-        chosen = [k for k, whole in enumerate(readable) if whole]
-        if self._ensemble is None or not chosen:
+    def _see_whole(self, decoded: Sequence[Decoded], labelled: bool) -> torch.Tensor | None:
+        """Return the ensemble's opinion on the readable images, all with an original label or all without one."""
+        readable = [d.opinion for d in decoded if d.tensors]
+        if self._ensemble is None or not readable:
             return None
-        inputs = zip(*(readable[k] for k in chosen), strict=True)
-        found = self._ensemble([self._to_device(torch.stack(tensors)) for tensors in inputs])
-        out = torch.full((len(readable), found.shape[1]), torch.nan, device=found.device)
-        out[chosen] = found
-        return out
+        batches = [self._to_device(torch.stack(tensors)) for tensors in zip(*readable, strict=True)]
+        return self._ensemble.see_whole(batches) if labelled else self._ensemble.see_places(batches)
 
     def _read_maps(self, decoded: Sequence[Decoded]) -> torch.Tensor:
         """Return the label maps read from files, (B, K, h, w): NaN for an image without one, area means of other sizes."""

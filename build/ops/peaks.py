@@ -1,10 +1,11 @@
 """Regions from a dense label map: locations where a class stands out, grown into masks along the patches' similarities.
 
 MaskCut finds the few objects per image that differ from their surroundings. A classifier applied at each location sees
-more and smaller objects, but not their extent. Here each class that stands out in the label map gets a region. Its map
-is spread by a few steps of a random walk between similar patches (as Ahn & Kwak, "Learning Pixel-level Semantic
-Affinity", CVPR 2018, spread class activation maps), cut at a share of its range, and reduced to the component of the
-maximum.
+more and smaller objects, but not their extent. Here each class that stands out in the label map gets a region. The map
+of its probability is spread by a few steps of a random walk between similar patches (as Ahn & Kwak, "Learning
+Pixel-level Semantic Affinity", CVPR 2018, spread class activation maps), cut at a share of its range, and reduced to the
+component of the maximum. The original class, which is known to be there, also gets regions from its logits: they are
+high all over an object, and its probability only where no other class competes.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from torch.nn import functional as F
 from build.ops.components import component_at, fill_holes
 from build.ops.pooling import pool, region_weights
 
-__all__ = ["Peaks", "evidence", "find_elsewhere", "find_peaks", "grow"]
+__all__ = ["Peaks", "evidence", "find_elsewhere", "find_peaks", "grow", "grow_object"]
 
 WINDOWS = (0.25, 0.38)  # sizes of the windows over which logits are averaged, as shares of the map's side
 _STEPS = 2  # steps of the random walk
 _POWER = 2  # exponent of the cosine similarity in its weights
-_LEVEL = 0.45  # the mask's threshold, as a share of the spread map's range
+_CONTEXT = 0.5  # weight of the classifier's features beside the patches in that similarity
+_LEVEL = 0.45  # a peak's threshold, as a share of the spread map's range
+LEVELS = (0.4, 0.1, 0.55, 0.7)  # those of the object, of the object and what it merges with, and of its parts
 _SMALLEST = 1e-12
 
 
@@ -142,18 +145,57 @@ def grow(patches: Tensor, peaks: Peaks) -> Tensor:
         patches: (B, C, h, w) features.
         peaks: The peaks of the same images.
     """
-    size, count = patches.shape[2:], peaks.classes.shape[1]
+    size, count = (patches.shape[2], patches.shape[3]), peaks.classes.shape[1]
     if not count:
         return torch.zeros((len(patches), 0, *size), dtype=torch.bool, device=patches.device)
-    stretched = [F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in peaks.maps]
-    maps = torch.stack(stretched).mean(dim=0).flatten(2).mT  # (B, h * w, S)
+    maps = torch.stack([_stretch(m, size) for m in peaks.maps]).mean(dim=0)
     unit = F.normalize(patches.flatten(2).mT, dim=-1)
-    spread = torch.stack([_walk(rows, start) for rows, start in zip(unit, maps, strict=True)]).mT
+    return _cut(_spread(unit, maps), _LEVEL, size) & peaks.kept[..., None, None]
+
+
+def grow_object(patches: Tensor, context: Tensor, label_maps: Sequence[Tensor], originals: Tensor) -> Tensor:
+    """Return the masks of the original class's object at each of LEVELS: (B, L, h, w) bool, empty without an original.
+
+    The object's extent is uncertain; on ImageNet's photographs, the first level is right most often.
+
+    Args:
+        patches: (B, C, h, w) features.
+        context: (B, D, h', w'), the classifier's features. They tell kinds of things apart that patches confuse.
+        label_maps: Maps (B, K, h'', w'') of logits.
+        originals: (B,) int64, the original classes; -1 without one.
+    """
+    size = (patches.shape[2], patches.shape[3])
+    index = originals.clamp_min(0)[:, None, None, None]
+    own = [m.gather(1, index.expand(-1, 1, *m.shape[2:])) for m in label_maps]
+    maps = torch.stack([_range(_stretch(m, size)) for m in own]).mean(dim=0)
+    wide = F.interpolate(context, size=size, mode="bilinear", align_corners=False)
+    both = torch.cat((F.normalize(patches, dim=1), _CONTEXT * F.normalize(wide, dim=1)), dim=1)
+    spread = _spread(F.normalize(both.flatten(2).mT, dim=-1), maps)
+    masks = torch.cat([_cut(spread, level, size) for level in LEVELS], dim=1)
+    return masks & (originals >= 0)[:, None, None, None]
+
+
+def _stretch(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False).flatten(2)
+
+
+def _range(maps: Tensor) -> Tensor:
+    """Scale each map of (B, S, N) to [0, 1]."""
+    low, high = maps.amin(dim=2, keepdim=True), maps.amax(dim=2, keepdim=True)
+    return (maps - low) / (high - low).clamp_min(_SMALLEST)
+
+
+def _spread(unit: Tensor, maps: Tensor) -> Tensor:
+    """Spread (B, S, N) maps over patches with unit features (B, N, C): (B, S, N)."""
+    return torch.stack([_walk(rows, values) for rows, values in zip(unit, maps.mT, strict=True)]).mT
+
+
+def _cut(spread: Tensor, level: float, size: tuple[int, int]) -> Tensor:
+    """Return the part of each (B, S, N) map above a share of its range, around its maximum: (B, S, h, w) bool."""
     low, high = spread.amin(dim=2, keepdim=True), spread.amax(dim=2, keepdim=True)
-    masks = spread >= low + _LEVEL * (high - low)
-    masks &= (high > low) & peaks.kept[..., None]
+    masks = (spread >= low + level * (high - low)) & (high > low)
     whole = fill_holes(component_at(masks.reshape(-1, *size), spread.argmax(dim=2).flatten()))
-    return whole.reshape(len(patches), count, *size)
+    return whole.reshape(*spread.shape[:2], *size)
 
 
 def _walk(unit: Tensor, start: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import string
 from pathlib import Path
 from typing import Any
 
+from build.ops.peaks import LEVELS
 from build.state.ledger import write_atomic
 from mlimagenet_data.annotations.card import card_text
 from mlimagenet_data.annotations.schema import STATUSES
@@ -14,7 +15,8 @@ from mlimagenet_data.classes import ClassTable
 __all__ = ["write_card"]
 
 _TEMPLATE = Path(__file__).parents[2] / "dataset_card.md"
-_ENSEMBLE = ", which is the mean probability that three small networks give it for the whole image"
+_ENSEMBLE = " (the normalised geometric mean of three small networks)"
+_OPINION = "; two other networks' view of the class has a quarter of the weight"
 _BODY_MARK = "<!-- card -->\n"  # the text above it explains the template and is left out
 
 
@@ -31,6 +33,8 @@ def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
     config = {name: value for stage in splits[names[-1]]["config"].values() for name, value in stage.items()}
     networks = [network for name in names for network in splits[name]["networks"]]
     networks = [network for k, network in enumerate(networks) if network not in networks[:k]]
+    bound = config["max_upscale"]
+    has_ensemble = any("lite1" in network["source"] for network in networks)
     pixels = (
         "This copy includes the image files, in the column `image`; they keep their own terms."
         if embed_images
@@ -51,11 +55,15 @@ def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
         "alignment": f"{config['alignment']:g}",
         "label_threshold": f"{config['label_threshold']:g}",
         "added_threshold": f"{config['added_threshold']:g}",
-        "ensemble": _ENSEMBLE if any("lite1" in network["source"] for network in networks) else "",
+        "ensemble": _ENSEMBLE if has_ensemble else "",
+        "opinion": _OPINION if has_ensemble else "",
+        "levels": str(len(LEVELS)),
+        "bound": f" No photograph was scaled to more than {bound:g} times its longer side." if bound else "",
+        "trust": "; ".join(f"{name}: {_trust(splits[name]['labeler'])}" for name in names),
         "labeler": "; ".join(f"{name}: {_labeler(splits[name]['labeler'])}" for name in names),
         "original": {
-            "keep": "always kept: where the pipeline did not find it, it was added with the whole image's score",
-            "drop": "left out where the pipeline did not find it",
+            "keep": "always kept, with a low score where it is probably wrong",
+            "drop": "left out where it is more likely wrong than right",
         }[config["unconfirmed"]],
         "statistics": "\n".join([_STATISTICS_HEAD, *(_statistics(name, splits[name]) for name in names)]),
         "plots": "\n".join(f"![labels, regions and classes of {name}](statistics/{name}.png)" for name in names),
@@ -72,8 +80,18 @@ def _labeler(facts: dict[str, Any]) -> str:
     return "the classifier's own head, not trained further (too few aligned regions)"
 
 
+def _trust(facts: dict[str, Any]) -> str:
+    found = facts["trust"]
+    if not found["images"]:
+        return "no image has an original label"
+    return (
+        f"an estimated {found['error']:.1%} of original labels are wrong, and the evidence has the exponent "
+        f"{found['weight']:.2f} (from {found['images']} images)"
+    )
+
+
 _STATISTICS_HEAD = (
-    "| split | images | readable | regions per image | labels per image | two or more labels | original label found |\n"
+    "| split | images | readable | regions per image | labels per image | two or more labels | original label confirmed |\n"
     "| --- | --- | --- | --- | --- | --- | --- |"
 )
 

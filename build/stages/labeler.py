@@ -10,6 +10,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,14 @@ from numpy.typing import NDArray
 
 from build.config.options import BuildConfig, ConfigError, digest
 from build.distributed import process_group
+from build.images.listing import evenly_spaced
 from build.labeler.head import Labeler
+from build.labeler.originals import fit_trust
 from build.labeler.training import Regions, Training, fit_temperature, train
 from build.networks.classifier import make_classifier
 from build.networks.forward import pick_device
+from build.ops.image_labels import rival_of
+from build.ops.pooling import softmax
 from build.progress import console
 from build.records import RegionsRow, read_rows
 from build.stage import Stage
@@ -31,7 +36,9 @@ from build.state.ledger import UnitOutput
 from build.state.plan import LABELER_FILE, Plan, Unit
 from mlimagenet_data.classes import NUM_CLASSES
 
-__all__ = ["LabelerStage", "aligned_regions", "is_held_out", "whole_images"]
+__all__ = ["LabelerStage", "aligned_regions", "is_held_out", "whole_evidence", "whole_images"]
+
+_TRUST_SHARDS = 200  # evenly spaced shards that the trust in original labels is fitted on
 
 
 def is_held_out(image_id: str, share: float) -> bool:
@@ -83,10 +90,35 @@ def whole_images(file: Path, dimension: int, held_out: float) -> Regions:
     )
 
 
+def whole_evidence(file: Path, labeler: Labeler, temperature: float) -> NDArray[np.float64]:
+    """Return a shard's evidence on original labels: (n, 3), the columns that `fit_trust` reads.
+
+    It is the ensemble's, or else the labeler's, for the whole image.
+    """
+    out = []
+    columns = ("label", "whole_classes", "whole_scores", "classes", "class_scores", "features")
+    for row in read_rows(file, RegionsRow, *columns):
+        if row.label is None or row.features is None:
+            continue
+        if row.whole_classes is not None:
+            whole = dict(zip(row.whole_classes, row.whole_scores or [], strict=True))
+        elif row.classes is not None:
+            whole = dict(zip(row.classes[-1], (row.class_scores or [[]])[-1], strict=True))
+        else:
+            features = np.frombuffer(row.features, "<f2").reshape(-1, labeler.dimension)[-1:]
+            p = softmax(labeler.logits(features), temperature)[0]
+            whole = {int(k): float(p[k]) for k in [*np.argsort(-p, kind="stable")[:3], row.label]}
+        own, rival = rival_of(whole, row.label)
+        others = sorted((p for k, p in whole.items() if k != row.label), reverse=True)
+        out.append((own, rival, max(own, others[1])))
+    return np.array(out, np.float64).reshape(-1, 3)
+
+
 class LabelerStage(Stage):
     """Chooses the labeler, and trains it if there are enough aligned regions."""
 
     name = "labeler"
+    method = 2
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
@@ -133,6 +165,13 @@ class LabelerStage(Stage):
             facts["clicks"] = self._clicks()
         if path != "backbone_head":
             facts.update(self._train(labeler))
+        labeler.trust = fit_trust(*self._evidence(labeler))
+        facts["trust"] = asdict(labeler.trust)
+        if labeler.trust.images:
+            console.print(
+                f"  original labels: {labeler.trust.error:.1%} estimated to be wrong, evidence weighted by "
+                f"{labeler.trust.weight:.2f} (from {labeler.trust.images} images)"
+            )
         advance(unit.images)
         seconds = {"labeler": round(time.perf_counter() - start, 3)}
         return UnitOutput(labeler.classes, {**facts, "seconds": seconds}, labeler.save)
@@ -167,6 +206,13 @@ class LabelerStage(Stage):
         for shard in range(len(self.plan.shards)):
             counts += np.bincount(self._load(shard, labeler.dimension).classes, minlength=len(counts))
         return counts
+
+    def _evidence(self, labeler: Labeler) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return, for a sample of the images with an original label, what `fit_trust` reads."""
+        shards = evenly_spaced(range(len(self.plan.shards)), _TRUST_SHARDS)
+        parts = [whole_evidence(self._file(shard), labeler, self.plan.config.temperature) for shard in shards]
+        own, rival, rest = np.concatenate([np.zeros((0, 3)), *parts]).T
+        return own, rival, rest
 
     def _clicks(self) -> dict[str, int]:
         """Count where clicks and alignment agree, over images with at least one clicked region."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,27 +14,42 @@ from numpy.typing import NDArray
 
 from build.config.options import BuildConfig, digest
 from build.labeler.head import Labeler, one_thread
+from build.labeler.originals import OriginalTrust
+from build.ops.image_labels import collect, label_beside_original, rival_of
+from build.ops.naming import Ranking, best_classes, drop_duplicates, rank, trust_original
 from build.ops.pooling import softmax
 from build.records import LabelsRow, RegionsRow, read_rows, table_of
 from build.stage import Stage
 from build.state.ledger import UnitOutput
 from build.state.plan import LABELER_FILE, Plan, Unit
 
-__all__ = ["LabelsStage", "aggregate", "choose_beside_original", "drop_duplicates"]
+__all__ = ["LabelsStage", "name_beside_original", "name_unlabelled"]
 
 _CANDIDATES = 10  # candidate classes per class kept
 _COLUMNS = (
-    "image_id", "label", "grid", "counts", "elsewhere", "features", "classes", "class_scores", "whole_classes", "whole_scores",
+    "image_id", "label", "grid", "counts", "of_original", "elsewhere", "features", "classes", "class_scores", "whole_classes",
+    "whole_scores", "places",
 )  # fmt: skip
+_WHOLE = 20  # classes of the whole image that are read
 _ELSEWHERE = 0.1  # weight of a class in a region if its evidence is elsewhere in the image
 
-Ranking = list[tuple[int, float]]  # (class, score), best first
+
+@dataclass(frozen=True)
+class _Named:
+    """An image's labels, whether the original label was found, each region's classes, and the regions to publish."""
+
+    labels: Ranking
+    found: bool | None
+    rankings: list[Ranking]
+    named: list[int]
+    kept: list[int]
 
 
 class LabelsStage(Stage):
     """Applies the labeler to all regions."""
 
     name = "labels"
+    method = 2
     in_workers = True
 
     def __init__(self, plan: Plan) -> None:
@@ -80,37 +96,113 @@ class LabelsStage(Stage):
         else:
             with one_thread():  # a product's last bits depend on the number of threads
                 probabilities = softmax(head.logits(np.concatenate(features)), self.plan.config.temperature)
-        best = _best(probabilities, _CANDIDATES * self.plan.config.top_k)
+        best = best_classes(probabilities, _CANDIDATES * self.plan.config.top_k)
         ends = np.cumsum([len(values) for values in features])
         parts = zip(images, np.split(probabilities, ends[:-1]), np.split(best, ends[:-1]), strict=True)
-        return [self._name(row, p, order) for row, p, order in parts]
+        return [self._row(row, p, order, head.trust) for row, p, order in parts]
 
-    def _name(self, row: RegionsRow, p: NDArray[np.float32], best: NDArray[np.int64]) -> LabelsRow:
+    def _row(self, row: RegionsRow, p: NDArray[np.float32], best: NDArray[np.int64], trust: OriginalTrust) -> LabelsRow:
         """Return the record of an image, whose (R + 1, K) probabilities end with the whole image's."""
         if not len(p):
             return LabelsRow(image_id=row.image_id)
         config = self.plan.config
-        rankings = [_top(*pair, config.top_k, self._confusable) for pair in zip(p, best, strict=True)]
-        named = [k for k, ranking in enumerate(rankings[:-1]) if ranking[0][1] >= config.reject]
-        found: bool | None
-        if row.label is not None and row.whole_classes is not None:
-            labels, found = choose_beside_original(row, config)
+        if row.label is None:
+            found = name_unlabelled(row, p, best, self._confusable, config)
         else:
-            labels, found = aggregate([rankings[k] for k in named], rankings[-1], p[-1], row.label, config)
-        for k, classes in enumerate(row.elsewhere):
-            if classes:
-                p[k, classes] *= _ELSEWHERE
-                rankings[k] = _top(p[k], _best(p[k : k + 1], best.shape[1])[0], config.top_k, self._confusable)
+            found = name_beside_original(row, p, best, trust, config)
         return LabelsRow(
             image_id=row.image_id,
-            labels=[index for index, _ in labels],
-            scores=[score for _, score in labels],
-            found=found,
-            kept=drop_duplicates(row.counts, row.grid or [], rankings[:-1], named, config.merge_iou),
-            rejected=len(rankings) - 1 - len(named),
-            topk_labels=[[index for index, _ in ranking] for ranking in rankings[:-1]],
-            topk_scores=[[score for _, score in ranking] for ranking in rankings[:-1]],
+            labels=[index for index, _ in found.labels],
+            scores=[score for _, score in found.labels],
+            found=found.found,
+            kept=found.kept,
+            rejected=len(found.rankings) - len(found.named),
+            topk_labels=[[index for index, _ in ranking] for ranking in found.rankings],
+            topk_scores=[[score for _, score in ranking] for ranking in found.rankings],
         )
+
+
+def name_unlabelled(
+    row: RegionsRow,
+    p: NDArray[np.float32],
+    best: NDArray[np.int64],
+    confusable: NDArray[np.bool_],
+    config: BuildConfig,
+) -> _Named:
+    """Name the regions of an image without an original label, and collect its labels from them.
+
+    Args:
+        row: The image, with R regions.
+        p: (R + 1, K) probabilities, the whole image's last.
+        best: (R + 1, C), the best classes of each.
+        confusable: (K, K), whether two classes are confusable.
+        config: Provides `top_k`, `reject`, `label_threshold` and `merge_iou`.
+    """
+    rankings = [rank(*pair, config.top_k, confusable) for pair in zip(p, best, strict=True)]
+    named = [k for k, ranking in enumerate(rankings[:-1]) if ranking[0][1] >= config.reject]
+    opinion = None if row.places is None else np.frombuffer(row.places, "<f2")
+    labels = collect([rankings[k] for k in named], rankings[-1], opinion, config.label_threshold)
+    for k in _weaken_elsewhere(row, p):
+        rankings[k] = rank(p[k], best_classes(p[k : k + 1], best.shape[1])[0], config.top_k, confusable)
+    order = sorted(named, key=lambda k: -rankings[k][0][1])
+    names = [ranking[0][0] for ranking in rankings]
+    kept = drop_duplicates(_overlaps(row), order, names, config.merge_iou)
+    return _Named(labels, None, rankings[:-1], named, kept)
+
+
+def name_beside_original(
+    row: RegionsRow, p: NDArray[np.float32], best: NDArray[np.int64], trust: OriginalTrust, config: BuildConfig
+) -> _Named:
+    """Name the regions of an image with an original label, knowing that somebody chose that label.
+
+    Args:
+        row: The image, with R regions.
+        p: (R + 1, K) probabilities, the whole image's last.
+        best: (R + 1, C), the best classes of each.
+        trust: How far original labels are trusted.
+        config: Provides `top_k`, `added_threshold`, `unconfirmed`, `labelled_reject` and `labelled_merge_iou`.
+    """
+    assert row.label is not None
+    whole = _whole(row, p[-1], best[-1])
+    labels, found = label_beside_original(whole, row.label, trust, config)
+    least = min((score for index, score in whole.items() if index != row.label), default=0.0)
+    present = np.full(p.shape[1], least, np.float32)  # no class that was left out is likelier
+    present[list(whole)] = list(whole.values())
+    present[row.label] = trust.score(*rival_of(whole, row.label))
+    _weaken_elsewhere(row, p)
+    scores, overlaps = trust_original(p[:-1], row.label, trust.odds, present), _overlaps(row)
+    objects = [k for k, is_object in enumerate(row.of_original) if is_object]
+    if objects:  # the first holds what the others show; they are other guesses at its extent
+        first = objects[0]
+        scores[first, row.label] = scores[objects, row.label].max()
+        scores[objects[1:]] *= overlaps[objects[1:], first][:, None].astype(np.float32)
+    rankings = [rank(*pair, config.top_k) for pair in zip(scores, best_classes(scores, config.top_k), strict=True)]
+    named = [k for k, ranking in enumerate(rankings) if ranking and ranking[0][1] >= config.labelled_reject]
+    order = sorted(named, key=lambda k: (k not in objects, -rankings[k][0][1] if k not in objects else k))
+    return _Named(labels, found, rankings, named, drop_duplicates(overlaps, order, None, config.labelled_merge_iou))
+
+
+def _whole(row: RegionsRow, p: NDArray[np.float32], best: NDArray[np.int64]) -> dict[int, float]:
+    """Return the best classes of the whole image and the original one, by the ensemble or else by the labeler."""
+    assert row.label is not None
+    if row.whole_classes is not None:
+        return dict(zip(row.whole_classes, row.whole_scores or [], strict=True))
+    return {int(index): float(p[index]) for index in [*best[:_WHOLE], row.label]}
+
+
+def _weaken_elsewhere(row: RegionsRow, p: NDArray[np.float32]) -> list[int]:
+    """Down-weight, in place, classes whose evidence is outside the region; return the regions that have any."""
+    changed = [k for k, classes in enumerate(row.elsewhere) if classes]
+    for k in changed:
+        p[k, row.elsewhere[k]] *= _ELSEWHERE
+    return changed
+
+
+def _overlaps(row: RegionsRow) -> NDArray[np.float64]:
+    """Return the IoU of each two regions: (R, R)."""
+    masks = [{"size": row.grid, "counts": counts.encode()} for counts in row.counts]
+    found = mask_utils.iou(masks, masks, [0] * len(masks)) if masks else []
+    return np.asarray(found, np.float64).reshape(len(masks), len(masks))
 
 
 def _dense(images: list[RegionsRow], classes: int) -> NDArray[np.float32]:
@@ -121,118 +213,3 @@ def _dense(images: list[RegionsRow], classes: int) -> NDArray[np.float32]:
     if best:
         np.put_along_axis(out, np.array(best, np.int64), np.array(scores, np.float32), axis=1)
     return out
-
-
-def drop_duplicates(
-    counts: list[str], grid: list[int], rankings: list[Ranking], named: list[int], merge_iou: float
-) -> list[int]:
-    """Return which of the named regions to publish, in order: of duplicates, the best-scored one.
-
-    Args:
-        counts: COCO RLE of each region's mask.
-        grid: (gh, gw) of the masks.
-        rankings: Each region's classes, best first.
-        named: Positions of the regions to choose from.
-        merge_iou: Regions with the same best class are duplicates if their IoU is at least this.
-    """
-    kept: list[int] = []
-    for k in sorted(named, key=lambda k: -rankings[k][0][1]):
-        same = [{"size": grid, "counts": counts[j].encode()} for j in kept if rankings[j][0][0] == rankings[k][0][0]]
-        one = {"size": grid, "counts": counts[k].encode()}
-        if not same or mask_utils.iou([one], same, [0] * len(same)).max() < merge_iou:
-            kept.append(k)
-    return sorted(kept)
-
-
-def _best(probabilities: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Return the best classes of each row of (n, K), with equal scores in class order: (n, count)."""
-    count = min(count, probabilities.shape[1])
-    places = np.sort(np.argpartition(-probabilities, count - 1, axis=1)[:, :count], axis=1)
-    order = np.argsort(-np.take_along_axis(probabilities, places, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(places, order, axis=1)
-
-
-def _top(
-    probabilities: NDArray[np.float32], best: NDArray[np.int64], count: int, confusable: NDArray[np.bool_]
-) -> Ranking:
-    """Return the best classes, without scores of 0 (underflow).
-
-    Each class absorbs the scores of the worse classes that are confusable with it, which are then not named themselves.
-
-    Args:
-        probabilities: (K,).
-        best: The candidates, best first.
-        count: Number of classes to return.
-        confusable: (K, K), whether two classes are confusable.
-    """
-    free = np.ones(len(probabilities), np.bool_)
-    out: Ranking = []
-    for index in best:
-        if len(out) == count or probabilities[index] <= 0:
-            break
-        if free[index]:
-            group = confusable[index] & free
-            out.append((int(index), min(1.0, float(probabilities[group].sum()))))
-            free &= ~confusable[index]
-    return sorted(out, key=lambda item: (-item[1], item[0]))
-
-
-def choose_beside_original(row: RegionsRow, config: BuildConfig) -> tuple[Ranking, bool]:
-    """Choose the labels of an image with an original label from what the ensemble sees in the whole image.
-
-    Regions do not add labels here: the largest of many regions' scores is far too sure, and most photographs that were
-    collected for one class show only that class. Regions still say where a label's object is.
-
-    Args:
-        row: The image, with `whole_classes` and `whole_scores`.
-        config: Provides `label_threshold`, `added_threshold` and `unconfirmed`.
-
-    Returns:
-        As `aggregate`.
-    """
-    scores = dict(zip(row.whole_classes or [], row.whole_scores or [], strict=True))
-    own = max(scores.get(row.label, 0.0) if row.label is not None else 0.0, float(np.finfo(np.float32).tiny))
-    added = max(config.label_threshold, config.added_threshold)
-    labels = {index: score for index, score in scores.items() if score >= added and index != row.label}
-    found = own >= config.label_threshold
-    if row.label is not None and (found or config.unconfirmed == "keep"):
-        labels[row.label] = own
-    return sorted(labels.items(), key=lambda item: (-item[1], item[0])), found
-
-
-def aggregate(
-    regions: list[Ranking],
-    whole: Ranking,
-    whole_probabilities: NDArray[np.float32],
-    original: int | None,
-    config: BuildConfig,
-) -> tuple[Ranking, bool | None]:
-    """Collect an image's labels.
-
-    Args:
-        regions: The regions' best classes.
-        whole: The whole image's best classes.
-        whole_probabilities: (K,), for the score of an original label that has to be added.
-        original: The original label, or None.
-        config: Provides `label_threshold`, `added_threshold` and `unconfirmed`.
-
-    Returns:
-        The labels, best first, each with its best score over the regions and the whole image. All scores reach their
-        threshold, except that of an original label that had to be added. And whether the original label was found
-        before it was added (None without one).
-    """
-    best: dict[int, float] = {}
-    for ranking in [*regions, whole]:
-        for index, score in ranking:
-            best[index] = max(best.get(index, 0.0), score)
-    added = config.label_threshold if original is None else max(config.label_threshold, config.added_threshold)
-    labels = {
-        index: score
-        for index, score in best.items()
-        if score >= (config.label_threshold if index == original else added)
-    }
-    found = None if original is None else original in labels
-    if original is not None and not found and config.unconfirmed == "keep":
-        smallest = float(np.finfo(np.float32).tiny)  # a score is never 0
-        labels[original] = max(best.get(original, 0.0), float(whole_probabilities[original]), smallest)
-    return sorted(labels.items(), key=lambda item: (-item[1], item[0])), found

@@ -20,7 +20,7 @@ from build.images.listing import ImageInput
 from build.images.reader import ImageReader
 from build.networks.forward import Clock, Forward, ForwardBatch
 from build.ops.maskcut import maskcut
-from build.ops.peaks import Peaks, evidence, find_elsewhere, find_peaks, grow
+from build.ops.peaks import Peaks, evidence, find_elsewhere, find_peaks, grow, grow_object
 from build.ops.pooling import pool, region_weights
 from build.records import RegionsRow, table_of
 from build.region_batch import RegionBatch, make_rows
@@ -37,6 +37,7 @@ class RegionsStage(Stage):
     """Finds the regions of each image and everything that later stages need of them."""
 
     name = "regions"
+    method = 2
     in_workers = True
 
     def __init__(self, plan: Plan) -> None:
@@ -79,6 +80,8 @@ class RegionsStage(Stage):
             advance(len(seen.images))
         for future in making:
             rows += future.result()
+        place = {image.image_id: k for k, image in enumerate(self.plan.images(unit))}
+        rows.sort(key=lambda row: place[row.image_id])
         facts = {
             "seconds": {name: round(value, 3) for name, value in sorted(clock.seconds.items())},
             "regions": sum(len(row.counts) for row in rows),
@@ -106,14 +109,18 @@ def find_regions(seen: ForwardBatch, config: BuildConfig) -> RegionBatch | None:
         maps.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou
     )
     evident = evidence(maps.label_maps, config.temperature)
+    originals = torch.tensor(
+        [-1 if image.label is None else image.label for image in images], device=maps.patches.device
+    )
     peaks = find_peaks(maps.label_maps, evident, config.peaks, config.peak_score, config.temperature)
+    own = grow_object(maps.patches, maps.features[0], maps.label_maps, originals)
     grown = grow(maps.patches, peaks)
-    masks = torch.cat((cut.masks, grown), dim=1)
-    kept = torch.cat((cut.kept, grown.flatten(2).any(2)), dim=1)
+    masks = torch.cat((own, cut.masks, grown), dim=1)
+    kept = torch.cat((own.flatten(2).any(2), cut.kept, grown.flatten(2).any(2)), dim=1)
     probabilities = _probabilities(maps.label_maps, masks, peaks, config)
     named = probabilities.topk(_LIKELY, dim=2) if config.classify_first else None
     probabilities = probabilities[:, :-1]
-    wanted = torch.tensor([image.label or 0 for image in images], device=probabilities.device)
+    wanted = originals.clamp_min(0)
     alignment = probabilities.gather(2, wanted[:, None, None].expand(-1, probabilities.shape[1], 1))[..., 0]
     likely = probabilities.topk(_LIKELY, dim=2).indices
     features = _pooled(maps.features, masks, peaks)
@@ -135,9 +142,11 @@ def find_regions(seen: ForwardBatch, config: BuildConfig) -> RegionBatch | None:
     }
     if seen.whole is not None:
         found["whole"] = seen.whole
+    if seen.places is not None:
+        found["places"] = seen.places.half()
     if named is not None:
         found |= {"class_scores": named.values, "classes": named.indices}
-    return RegionBatch(**{name: value.cpu().numpy() for name, value in found.items()})
+    return RegionBatch(**{name: value.cpu().numpy() for name, value in found.items()}, objects=own.shape[1])
 
 
 def _probabilities(

@@ -35,7 +35,7 @@ class _Flat:
         for index, score in record.labels:
             if policy.original == "if_located" and index == record.label and index not in seen_in:
                 continue
-            where = regions_of(seen_in[index], policy.min_score) if index in seen_in else {}
+            where = regions_of(seen_in[index], index, record.label, policy) if index in seen_in else {}
             self.pairs += [(len(self.labels), self.regions + k, s) for k, s in where.items()]
             self.labels.append((image, index, score))
             self.unlocated.append(not where)

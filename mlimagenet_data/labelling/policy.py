@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ABSENT", "PRESENT", "ROUNDING", "UNDECIDED", "LabelPolicy"]
+__all__ = ["ABSENT", "MAIN_SHARE", "PRESENT", "ROUNDING", "UNDECIDED", "LabelPolicy"]
 
 PRESENT, ABSENT, UNDECIDED = 1, 0, -1
 _CHOICES = {
@@ -13,6 +13,7 @@ _CHOICES = {
     "original": ("unless_gone", "as_others", "always", "if_located"),
     "empty": ("none", "original"),
 }
+MAIN_SHARE = 0.5  # share of the best score that a region of the original label needs
 ROUNDING = 1e-9  # a fully visible region must reach a threshold of 1
 
 
@@ -35,7 +36,9 @@ class LabelPolicy:
             image; its visibility is the visible share of the image and its coverage is 0. `keep`: present in every
             view. `drop`: never present.
         original: Rule for the original label. `unless_gone`: present unless it is absent, so also where undecided; a
-            human chose it, so only strong evidence takes it away. `as_others`: like every other class of the image.
+            human chose it, so only strong evidence takes it away. Its regions are only those that score it at least half
+            as highly as the best one does: the photograph was taken for one object. `as_others`: like every other class of
+            the image.
             `always`: present in every view, as in single-label training. `if_located`: like `as_others`, but never
             present if it is in no region's top-k.
         empty: Target of a view in which no class is present. `none`: all zeros. `original`: the original label.
@@ -47,8 +50,8 @@ class LabelPolicy:
 
     visibility: float = 0.5
     coverage: float = 0.25
-    absent_visibility: float = 0.05
-    absent_coverage: float = 0.02
+    absent_visibility: float = 0.01
+    absent_coverage: float = 0.01
     min_score: float = 0.0
     unlocated: Literal["spread", "keep", "drop"] = "spread"
     original: Literal["unless_gone", "as_others", "always", "if_located"] = "unless_gone"
@@ -66,6 +69,18 @@ class LabelPolicy:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"LabelPolicy.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+
+    def least_score(self, index: int, original: int | None, best: float) -> float:
+        """Return the least score at which a region counts for a class.
+
+        Args:
+            index: The class.
+            original: The original label.
+            best: The best score of a region for the class.
+        """
+        if index == original and self.original == "unless_gone":
+            return max(MAIN_SHARE * best, min(self.min_score, best))
+        return min(self.min_score, best)
 
     def state(self, visibility: float, coverage: float) -> int:
         """Return whether a region with these shares is PRESENT, ABSENT or UNDECIDED."""

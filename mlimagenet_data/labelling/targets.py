@@ -54,7 +54,7 @@ def label_view(record: Record, policy: LabelPolicy, view: View | None = None) ->
     located: dict[int, dict[int, float]] = {}
     for index, _ in record.labels:
         if index in seen_in:
-            where = located[index] = regions_of(seen_in[index], policy.min_score)
+            where = located[index] = regions_of(seen_in[index], index, record.label, policy)
             found = [region_states[k] for k in where]
             states[index] = PRESENT if PRESENT in found else UNDECIDED if UNDECIDED in found else ABSENT
         elif policy.unlocated == "spread":
@@ -78,11 +78,18 @@ def regions_by_class(record: Record, wanted: Container[int] | None = None) -> di
     return out
 
 
-def regions_of(scores: dict[int, float], min_score: float) -> dict[int, float]:
-    """Return a class's regions with a score of at least `min_score`, or else the best-scoring ones."""
+def regions_of(scores: dict[int, float], index: int, original: int | None, policy: LabelPolicy) -> dict[int, float]:
+    """Return the regions that count for a class, and their scores.
+
+    Args:
+        scores: The regions whose top-k has the class, and their scores.
+        index: The class.
+        original: The image's original label.
+        policy: The rules.
+    """
     if len(scores) == 1:
         return scores
-    least = min(min_score, max(scores.values()))
+    least = policy.least_score(index, original, max(scores.values()))
     return {k: score for k, score in scores.items() if score >= least}
 
 

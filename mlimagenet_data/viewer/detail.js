@@ -81,7 +81,7 @@ class Detail {
   #clearest(image) {
     const scoreOf = (k, index) => this.regions[k].topk.find(([other]) => other === index)[1];
     const best = image.labels.map(([index]) => {
-      const found = regionsFor(this.regions, index, this.data.policy.min_score);
+      const found = regionsFor(this.regions, index, image.original, this.data.policy);
       return found.sort((a, b) => scoreOf(b, index) - scoreOf(a, index))[0];
     });
     return new Set(best.filter((k) => k !== undefined));
@@ -108,7 +108,7 @@ class Detail {
     ];
     if (p.unlocated !== "spread") words.push(`Classes without a region: ${p.unlocated}.`);
     const originals = {
-      unless_gone: "The original label counts as present unless it is absent.",
+      unless_gone: `The original label counts as present unless it is absent, by the regions that score it at least ${percent(p.main_share)} as highly as its best one.`,
       always: "The original label is always present.",
       if_located: "The original label counts only if a region shows it.",
     };

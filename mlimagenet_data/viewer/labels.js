@@ -89,13 +89,15 @@ function stateOf(policy, visibility, coverage) {
   return unseen && coverage <= policy.absent_coverage + policy.rounding ? ABSENT : UNDECIDED;
 }
 
-// Returns the positions of a class's regions: those whose top-k scores it at least minScore, or else the best one.
-function regionsFor(regions, index, minScore) {
+// Returns the positions of the regions that count for a class. The same as LabelPolicy.least_score in Python.
+function regionsFor(regions, index, original, policy) {
   const scores = [];
   regions.forEach((region, k) => {
     for (const [other, score] of region.topk) if (other === index) scores[k] = score;
   });
-  const least = Math.min(minScore, scores.reduce((best, score) => Math.max(best, score), 0));
+  const best = scores.reduce((most, score) => Math.max(most, score), 0);
+  const isMain = index === original && policy.original === "unless_gone";
+  const least = Math.max(Math.min(policy.min_score, best), isMain ? policy.main_share * best : 0);
   return Object.keys(scores).map(Number).filter((k) => scores[k] >= least);
 }
 
@@ -108,7 +110,7 @@ function labelCrop(image, regions, policy, crop) {
   const regionStates = shares.map((share) => stateOf(policy, share.visibility, share.coverage));
   const states = new Map(), where = new Map();
   for (const [index] of image.labels) {
-    const found = regionsFor(regions, index, policy.min_score);
+    const found = regionsFor(regions, index, image.original, policy);
     if (found.length) {
       where.set(index, found);
       const seen = found.map((k) => regionStates[k]);

@@ -17,7 +17,7 @@ from mlimagenet_data.annotations.audit import VERDICTS
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import MLImageNetError
 from mlimagenet_data.files import replace_folder, write_atomic
-from mlimagenet_data.labelling.policy import ROUNDING, LabelPolicy
+from mlimagenet_data.labelling.policy import MAIN_SHARE, ROUNDING, LabelPolicy
 from mlimagenet_data.viewer.entries import PageEntry
 
 __all__ = ["CHUNK", "write_file", "write_folder"]
@@ -105,7 +105,7 @@ def _data(
 ) -> dict[str, Any]:
     return {
         "about": about,
-        "policy": {**asdict(policy), "rounding": ROUNDING},
+        "policy": {**asdict(policy), "rounding": ROUNDING, "main_share": MAIN_SHARE},
         "verdicts": VERDICTS,
         "classes": imagenet_classes().names,
         "chunk": CHUNK,

@@ -8,7 +8,8 @@ import pytest
 from mlimagenet_data import LabelPolicy, MultiLabelImageNet
 from mlimagenet_data.annotations.masks import encode_mask, parse_counts
 from mlimagenet_data.errors import AnnotationError
-from mlimagenet_data.labelling.policy import ROUNDING
+from mlimagenet_data.labelling.policy import MAIN_SHARE, ROUNDING
+from mlimagenet_data.labelling.targets import regions_of
 from mlimagenet_data.views.view import view_of_box
 from tests.support.reference import region_shares
 
@@ -19,6 +20,8 @@ POLICIES = (
     ),
     LabelPolicy(visibility=0.3, absent_coverage=0.2, unlocated="drop", original="always"),
     LabelPolicy(visibility=0.9, coverage=0.6, original="if_located", empty="original"),
+    LabelPolicy(min_score=0.4, absent_visibility=0.3, absent_coverage=0.2),
+    LabelPolicy(original="as_others"),
 )
 LABEL = """([policy, crops]) => crops.map(([position, [top, left, height, width]]) => {
     const found = labelCrop(data.images[position], data.regions[position].map(decodeRegion), policy, {top, left, height, width});
@@ -41,6 +44,11 @@ def random_crops(sizes, count, seed=0):
     return crops
 
 
+def of_page(policy):
+    """A policy as the page has it."""
+    return {**asdict(policy), "rounding": ROUNDING, "main_share": MAIN_SHARE}
+
+
 @pytest.fixture
 def page(dataset, open_page):
     return open_page(dataset[2])
@@ -50,7 +58,7 @@ def page(dataset, open_page):
 def test_labels_of_crops_equal_the_loaders(dataset, page, policy):
     loader = MultiLabelImageNet(dataset[1], annotations=dataset[0], policy=policy, target="ignore")
     crops = random_crops([loader.record(k).size for k in range(len(loader))], 200)
-    found = page.evaluate(LABEL, [{**asdict(policy), "rounding": ROUNDING}, crops])
+    found = page.evaluate(LABEL, [of_page(policy), crops])
     seen = set()
     for (position, box), answer in zip(crops, found, strict=True):
         target = np.zeros(1000, np.float32)
@@ -67,7 +75,31 @@ def test_labels_of_crops_equal_the_loaders(dataset, page, policy):
 
 
 def test_the_page_has_the_default_policy(page):
-    assert page.evaluate("data.policy") == {**asdict(LabelPolicy()), "rounding": ROUNDING}
+    assert page.evaluate("data.policy") == of_page(LabelPolicy())
+
+
+REGIONS_FOR = """(cases) => cases.map(([topk, index, original, policy]) =>
+    regionsFor(topk.map((one) => ({topk: one})), index, original, policy))"""
+
+
+def test_a_classes_regions_are_those_of_python(page):
+    """Few scores, so that a region often has exactly half the best score, or exactly the least one."""
+    generator = np.random.default_rng(0)
+    cases, expected, main = [], [], 0
+    for _ in range(600):
+        index, original = generator.integers(0, 2, 2).tolist()
+        policy = LabelPolicy(
+            min_score=generator.choice([0.0, 0.25, 0.5]).item(),
+            original=str(generator.choice(["unless_gone", "as_others"])),
+        )
+        scores = {k: generator.choice([0.125, 0.25, 0.5, 1.0]).item() for k in range(4) if generator.random() < 0.8}
+        topk = [[[5, 0.5], *([[index, scores[k]]] if k in scores else [])] for k in range(4)]
+        cases.append([topk, index, None if generator.random() < 0.2 else original, of_page(policy)])
+        where = regions_of(scores, index, cases[-1][2], policy) if scores else {}
+        expected.append(list(where))
+        main += len(where) < sum(score >= policy.min_score for score in scores.values())
+    assert page.evaluate(REGIONS_FOR, cases) == expected
+    assert main > 20  # the original label's rule decided
 
 
 def test_masks_are_decoded_as_in_python(dataset, page):

@@ -11,7 +11,7 @@ from mlimagenet_data.labelling.shares import view_shares
 from mlimagenet_data.labelling.targets import label_view
 from mlimagenet_data.views.view import View, view_of_box
 from tests.support.annotated import random_rows, region, row, write_images, write_rows
-from tests.support.reference import slow_box_shares, slow_target
+from tests.support.reference import slow_box_shares, slow_target, slow_visible_area
 
 
 @pytest.fixture(scope="module")
@@ -49,21 +49,40 @@ def test_shares_agree_with_the_reference_on_10000_masks_and_boxes(store):
     assert worst < 1e-6
 
 
+POLICIES = (
+    LabelPolicy(unlocated="drop", original="as_others"),
+    LabelPolicy(),
+    LabelPolicy(min_score=0.4, absent_visibility=0.2, absent_coverage=0.1, unlocated="keep"),
+)
+
+
+def is_close(policy, shares, area):
+    """Whether rounding may decide on which side of a threshold a share is."""
+    visible, covered = np.array([*shares, (area, 1.0)]).T
+    pairs = (
+        (visible, policy.visibility), (visible, policy.absent_visibility), (covered, policy.coverage),
+        (covered, policy.absent_coverage),
+    )  # fmt: skip
+    return any((np.abs(values - limit) < 1e-6).any() for values, limit in pairs)
+
+
 def test_hard_targets_equal_the_reference_on_10000_random_crops(store):
     generator = np.random.default_rng(2)
-    policy = LabelPolicy(unlocated="drop", original="as_others")
-    close = 0
-    for _ in range(10_000):
+    close = differ = 0
+    for draw in range(10_000):
+        policy = POLICIES[draw % len(POLICIES)]
         record = store.record(int(generator.integers(0, len(store))))
         box = random_box(generator, np.array(record.size))
-        shares = slow_box_shares(record, box)
-        states = label_view(record, policy, view_of_box(record.size, *box)).states
-        found = {index for index, state in states.items() if state == PRESENT}
-        if any(abs(v - policy.visibility) < 1e-6 or abs(c - policy.coverage) < 1e-6 for v, c in shares):
+        shares, area = slow_box_shares(record, box), slow_visible_area(record, box)
+        labels = label_view(record, policy, view_of_box(record.size, *box))
+        found = {index for index, state in labels.states.items() if state == PRESENT}
+        if is_close(policy, shares, area):
             close += 1
             continue
-        assert found == slow_target(record, policy, shares)
+        assert found == slow_target(record, policy, shares, area)
+        differ += found != slow_target(record, POLICIES[0], shares, area)
     assert close < 500
+    assert differ > 1000  # the policies do not say the same
 
 
 def test_shares_agree_with_full_size_masks(store):
@@ -116,6 +135,8 @@ def test_rotated_shares_agree_with_supersampled_masks(store):
         {"unlocated": "keep", "original": "always"},
         {"unlocated": "drop", "empty": "original"},
         {"original": "if_located", "visibility": 0.9, "coverage": 0.9, "min_score": 0.6},
+        {"original": "as_others"},
+        {"min_score": 0.4, "absent_visibility": 0.3, "absent_coverage": 0.2},
     ],
     ids=str,
 )
@@ -130,6 +151,18 @@ def test_batches_equal_single_targets(tmp_path, target, options):
     batch = dataset.batch_labels_for(indices, torch.tensor(boxes, dtype=torch.float64))
     torch.testing.assert_close(batch, single, atol=1e-5, rtol=0)
     assert (single != 0).any()
+
+
+def test_a_batch_takes_the_original_labels_main_regions_only(tmp_path):
+    left = np.zeros((4, 8), bool)
+    left[:, :4] = True
+    rows = [row("two", (40, 80), [region(left, 3, 1.0), region(~left, 7, 0.9, [(3, 0.4)])], label=3)]
+    folder, right_half = write_rows(tmp_path / "mlimagenet", rows), (0.0, 40.0, 40.0, 40.0)
+    for rule, expected in (("unless_gone", [7]), ("as_others", [3, 7])):
+        dataset = MultiLabelImageNet(tmp_path, annotations=folder, policy=LabelPolicy(original=rule))
+        batch = dataset.batch_labels_for([0], torch.tensor([right_half], dtype=torch.float64))
+        assert batch[0].nonzero().ravel().tolist() == expected
+        assert torch.equal(batch[0], dataset.labels_for(0, right_half))
 
 
 def test_batches_refuse_non_vector_targets_and_invalid_boxes(tmp_path):

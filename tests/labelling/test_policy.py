@@ -32,7 +32,7 @@ def test_classes_between_the_thresholds_are_undecided(tmp_path):
     assert states(record, (0, 10, 40, 30), coverage=1.0) == {3: PRESENT}  # half of the region
     assert states(record, (0, 12, 40, 28), coverage=1.0) == {3: UNDECIDED}
     assert states(record, (0, 12, 4, 4)) == {3: PRESENT}  # 2% of the region, but the whole view
-    assert states(record, (0, 19, 40, 21), absent_coverage=0.05) == {3: ABSENT}
+    assert states(record, (0, 19, 40, 21), absent_visibility=0.05, absent_coverage=0.05) == {3: ABSENT}
 
 
 def test_one_present_region_is_enough(tmp_path):
@@ -66,7 +66,7 @@ def test_unlocated_classes_follow_their_rule(tmp_path, rule, small, most):
 
 def test_the_original_label_follows_its_rules(tmp_path):
     record = record_of(tmp_path, [region(LEFT, 3)], label=9, labels=[(3, 0.9), (9, 0.1)])
-    nothing = (0, 21, 40, 1)
+    nothing = (0, 21, 10, 1)  # less than 1% of the image
     assert states(record, nothing) == {3: ABSENT, 9: ABSENT}
     assert states(record, nothing, original="always") == {3: ABSENT, 9: PRESENT}
     assert states(record, original="if_located") == {3: PRESENT}
@@ -84,6 +84,45 @@ def test_an_undecided_original_label_is_present_unless_it_is_gone(tmp_path):
     assert multi_hot(labels).nonzero()[0].tolist() == [3]
     assert with_ignore(labels)[[3, 7]].tolist() == [1.0, -1.0]
     assert soft(labels)[3] == pytest.approx(0.9)
+
+
+def two_views(record, **options):
+    """The state of class 3 in the left and in the right half, which show one region each."""
+    return [states(record, (0, left, 40, 20), **options)[3] for left in (0, 20)]
+
+
+@pytest.mark.parametrize(
+    ("lower", "min_score", "expected"),
+    [
+        (0.5, 0.0, [PRESENT, PRESENT]),  # half of 1.0
+        (0.49, 0.0, [PRESENT, ABSENT]),
+        (0.6, 0.7, [PRESENT, ABSENT]),  # below min_score
+        (0.6, 0.6, [PRESENT, PRESENT]),
+    ],
+)
+def test_the_original_label_is_where_it_scores_at_least_half_its_best_score(tmp_path, lower, min_score, expected):
+    regions = [region(LEFT, 3, 1.0), region(~LEFT, 7, 0.9, [(3, lower)])]
+    record = record_of(tmp_path, regions, label=3)
+    assert two_views(record, min_score=min_score) == expected
+
+
+def test_other_labels_and_other_rules_take_all_regions(tmp_path):
+    regions = [region(LEFT, 3, 1.0), region(~LEFT, 7, 0.9, [(3, 0.1)])]
+    record = record_of(tmp_path, regions, label=3)
+    assert two_views(record) == [PRESENT, ABSENT]
+    for rule in ("as_others", "if_located"):
+        assert two_views(record, original=rule) == [PRESENT, PRESENT]
+    other = record_of(tmp_path / "other", regions, label=7)
+    assert two_views(other) == [PRESENT, PRESENT]
+
+
+def test_the_least_score_is_half_the_best_one_or_min_score():
+    policy = LabelPolicy(min_score=0.25)
+    assert policy.least_score(3, 3, 0.8) == pytest.approx(0.4)
+    assert policy.least_score(3, 3, 0.4) == 0.25
+    assert policy.least_score(3, 3, 0.2) == pytest.approx(0.2)  # a class below min_score is in its best region
+    assert policy.least_score(3, 7, 0.8) == policy.least_score(3, None, 0.8) == 0.25
+    assert LabelPolicy(min_score=0.25, original="as_others").least_score(3, 3, 0.8) == 0.25
 
 
 def test_the_whole_image_has_the_images_labels(tmp_path):

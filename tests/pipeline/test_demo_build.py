@@ -16,7 +16,7 @@ from build import BuildConfig, relabel
 from build.images.demo import PHOTOGRAPHS
 from build.networks.embedded import EmbeddedBackbone
 from build.ops.maskcut import maskcut
-from build.ops.peaks import evidence, find_peaks, grow
+from build.ops.peaks import evidence, find_peaks, grow, grow_object
 from build.run import main
 from build.stages.labels import LabelsStage
 from mlimagenet_data.annotations.store import AnnotationStore
@@ -54,9 +54,9 @@ def test_demo_classes_have_the_stated_names():
         assert table.names[table.wnid_to_index[wnid]] == name
 
 
-def test_load_dataset_reads_the_output(demo, monkeypatch):
+def test_load_dataset_reads_the_output(demo, monkeypatch, tmp_path):
     monkeypatch.chdir(demo.parent)
-    loaded = datasets.load_dataset("mlimagenet", split="train")
+    loaded = datasets.load_dataset("mlimagenet", split="train", cache_dir=str(tmp_path))  # no older build's rows
     assert loaded.to_list() == rows_of(demo)
     assert loaded.features["label"].names == list(imagenet_classes().names)
     assert isinstance(loaded.features["regions"], datasets.List)
@@ -82,8 +82,11 @@ def test_stored_masks_are_the_masks_that_were_found(demo):
         label_maps = [*maps.label_maps, *again.label_maps]
         seen = evidence(label_maps, config.temperature)
         peaks = find_peaks(label_maps, seen, config.peaks, config.peak_score, config.temperature)
+        original = torch.tensor([-1 if row["label"] is None else row["label"]])
+        own = grow_object(maps.patches, maps.features[0], label_maps, original)[0]
         grown = grow(maps.patches, peaks)[0]
-        masks = torch.cat((found.masks[0, found.kept[0]], grown[grown.flatten(1).any(1)])).numpy()
+        masks = torch.cat((own, found.masks[0], grown))
+        masks = masks[masks.flatten(1).any(1)].numpy()
         assert len(masks) == len(proposals[number]["counts"])
         masks = masks[named[number]["kept"]]
         assert len(masks) == len(row["regions"])
@@ -220,11 +223,12 @@ def test_settings_of_stages_that_do_not_run_are_ignored(demo, tmp_path, capsys):
 def test_enough_aligned_regions_train_the_labeler(demo, tmp_path, capsys):
     out = copy_of(demo, tmp_path)
     options = ["--labeler-min-regions", "1", "--labeler-min-classes", "0", "--alignment", "0.05", "--epochs", "2"]
-    assert main(["--demo", "--out", str(out), *options]) == 0
+    assert main(["--demo", "--out", str(out), *options, "--held-out", "0"]) == 0  # else no epoch is better than none
     assert "training the labeler on these regions" in capsys.readouterr().out
     manifest = json.loads((out / "build_manifest.json").read_text())
     assert manifest["splits"]["train"]["labeler"]["path"] == "trained"
-    assert rows_of(out) != rows_of(demo)
+    scores = [[region["score"] for row in rows for region in row["regions"]] for rows in (rows_of(out), rows_of(demo))]
+    assert scores[0] != scores[1]
 
 
 def test_images_can_be_embedded_and_splits_coexist(demo, tmp_path, monkeypatch):

@@ -34,17 +34,20 @@ def crop_of(size, crop):
 
 
 def near_a_threshold(policy, shares, area):
-    values = [(v, policy.visibility) for v, _ in shares] + [(c, policy.coverage) for _, c in shares]
-    return any(abs(value - limit) < 1e-6 for value, limit in [*values, (area, policy.visibility)])
+    visible, covered = [v for v, _ in shares] + [area], [c for _, c in shares]
+    pairs = [(v, limit) for v in visible for limit in (policy.visibility, policy.absent_visibility)]
+    pairs += [(c, limit) for c in covered for limit in (policy.coverage, policy.absent_coverage)]
+    return any(abs(value - limit) < 1e-6 for value, limit in pairs)
 
 
 def test_hard_targets_equal_the_reference_on_10000_random_crops(relabelled):
-    policy, crop = LabelPolicy(original="as_others"), v2.RandomResizedCrop(224)
-    dataset = MultiLabelImageNet(relabelled[0], annotations=relabelled[1], policy=policy)
+    crop, policies = v2.RandomResizedCrop(224), (LabelPolicy(original="as_others"), LabelPolicy())
+    datasets = [MultiLabelImageNet(relabelled[0], annotations=relabelled[1], policy=policy) for policy in policies]
     torch.manual_seed(0)
     skipped = fewer = 0
     for draw in range(10_000):
-        index = draw % len(dataset)
+        policy, dataset = policies[draw % 2], datasets[draw % 2]
+        index = draw // 2 % len(dataset)
         record = dataset.record(index)
         box = crop_of(record.size, crop)
         shares, area = slow_box_shares(record, box), slow_visible_area(record, box)
@@ -55,7 +58,7 @@ def test_hard_targets_equal_the_reference_on_10000_random_crops(relabelled):
         assert set(dataset.labels_for(index, box).nonzero().ravel().tolist()) == expected, (record.image_id, box)
         fewer += len(expected) < len(record.labels)
     assert skipped < 100
-    assert fewer > 300  # crops lose labels, so that the comparison is of something
+    assert fewer > 100  # crops lose labels, so that the comparison is of something
 
 
 def test_a_decoded_and_transformed_image_has_the_labels_of_its_box(relabelled):

@@ -12,10 +12,11 @@ REGIONS = [
     RegionsRow(
         image_id="n01440764/a", file_name="n01440764/a.JPEG", label=0, height=30, width=40, status="ok", grid=[2, 4],
         counts=["04", "23"], bbox=[[0.0, 0.0, 0.5, 1.0], [0.5, 0.5, 0.25, 0.5]], area=[0.5, 0.125], alignment=[0.75, None],
-        clicked=[True, None], elsewhere=[[3, 999], []], features=bytes(6), variants=b"", classes=[[7, 8], [], [9]],
-        class_scores=[[0.5, 0.25], [], [1.0]],
+        clicked=[True, None], of_original=[True, False], elsewhere=[[3, 999], []], features=bytes(6), variants=b"",
+        classes=[[7, 8], [], [9]],
+        class_scores=[[0.5, 0.25], [], [1.0]], whole_classes=[7, 0], whole_scores=[0.5, 0.25],
     ),
-    RegionsRow(image_id="b", file_name="b.png", status="unreadable", reason="cut off"),
+    RegionsRow(image_id="b", file_name="b.png", status="unreadable", reason="cut off", places=bytes(4)),
 ]  # fmt: skip
 LABELS = [
     LabelsRow(

@@ -29,16 +29,24 @@ def slow_visible_area(record, box):
 
 
 def slow_target(record, policy, shares, visible_area=0.0):
-    """Return the classes present by LabelPolicy's definition, leaving out its original-label and empty-view rules."""
+    """Return the classes present by LabelPolicy's definition: the original label `unless_gone` or `as_others` only, and
+    without the rule for empty views."""
     present = set()
     for index, _ in record.labels:
+        is_main = index == record.label and policy.original == "unless_gone"
         scores = {k: dict(r.topk)[index] for k, r in enumerate(record.regions) if index in dict(r.topk)}
-        if not scores:
-            if policy.unlocated == "keep" or (policy.unlocated == "spread" and visible_area >= policy.visibility):
-                present.add(index)
-            continue
-        chosen = [k for k, s in scores.items() if s >= policy.min_score] or [max(scores, key=scores.get)]
-        if any(shares[k][0] >= policy.visibility or shares[k][1] >= policy.coverage for k in chosen):
+        if scores:
+            chosen = [k for k, s in scores.items() if s >= policy.min_score] or [max(scores, key=scores.get)]
+            if is_main:
+                chosen = [k for k in chosen if 2 * scores[k] >= max(scores.values())]
+            seen = [shares[k] for k in chosen]
+        elif policy.unlocated == "spread":
+            seen = [(visible_area, 0.0)]
+        else:
+            seen = [(1.0, 1.0)] if policy.unlocated == "keep" else [(0.0, 0.0)]
+        least = (policy.absent_visibility, policy.absent_coverage) if is_main else (policy.visibility, policy.coverage)
+        enough = (lambda a, b: a > b) if is_main else (lambda a, b: a >= b)
+        if any(enough(visible, least[0]) or enough(covered, least[1]) for visible, covered in seen):
             present.add(index)
     return present
 

@@ -18,7 +18,7 @@ from mlimagenet_data.annotations.masks import decode_mask
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.cli import main
-from mlimagenet_data.labelling.policy import ROUNDING, LabelPolicy
+from mlimagenet_data.labelling.policy import MAIN_SHARE, ROUNDING, LabelPolicy
 from mlimagenet_data.viewer import write
 from mlimagenet_data.viewer.entries import entries, pick_rows
 from tests.support.annotated import random_rows, region, row, write_images, write_rows
@@ -113,7 +113,9 @@ def test_the_policy_comes_from_python(annotated, tmp_path):
     out = tmp_path / "page.html"
     assert view(annotated[0], "--out", out, "--policy", "visibility=0.6", "--policy", "original=always") == 0
     policy = page_of(out)[0]["policy"]
-    assert policy == {**asdict(LabelPolicy(visibility=0.6, original="always")), "rounding": ROUNDING}
+    assert policy == {
+        **asdict(LabelPolicy(visibility=0.6, original="always")), "rounding": ROUNDING, "main_share": MAIN_SHARE,
+    }  # fmt: skip
 
 
 def test_a_folder_has_its_regions_in_chunks(annotated, tmp_path, monkeypatch):

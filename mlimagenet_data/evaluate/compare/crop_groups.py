@@ -22,13 +22,15 @@ from mlimagenet_data.evaluate.compare.crops import (
 )
 from mlimagenet_data.evaluate.compare.matching import Matched
 from mlimagenet_data.evaluate.sets.truth import MaskTruth, Truth
+from mlimagenet_data.labelling.policy import LabelPolicy
 
 __all__ = ["box_crop_group", "mask_crop_group"]
 
 
 def box_crop_group(
-    truth: Truth, datasets: Sequence[Matched], originals: Sequence[int | None], number: int, seed: int
-) -> Group:
+    truth: Truth, datasets: Sequence[Matched], originals: Sequence[int | None], number: int, seed: int,
+    policy: LabelPolicy | None = None,
+) -> Group:  # fmt: skip
     """Return the crops' figures against boxes, beside a plain loader, which always names the original class.
 
     Covers images with boxes that the first dataset has, if their original class is valid or has not been judged.
@@ -39,6 +41,7 @@ def box_crop_group(
         originals: The images' original classes.
         number: Number of crops per image.
         seed: Seed of the crops.
+        policy: The loader's policy; None for its default.
     """
     assert truth.boxes is not None
     counts = np.zeros((len(datasets) + 1, len(truth), 5))
@@ -46,7 +49,7 @@ def box_crop_group(
     for crops in draw_crops(datasets[0], images, number, seed):
         k = crops.image
         states, always = box_states(truth.boxes[k], crops), np.ones(number, np.bool_)
-        for table, targets in zip(counts, _targets(datasets, crops), strict=False):
+        for table, targets in zip(counts, _targets(datasets, crops, policy), strict=False):
             table[k] = box_crop_counts(states, targets[:, originals[k]], np.asarray(~targets.any(axis=1)))
         counts[-1, k] = box_crop_counts(states, always, ~always)
     return _group([box_crop_measure(table) for table in counts], "single label")
@@ -56,7 +59,9 @@ def _is_usable(truth: Truth, image: int, original: int | None) -> bool:
     return original is not None and (not truth.has_labels or original in truth.examples[image].valid)
 
 
-def mask_crop_group(truth: MaskTruth, datasets: Sequence[Matched], number: int, seed: int) -> Group:
+def mask_crop_group(
+    truth: MaskTruth, datasets: Sequence[Matched], number: int, seed: int, policy: LabelPolicy | None = None
+) -> Group:
     """Return the crops' figures against masks, beside the target of the whole image, whatever the crop.
 
     Covers the images that the first dataset has.
@@ -66,19 +71,20 @@ def mask_crop_group(truth: MaskTruth, datasets: Sequence[Matched], number: int, 
         datasets: One or two datasets.
         number: Number of crops per image.
         seed: Seed of the crops.
+        policy: The loader's policy; None for its default.
     """
     counts = np.zeros((len(datasets) + 1, len(truth.images), 3))
     for crops in draw_crops(datasets[0], datasets[0].croppable(), number, seed):
         k = crops.image
         states = mask_states(truth, truth.images[k], crops)
-        for table, targets in zip(counts, _targets(datasets, crops), strict=False):
+        for table, targets in zip(counts, _targets(datasets, crops, policy), strict=False):
             table[k] = mask_crop_counts(truth, states, targets)
-        counts[-1, k] = mask_crop_counts(truth, states, whole_targets(datasets[0].record(k), crops))
+        counts[-1, k] = mask_crop_counts(truth, states, whole_targets(datasets[0].record(k), crops, policy))
     return _group([mask_crop_measure(table) for table in counts], "whole image")
 
 
-def _targets(datasets: Sequence[Matched], crops: ImageCrops) -> Iterator[NDArray[np.bool_]]:
-    return (crop_targets(matched.record(crops.image), crops) for matched in datasets)
+def _targets(datasets: Sequence[Matched], crops: ImageCrops, policy: LabelPolicy | None) -> Iterator[NDArray[np.bool_]]:
+    return (crop_targets(matched.record(crops.image), crops, policy) for matched in datasets)
 
 
 def _group(measures: Sequence[Measure], baseline: str) -> Group:

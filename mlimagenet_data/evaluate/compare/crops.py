@@ -69,25 +69,30 @@ def draw_crops(matched: Matched, images: Sequence[int], number: int, seed: int) 
     return out
 
 
-def crop_targets(record: Record | None, crops: ImageCrops) -> NDArray[np.bool_]:
-    """Return the classes in the loader's default target of each crop: (n, 1000) bool; none without annotations.
+def crop_targets(record: Record | None, crops: ImageCrops, policy: LabelPolicy | None = None) -> NDArray[np.bool_]:
+    """Return the classes in the loader's target of each crop: (n, 1000) bool; none without annotations.
 
     Boxes are scaled if the record has another image size.
+
+    Args:
+        record: The image's annotations.
+        crops: The crops.
+        policy: Which classes count as present; None for the loader's default.
     """
     out = np.zeros((len(crops.boxes), NUM_CLASSES), np.bool_)
     if record is None or record.size is None:
         return out
-    builder = SampleBuilder(None, LabelPolicy(), "multi_hot", "error")
+    builder = SampleBuilder(None, policy or LabelPolicy(), "multi_hot", "error")
     scale = np.tile(np.divide(record.size, crops.size), 2)
     for target, (top, left, height, width) in zip(out, (crops.boxes * scale).tolist(), strict=True):
         target[:] = np.asarray(builder.make_target_of_box(record, (top, left, height, width))) > 0
     return out
 
 
-def whole_targets(record: Record | None, crops: ImageCrops) -> NDArray[np.bool_]:
+def whole_targets(record: Record | None, crops: ImageCrops, policy: LabelPolicy | None = None) -> NDArray[np.bool_]:
     """Return the classes in the target of the whole image, for each crop: (n, 1000) bool."""
     whole = crops._replace(boxes=np.array([[0, 0, *crops.size]], np.int64))
-    return np.repeat(crop_targets(record, whole), len(crops.boxes), axis=0)
+    return np.repeat(crop_targets(record, whole, policy), len(crops.boxes), axis=0)
 
 
 def box_states(boxes: Array, crops: ImageCrops) -> States:

@@ -20,6 +20,7 @@ from mlimagenet_data.evaluate.compare.matching import Matched, Side, match, orig
 from mlimagenet_data.evaluate.compare.scores import reliability, score_measure
 from mlimagenet_data.evaluate.metrics.calibration import Calibration
 from mlimagenet_data.evaluate.sets.truth import Truth
+from mlimagenet_data.labelling.policy import LabelPolicy
 
 __all__ = ["Comparison", "GroupFigures", "compare"]
 
@@ -75,7 +76,7 @@ class Comparison:
 
 def compare(
     truth: Truth, store: AnnotationStore, other: AnnotationStore | None = None, *, crops: int = 20, draws: int = 2000,
-    seed: int = 0,
+    seed: int = 0, policy: LabelPolicy | None = None,
 ) -> Comparison:  # fmt: skip
     """Compare a dataset with a truth.
 
@@ -86,6 +87,7 @@ def compare(
         crops: Number of random crops per image; 0 leaves their figures out.
         draws: Number of bootstrap draws; 0 leaves the intervals undefined.
         seed: Seed of the draws and the crops.
+        policy: The loader's policy for the crops; None for its default.
 
     Raises:
         EvaluationError: If a dataset has none of the images, or a number is negative.
@@ -102,9 +104,9 @@ def compare(
     if truth.masks is not None:
         groups += _mask_groups(truth, datasets, sides, originals)
     if crops and truth.boxes is not None:
-        groups.append(box_crop_group(truth, datasets, originals, crops, seed))
+        groups.append(box_crop_group(truth, datasets, originals, crops, seed, policy))
     if crops and truth.masks is not None:
-        groups.append(mask_crop_group(truth.masks, datasets, crops, seed))
+        groups.append(mask_crop_group(truth.masks, datasets, crops, seed, policy))
     figures = figures_of(groups, len(truth), draws, seed)
     curves = reliability(read_labels(truth, sides[0], originals)) if truth.has_labels else {}
     return Comparison(

@@ -25,6 +25,7 @@ from mlimagenet_data.evaluate.compare.crops import (
 )
 from mlimagenet_data.evaluate.compare.matching import Matched
 from mlimagenet_data.evaluate.sets.truth import MaskedObject, MaskImage, MaskTruth
+from mlimagenet_data.labelling.policy import LabelPolicy
 from tests.support.annotated import random_rows, row, write_images, write_rows
 
 SIZE = (20, 30)
@@ -119,9 +120,11 @@ def test_targets_of_a_copy_of_another_size_are_the_same(tmp_path):
              "score": 0.9, "topk_labels": [3], "topk_scores": [0.9], "alignment": 0.5}
         ]  # fmt: skip
     store = AnnotationStore(write_rows(tmp_path, rows), "train")
-    seen = ImageCrops(0, (20, 30), np.array([[0, 0, 20, 12], [3, 16, 17, 14]]))
+    seen = ImageCrops(0, (20, 30), np.array([[0, 0, 20, 12], [3, 14, 17, 14]]))
     for number in (0, 1):
         assert crop_targets(store.record(number), seen)[:, 3].tolist() == [True, False]
+        lenient = LabelPolicy(visibility=0.05, coverage=0.02)
+        assert crop_targets(store.record(number), seen, lenient)[:, 3].all()
 
 
 def test_box_crops_by_hand():

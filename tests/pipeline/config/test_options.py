@@ -7,8 +7,8 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 import yaml
 
-from build.config.command_line import _GROUPS, VERBS, _parser, parse, parse_verb
-from build.config.options import STAGES, BuildConfig, ConfigError, digest, from_mapping
+from build.config.command_line import _GROUPS, VERBS, _parser, from_mapping, parse, parse_verb
+from build.config.options import STAGES, BuildConfig, ConfigError, digest
 from build.run import main
 
 

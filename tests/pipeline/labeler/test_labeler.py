@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from build import BuildConfig, relabel
 from build.config.options import ConfigError
 from build.images.listing import ImageInput, Images, Listing
 from build.labeler.head import Labeler
+from build.labeler.originals import PRIOR, OriginalTrust, fit_trust
 from build.labeler.training import Regions, Training, _class_weights, _draw, fit_temperature, train
 from build.networks.embedded import EmbeddedBackbone
 from build.records import RegionsRow, table_of
 from build.run import main
-from build.stages.labeler import LabelerStage, aligned_regions, is_held_out, whole_images
+from build.stages.labeler import LabelerStage, aligned_regions, is_held_out, whole_evidence, whole_images
 from build.state.ledger import UnitOutput
 from build.state.plan import LABELER_FILE, Plan
 from tests.support.children import as_torchrun
@@ -186,18 +188,32 @@ def test_an_mlp_beside_a_classifier_starts_as_the_classifier():
 @pytest.mark.parametrize("options", [{}, {"hidden": (5, 5), "dropout": 0.1}])
 def test_a_saved_labeler_is_read_back_as_it_was(tmp_path, options):
     *_, labeler = of_random_classifier(**options)
-    labeler.temperature = 1.7
+    labeler.temperature, labeler.trust = 1.7, OriginalTrust(0.08, 0.55, 321)
     labeler.save(tmp_path / "labeler.safetensors")
     loaded = Labeler.load(tmp_path / "labeler.safetensors")
     features = np.random.default_rng(1).normal(size=(7, 6)).astype(np.float16)
     np.testing.assert_array_equal(loaded.logits(features), labeler.logits(features))
     assert (loaded.config, loaded.temperature) == (labeler.config, 1.7)
+    assert loaded.trust == OriginalTrust(error=0.08, weight=0.55, images=321)
+
+
+def test_a_new_labeler_trusts_original_labels_by_the_prior():
+    assert Labeler(3, 3).trust == PRIOR
+
+
+def test_confusable_classes_are_those_with_similar_weights():
+    weight = np.array([[5.0, 0, 0], [5, 0.5, 0], [-5, 5, 0], [-5, -5, 0]], np.float32)
+    alike = Labeler.of_classifier(weight, np.zeros(4, np.float32)).confusable(0.9)
+    np.testing.assert_array_equal(alike, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    np.testing.assert_array_equal(Labeler.of_classifier(weight, np.zeros(4, np.float32)).confusable(1.0), np.eye(4))
 
 
 def test_the_error_for_a_file_that_is_not_a_labeler_names_it(tmp_path):
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     (tmp_path / "text.safetensors").write_text("no")
-    for name in ("other", "text"):
+    without_trust = json.dumps({**Labeler(3, 3).config, "temperature": 1.0})
+    save_file(Labeler(3, 3).state_dict(), tmp_path / "older.safetensors", metadata={"labeler": without_trust})
+    for name in ("other", "text", "older"):
         with pytest.raises(ValueError, match=f"{name}.safetensors: not a labeler file"):
             Labeler.load(tmp_path / f"{name}.safetensors")
 
@@ -256,6 +272,44 @@ def test_whole_images_are_the_last_row_of_an_images_features(tmp_path):
     np.testing.assert_array_equal(features, [[[2, 2]], [[0, 0]]])
     np.testing.assert_array_equal(classes, [4, 9])
     np.testing.assert_array_equal(held_out, [is_held_out("0", 0.5), is_held_out("2", 0.5)])
+
+
+def test_evidence_on_original_labels_is_the_ensembles_or_the_stored_or_the_labelers(tmp_path):
+    """Of each image with an original label: its probability, the best other one, and the best but that other one."""
+    features = np.array([[9, 9, 9], [0, 1, 2]], "<f2").tobytes()  # a region's, and the whole image's
+    stored = {"classes": [[1, 0], [2, 0, 1]], "class_scores": [[1.0, 0.0], [0.5, 0.25, 0.125]]}
+    seen = {"whole_classes": [4, 9, 2], "whole_scores": [0.5, 0.25, 0.125]}
+    rows = [
+        RegionsRow(label=9, features=features, **seen, **stored),
+        RegionsRow(label=4, features=features, **seen),
+        RegionsRow(label=1, features=features, **stored),
+        RegionsRow(label=0, features=features),
+        RegionsRow(features=features),  # no original label
+        RegionsRow(label=1),  # unreadable
+    ]
+    labeler = Labeler.of_classifier(np.eye(3, dtype=np.float32), np.zeros(3, np.float32))
+    found = whole_evidence(write_rows(rows, tmp_path / "regions.parquet"), labeler, 0.5)
+    odds = np.exp([0, 2, 4])  # of logits 0, 1 and 2 divided by the temperature
+    expected = [
+        (0.25, 0.5, 0.25),
+        (0.5, 0.25, 0.5),
+        (0.125, 0.5, 0.25),
+        np.array([odds[0], odds[2], odds[1]]) / odds.sum(),
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    nothing = whole_evidence(write_rows([], tmp_path / "none.parquet"), labeler, 1.0)
+    assert nothing.shape == (0, 3)
+
+
+def test_the_labeler_stage_fits_and_reports_its_trust(tmp_path):
+    seen = {"whole_classes": [0, 1, 2], "whole_scores": [0.5, 0.25, 0.125]}
+    rows = region_rows((0, []), (0, []), (1, []), (None, []))
+    for row in rows[:3]:
+        row.whole_classes, row.whole_scores = seen.values()
+    facts = labeler_facts(tmp_path, rows)
+    own, rival, rest = np.array([[0.5, 0.25, 0.5], [0.5, 0.25, 0.5], [0.25, 0.5, 0.25]]).T
+    assert facts["trust"] == asdict(fit_trust(own, rival, rest))
+    assert facts["trust"]["images"] == 3
 
 
 def test_versions_with_patches_dropped_follow_the_features(tmp_path):

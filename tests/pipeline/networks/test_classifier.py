@@ -114,7 +114,7 @@ def test_classifying_first_averages_each_places_probabilities():
 
 def test_a_build_by_another_classifier_that_classifies_first(photographs, tmp_path):
     small = {"image_size": 128, "label_map_size": 64, "scan_size": 96, "peak_score": 0}
-    named = {"classifier": "resnet10t", "classifier_weights": "random", "reject": 0}
+    named = {"classifier": "resnet10t", "classifier_weights": "random", "reject": 0, "unlabelled": True}
     for way in (False, True):
         out = tmp_path / f"out{way}"
         relabel(BuildConfig(images=str(photographs), out=str(out), classify_first=way, **small, **named))

@@ -1,229 +1,265 @@
+"""Names of an image's regions, and its labels: with and without an original label."""
+
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from build.config.options import BuildConfig
+from build.images.listing import ImageInput, Images, Listing
 from build.labeler.head import Labeler
-from build.records import RegionsRow
-from build.stages.labels import _best, aggregate, choose_beside_original, drop_duplicates
-from build.stages.labels import _top as top_of
+from build.labeler.originals import OriginalTrust
+from build.ops.naming import best_classes
+from build.records import LabelsRow, RegionsRow, read_rows, table_of
+from build.stages.labels import LabelsStage, name_beside_original, name_unlabelled
+from build.state.ledger import UnitOutput
+from build.state.plan import LABELER_FILE, Plan
 from mlimagenet_data.annotations.masks import encode_mask
 
-WHOLE = np.array([0.5, 0.3, 0.1, 0.1], np.float32)
-WHOLE_RANKING = [(0, 0.5), (1, 0.3)]
+LEFT, MOST, RIGHT = [[1, 1, 0, 0]] * 2, [[1, 1, 1, 0]] * 2, [[0, 0, 1, 1]] * 2  # IoU: 2/3, 0, and 1/4 of the last two
+EVEN = OriginalTrust(error=0.5, weight=1.0)  # odds of 1: a score is own / (own + rival)
+SURE = OriginalTrust(error=0.1, weight=1.0)  # odds of 9
 
 
-def _top(probabilities, count, confusable):
-    return top_of(probabilities, _best(probabilities[None], 10 * count)[0], count, confusable)
+def image_of(*masks, label=None, objects=0, elsewhere=None, **columns):
+    return RegionsRow(
+        image_id="a",
+        label=label,
+        grid=[2, 4],
+        counts=[encode_mask(np.array(mask, bool)) for mask in masks],
+        of_original=[k < objects for k in range(len(masks))],
+        elsewhere=elsewhere or [[]] * len(masks),
+        **columns,
+    )
 
 
-def run(regions, **options):
-    return aggregate(regions, WHOLE_RANKING, WHOLE, None, BuildConfig(**options))
+def beside(row, p, trust=EVEN, **options):
+    p = np.array(p, np.float32)
+    return name_beside_original(row, p, best_classes(p, 20), trust, BuildConfig(**options))
 
 
-def test_labels_are_the_best_scores_over_regions_and_the_whole_image():
-    labels, found = run([[(2, 0.9), (0, 0.2)], [(2, 0.4), (0, 0.7)]])
-    assert labels == [(2, 0.9), (0, 0.7), (1, 0.3)]
-    assert found is None
+def unlabelled(row, p, confusable=None, **options):
+    p = np.array(p, np.float32)
+    alone = np.eye(p.shape[1], dtype=bool)
+    return name_unlabelled(
+        row, p, best_classes(p, 20), alone if confusable is None else confusable, BuildConfig(**options)
+    )
 
 
-def test_without_regions_the_labels_are_the_whole_images():
-    assert run([])[0] == WHOLE_RANKING
+def close(ranking):
+    return [(index, pytest.approx(score, abs=1e-6)) for index, score in ranking]
 
 
-def test_equal_scores_are_in_class_order():
-    assert run([[(3, 0.6), (2, 0.6)]])[0] == [(2, 0.6), (3, 0.6), *WHOLE_RANKING]
+WHOLE = {"whole_classes": [1, 3], "whole_scores": [0.5, 0.25]}
+SEEN = [
+    [0.1, 0.2, 0.1, 0.6],  # the original's object, class 1
+    [0.1, 0.5, 0.2, 0.2],  # another guess at its extent
+    [0.05, 0.1, 0.05, 0.8],  # something else
+    [0.0, 0.0, 0.0, 1.0],  # the labeler's whole image, which an ensemble overrules
+]
 
 
-@pytest.mark.parametrize(
-    ("original", "rule", "expected", "was_found"),
-    [
-        (2, "keep", [(2, 0.9), (0, 0.5), (1, 0.3)], True),
-        (3, "keep", [(2, 0.9), (0, 0.5), (1, 0.3), (3, pytest.approx(0.1))], False),
-        (3, "drop", [(2, 0.9), (0, 0.5), (1, 0.3)], False),
-    ],
-)
-def test_the_original_label_is_kept_or_dropped(original, rule, expected, was_found):
-    config = BuildConfig(unconfirmed=rule, added_threshold=0.2)
-    labels, found = aggregate([[(2, 0.9)]], WHOLE_RANKING, WHOLE, original, config)
-    assert labels == expected
-    assert found is was_found
+def test_the_originals_object_has_the_best_score_of_the_guesses_at_it():
+    found = beside(image_of(LEFT, MOST, RIGHT, label=1, objects=2, **WHOLE), SEEN, top_k=2)
+    assert found.labels == close([(1, 2 / 3)])  # 0.5 against 0.25
+    assert found.found
+    assert found.rankings == [
+        close([(1, 0.5), (3, 0.25)]),  # the other guess's score; class 3 is no likelier than in the whole image
+        close([(1, 0.5 * 2 / 3), (2, 0.2 * 2 / 3)]),  # weighted by the overlap with the object
+        close([(3, 0.25), (1, 0.1)]),
+    ]
+    assert found.named == [0, 1, 2]
+    assert found.kept == [0, 2]  # the guesses overlap by 2/3
+    assert beside(image_of(LEFT, MOST, RIGHT, label=1, objects=2, **WHOLE), SEEN, labelled_merge_iou=0.7).kept == [
+        0,
+        1,
+        2,
+    ]
 
 
-rankings = st.lists(st.tuples(st.integers(0, 3), st.floats(0.01, 1.0)), max_size=4, unique_by=lambda pair: pair[0])
+def test_the_object_is_published_rather_than_a_better_region_that_overlaps_it():
+    p = [[0, 0.3, 0.7, 0], [0, 0, 1, 0], [0, 0.5, 0.5, 0]]
+    row = image_of(LEFT, MOST, label=1, objects=1, whole_classes=[2, 1], whole_scores=[0.9, 0.1])
+    found = beside(row, p)
+    assert found.rankings[1][0] == (2, pytest.approx(0.9))
+    assert found.kept == [0]
+    row.of_original = [False, False]
+    assert beside(row, p).kept == [1]
 
 
-@given(st.lists(rankings, max_size=4), st.floats(0.0, 1.0))
-def test_aggregation_matches_its_definition(regions, threshold):
-    labels, _ = run(regions, label_threshold=threshold)
-    everything = [pair for ranking in [*regions, WHOLE_RANKING] for pair in ranking]
-    expected = {c: max(s for k, s in everything if k == c) for c, _ in everything}
-    assert dict(labels) == {c: s for c, s in expected.items() if s >= threshold}
-    assert [s for _, s in labels] == sorted((s for _, s in labels), reverse=True)
+def test_overlapping_regions_are_merged_whatever_their_classes():
+    p = [[0, 0, 0.6, 0.4], [0, 0, 0.3, 0.7], [0, 0, 0.5, 0.5], [0, 0.2, 0.4, 0.4]]
+    row = image_of(LEFT, MOST, RIGHT, label=1)
+    assert [ranking[0][0] for ranking in beside(row, p, labelled_reject=0).rankings] == [2, 3, 2]
+    assert beside(row, p).kept == [0, 2]  # all are as likely as in the image; the first of equals is kept
+    assert beside(row, p, labelled_merge_iou=0.2).kept == [0, 2]
+    assert beside(row, p, labelled_merge_iou=1.1).kept == [0, 1, 2]
 
 
-def slow_aggregate(regions, whole, probabilities, original, config):
-    """The rules one class at a time, in words: best score, threshold, original label."""
-    labels, found = [], None if original is None else False
-    for index in range(len(probabilities)):
-        scores = [score for ranking in [*regions, whole] for c, score in ranking if c == index]
-        least = config.label_threshold
-        if original is not None and index != original:
-            least = max(least, config.added_threshold)
-        if scores and max(scores) >= least:
-            labels.append((index, max(scores)))
-            found = True if index == original else found
-        elif index == original and config.unconfirmed == "keep":
-            labels.append((index, max([*scores, float(probabilities[index]), float(np.finfo(np.float32).tiny)])))
-    while True:  # bubble sort: best first, lower class first among equals
-        swaps = [
-            k for k in range(len(labels) - 1) if (-labels[k][1], labels[k][0]) > (-labels[k + 1][1], labels[k + 1][0])
-        ]
-        if not swaps:
-            return labels, found
-        labels[swaps[0]], labels[swaps[0] + 1] = labels[swaps[0] + 1], labels[swaps[0]]
+def test_a_region_without_a_likely_class_is_not_published():
+    p = [[0.09, 0.09, 0.82, 0], [0, 0.11, 0.89, 0], [0, 0.5, 0.5, 0]]
+    row = image_of(LEFT, RIGHT, label=1, whole_classes=[1, 2], whole_scores=[0.5, 0.05])
+    found = beside(row, p, labelled_reject=0.1)
+    assert found.rankings[0] == close([(1, 0.09), (0, 0.05), (2, 0.05)])  # what is not in the image is not in a region
+    assert (found.named, found.kept) == ([1], [1])
+    assert beside(row, p, labelled_reject=0.09).kept == [0, 1]
+    assert beside(row, p, labelled_reject=0.12).kept == []
 
 
-few_scores = st.sampled_from([0.001, 0.25, 0.4, 0.5, 1.0])  # few values, so that there are ties and thresholds are met
-few_rankings = st.lists(st.tuples(st.integers(0, 3), few_scores), max_size=3, unique_by=lambda pair: pair[0])
+def test_the_original_labels_odds_rise_in_each_region():
+    row = image_of(LEFT, label=1, whole_classes=[1, 2], whole_scores=[0.8, 0.8])
+    found = beside(row, [[0, 0.2, 0.8], [0, 0, 0]], trust=SURE)
+    assert found.labels == close([(1, 0.9), (2, 0.8)])
+    assert found.rankings == [close([(1, 9 / 13), (2, 4 / 13)])]  # odds of 9 times a quarter
 
 
-@settings(deadline=None)
-@given(
-    regions=st.lists(few_rankings, max_size=3),
-    whole=few_rankings,
-    probabilities=st.lists(st.sampled_from([0.0, 0.001, 0.25, 0.5, 1.0]), min_size=4, max_size=4),
-    original=st.none() | st.integers(0, 3),
-    threshold=few_scores,
-    added=few_scores,
-    rule=st.sampled_from(["keep", "drop"]),
-)
-def test_aggregation_agrees_with_a_slow_reference(regions, whole, probabilities, original, threshold, added, rule):
-    config = BuildConfig(label_threshold=threshold, added_threshold=added, unconfirmed=rule)
-    arguments = (regions, whole, np.array(probabilities, np.float32), original, config)
-    labels, found = aggregate(*arguments)
-    assert (labels, found) == slow_aggregate(*arguments)
-    assert all(0 < score <= 1 for _, score in labels)
-    if original is not None and rule == "keep":
-        assert original in dict(labels)
+def test_without_an_ensemble_the_labeler_sees_the_whole_image():
+    p = [[0.5, 0.4, 0.1], [0.6, 0.3, 0.1]]
+    found = beside(image_of(LEFT, label=1), p, added_threshold=0.2)
+    assert found.labels == close([(0, 0.6), (1, 1 / 3)])
+    assert found.found is False
+    assert found.rankings == [close([(0, 0.5), (1, 1 / 3), (2, 0.1)])]
+    assert beside(image_of(LEFT, label=1), p, unconfirmed="drop").labels == close([(0, 0.6)])
 
 
-def test_a_score_at_the_threshold_counts():
-    assert run([[(2, 0.4)]], label_threshold=0.4)[0] == [(0, 0.5), (2, 0.4)]
-    assert run([[(2, 0.4)]], label_threshold=0.41)[0] == [(0, 0.5)]
+def test_a_class_whose_evidence_is_elsewhere_counts_a_tenth():
+    p = [[0.1, 0.4, 0.5], [0, 0.5, 0.5]]
+    row = image_of(LEFT, label=1, elsewhere=[[2]])
+    assert beside(row, p).rankings == [close([(1, 0.4), (2, 0.05)])]  # class 0 is not in the whole image
+    assert beside(image_of(LEFT, label=1), p).rankings == [close([(1, 0.4), (2, 0.5)][::-1])]
 
 
-def test_other_classes_need_a_higher_score_beside_an_original_label():
-    config = BuildConfig(label_threshold=0.2, added_threshold=0.45)
-    assert aggregate([[(1, 0.44), (2, 0.45), (3, 0.2)]], [], WHOLE, 3, config)[0] == [(2, 0.45), (3, 0.2)]
-    assert aggregate([[(1, 0.44), (2, 0.45), (3, 0.2)]], [], WHOLE, None, config)[0] == [(2, 0.45), (1, 0.44), (3, 0.2)]
+def test_an_image_without_regions_has_the_whole_images_labels():
+    row = image_of(label=1, **WHOLE)
+    found = beside(row, [[0, 0, 0, 1]], added_threshold=0.25)
+    assert (found.rankings, found.named, found.kept) == ([], [], [])
+    assert found.labels == close([(1, 2 / 3), (3, 0.25)])
+    assert unlabelled(image_of(), [[0.05, 0.7, 0.25]]).labels == close([(1, 0.7), (2, 0.25)])
 
 
-def test_without_regions_the_whole_image_can_find_the_original_label():
-    labels, found = aggregate([], WHOLE_RANKING, WHOLE, 1, BuildConfig(added_threshold=0.2))
-    assert (labels, found) == (WHOLE_RANKING, True)
+@st.composite
+def images(draw):
+    """An image with an original label, its (R + 1, K) probabilities, and trust; the first few regions are its object."""
+    generator = np.random.default_rng(draw(st.integers(0, 100_000)))
+    count, classes = draw(st.integers(0, 6)), 8
+    masks = generator.random((count, 2, 4)) < 0.6
+    masks[:, 0, 0] = True
+    p = generator.dirichlet(np.full(classes, 0.3), size=count + 1).astype(np.float32)
+    whole = {}
+    if draw(st.booleans()):
+        order = np.argsort(-p[-1], kind="stable").tolist()
+        whole = {"whole_classes": order, "whole_scores": p[-1][order].tolist()}
+    elsewhere = [np.flatnonzero(generator.random(classes) < 0.2).tolist() for _ in range(count)]
+    label = int(generator.integers(classes))
+    row = image_of(*masks, label=label, objects=draw(st.integers(0, 4)), elsewhere=elsewhere, **whole)
+    return row, p, OriginalTrust(draw(st.floats(0.01, 0.5)), draw(st.floats(0.1, 2))), masks
 
 
-def test_a_kept_label_has_its_best_score_below_the_threshold():
-    labels, found = aggregate([[(3, 0.2)]], WHOLE_RANKING, WHOLE, 3, BuildConfig(label_threshold=0.4))
-    assert labels == [(0, 0.5), (3, 0.2)]
-    assert found is False
+@settings(deadline=None, max_examples=100)
+@given(images())
+def test_regions_beside_an_original_label_keep_the_rules(drawn):
+    row, p, trust, masks = drawn
+    found = beside(row, p, trust, top_k=8)
+    present = dict(enumerate(p[-1].tolist()))
+    present[row.label] = trust.score(present[row.label], max(v for k, v in present.items() if k != row.label))
+    for ranking in found.rankings:
+        assert all(0 < score <= present[index] + 1e-6 for index, score in ranking)
+        assert [score for _, score in ranking] == sorted((score for _, score in ranking), reverse=True)
+    objects = [k for k, is_object in enumerate(row.of_original) if is_object]
+    own = [dict(found.rankings[k]).get(row.label, 0.0) for k in objects]
+    assert not objects or own[0] == max(own)
+    assert found.named == [k for k, ranking in enumerate(found.rankings) if ranking and ranking[0][1] >= 0.1]
+    assert set(found.kept) <= set(found.named)
+    assert 0 not in objects or 0 not in found.named or found.kept[0] == 0
+    overlaps = {
+        (a, b): (masks[a] & masks[b]).sum() / (masks[a] | masks[b]).sum() for a in found.named for b in found.named
+    }
+    least = BuildConfig().labelled_merge_iou
+    assert all(overlaps[a, b] < least for a in found.kept for b in found.kept if a != b)
+    assert all(max(overlaps[a, b] for b in found.kept) >= least for a in set(found.named) - set(found.kept))
 
 
-def test_a_kept_label_without_evidence_has_a_score_above_zero():
-    nothing = np.array([1, 0, 0, 0], np.float32)
-    labels, _ = aggregate([[(0, 1.0)]], [(0, 1.0)], nothing, 2, BuildConfig())
-    assert [index for index, _ in labels] == [0, 2]
-    assert np.float32(labels[1][1]) > 0
+def test_an_unlabelled_images_labels_are_its_regions_and_its_own():
+    p = [[0.9, 0.05, 0.05, 0], [0.01, 0.19, 0.3, 0.5], [0.4, 0.3, 0.2, 0.1]]
+    found = unlabelled(image_of(LEFT, RIGHT), p, label_threshold=0.25)
+    assert found.labels == close([(0, 0.9), (3, 0.5), (1, 0.3), (2, 0.3)])
+    assert found.found is None
+    assert (found.named, found.kept) == ([0, 1], [0, 1])
+    assert [ranking[0] for ranking in found.rankings] == close([(0, 0.9), (3, 0.5)])
 
 
-def test_no_class_above_the_threshold_means_no_label():
-    assert run([[(2, 0.2)]], label_threshold=0.9) == ([], None)
+def test_regions_of_unlabelled_images_that_show_nothing_count_for_nothing():
+    p = [[0.25, 0.25, 0.25, 0.25], [0.1, 0.1, 0.7, 0.1], [0.0, 0.6, 0.4, 0.0]]
+    found = unlabelled(image_of(LEFT, RIGHT), p, reject=0.3, label_threshold=0.2)
+    assert (found.named, found.kept) == ([1], [1])
+    assert found.labels == close([(2, 0.7), (1, 0.6)])  # not the first region's 0.25 for 0
 
 
-def test_confusable_classes_are_named_once_with_the_sum_of_their_scores():
-    probabilities = np.array([0.4, 0.3, 0.2, 0.06, 0.04], np.float32)
-    alone = np.eye(5, dtype=bool)
-    assert [index for index, _ in _top(probabilities, 3, alone)] == [0, 1, 2]
-    alike = alone.copy()
-    alike[0, 2] = alike[2, 0] = alike[2, 3] = alike[3, 2] = True
-    ranking = _top(probabilities, 5, alike)
-    assert [index for index, _ in ranking] == [0, 1, 3, 4]  # 3 is like 2, but 2 is not named
-    np.testing.assert_allclose([score for _, score in ranking], [0.6, 0.3, 0.06, 0.04], rtol=1e-6)
+def test_only_regions_of_one_class_are_duplicates_in_an_unlabelled_image():
+    p = [[0.6, 0.4], [0.7, 0.3], [0.2, 0.8], [0.5, 0.5]]
+    assert unlabelled(image_of(LEFT, MOST, MOST), p, merge_iou=0.6).kept == [1, 2]
+    assert unlabelled(image_of(LEFT, MOST, MOST), p, merge_iou=0.7).kept == [0, 1, 2]
 
 
-def test_a_sum_can_change_the_order_and_never_exceeds_one():
+def test_evidence_elsewhere_renames_a_region_but_not_an_unlabelled_image():
+    p = [[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]
+    found = unlabelled(image_of(LEFT, elsewhere=[[0]]), p)
+    assert found.rankings == [close([(1, 0.3), (2, 0.2), (0, 0.05)])]
+    assert found.labels == close([(2, 0.8), (0, 0.5), (1, 0.3)])
+
+
+def test_other_networks_opinion_counts_for_an_unlabelled_images_labels_only():
+    places = np.array([1.0, 0.0, 0.5], "<f2").tobytes()
+    p = [[0.2, 0.6, 0.2], [0.4, 0.2, 0.4]]
+    found = unlabelled(image_of(LEFT, places=places), p, label_threshold=0.43)
+    assert found.labels == close([(0, 0.75 * 0.4 + 0.25), (1, 0.75 * 0.6)])  # and class 2 has 0.425
+    assert found.rankings == [close([(1, 0.6), (0, 0.2), (2, 0.2)])]
+
+
+def test_confusable_classes_are_one_in_an_unlabelled_image():
     alike = np.eye(3, dtype=bool)
-    alike[1, 2] = alike[2, 1] = True
-    assert [index for index, _ in _top(np.array([0.4, 0.35, 0.25], np.float32), 2, alike)] == [1, 0]
-    assert _top(np.array([0.7, 0.2, 0.1], np.float32), 1, np.ones((3, 3), bool)) == [(0, 1.0)]
+    alike[0, 2] = alike[2, 0] = True
+    found = unlabelled(image_of(LEFT), [[0.3, 0.4, 0.3], [0.3, 0.4, 0.3]], alike)
+    assert found.rankings == [close([(0, 0.6), (1, 0.4)])]
+    assert found.labels == close([(0, 0.6), (1, 0.4)])
 
 
-def test_confusable_classes_are_those_with_similar_weights():
-    weight = np.array([[5.0, 0, 0], [5, 0.5, 0], [-5, 5, 0], [-5, -5, 0]], np.float32)
-    alike = Labeler.of_classifier(weight, np.zeros(4, np.float32)).confusable(0.9)
-    np.testing.assert_array_equal(alike, [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-    np.testing.assert_array_equal(Labeler.of_classifier(weight, np.zeros(4, np.float32)).confusable(1.0), np.eye(4))
+def labels_of(tmp_path, rows, labeler, **options):
+    """The labels stage's rows and facts for a shard."""
+    config = BuildConfig(out=str(tmp_path), **options)
+    images = [ImageInput(row.image_id, row.image_id, row.label, (1, 1)) for row in rows]
+    plan = Plan(config, Listing(Path(tmp_path), Images.of(images), Counter()), tmp_path / "work")
+    (shard,) = plan.shards
+    table = table_of(rows, RegionsRow)
+    plan.ledger("regions").commit(shard.file, "", {}, UnitOutput(len(rows), {}, partial(pq.write_table, table)))
+    plan.ledger("labeler").commit(LABELER_FILE, "", {}, UnitOutput(1, {}, labeler.save))
+    done = LabelsStage(plan).compute(shard, lambda count: None)
+    done.write(tmp_path / "labels.parquet")
+    return read_rows(tmp_path / "labels.parquet", LabelsRow), done.facts
 
 
-def encoded(*masks):
-    return [encode_mask(np.array(mask, bool)) for mask in masks]
-
-
-LEFT, MOST, RIGHT = [[1, 1, 0, 0]] * 2, [[1, 1, 1, 0]] * 2, [[0, 0, 1, 1]] * 2  # IoU of the first two: 2/3
-
-
-@pytest.mark.parametrize(
-    ("merge_iou", "classes", "expected"),
-    [
-        (0.6, (3, 3, 3), [1, 2]),  # the better-scored of two that overlap
-        (0.7, (3, 3, 3), [0, 1, 2]),
-        (0.6, (3, 4, 3), [0, 1, 2]),  # other classes
-        (0.0, (3, 3, 3), [1]),
-        (1.1, (3, 3, 3), [0, 1, 2]),
-    ],
-)
-def test_the_best_of_duplicate_regions_is_kept(merge_iou, classes, expected):
-    rankings = [[(index, score)] for index, score in zip(classes, (0.5, 0.8, 0.3), strict=True)]
-    assert drop_duplicates(encoded(LEFT, MOST, RIGHT), [2, 4], rankings, [0, 1, 2], merge_iou) == expected
-
-
-def test_equal_regions_are_published_once():
-    assert drop_duplicates(encoded(LEFT, LEFT), [2, 4], [[(1, 0.5)], [(1, 0.5)]], [0, 1], 1.0) == [0]
-
-
-def test_only_named_regions_are_published():
-    rankings = [[(1, 0.5)], [(2, 0.01)], [(1, 0.4)]]
-    assert drop_duplicates(encoded(LEFT, MOST, RIGHT), [2, 4], rankings, [0, 2], 0.85) == [0, 2]
-
-
-@given(st.integers(0, 1000), st.integers(1, 40), st.integers(1, 5))
-def test_the_best_classes_are_those_of_a_full_sort(seed, count, levels):
-    p = np.random.default_rng(seed).integers(0, 10 * levels, (3, 30)).astype(np.float32)
-    best = _best(p, count)
-    for row, places in zip(p, best, strict=True):
-        expected = np.argsort(-row, kind="stable")[:count]
-        np.testing.assert_array_equal(row[places], row[expected])
-        clear = row[places] > row[places].min()  # of those that tie for the last place any will do
-        np.testing.assert_array_equal(places[clear], expected[clear])
-
-
-def beside_original(scores, label=1, **options):
-    row = RegionsRow(label=label, whole_classes=list(scores), whole_scores=list(scores.values()))
-    return choose_beside_original(row, BuildConfig(**options))
-
-
-def test_beside_an_original_label_only_the_whole_image_adds_labels():
-    assert beside_original({2: 0.5, 1: 0.3, 3: 0.2}) == ([(2, 0.5), (1, 0.3)], True)
-    assert beside_original({2: 0.5, 1: 0.3, 3: 0.2}, added_threshold=0.2)[0] == [(2, 0.5), (1, 0.3), (3, 0.2)]
-    assert beside_original({2: 0.35, 1: 0.6}, added_threshold=0.35)[0] == [(1, 0.6), (2, 0.35)]
-
-
-def test_an_original_label_that_the_whole_image_does_not_show_is_kept_or_dropped():
-    assert beside_original({2: 0.9, 1: 0.05}) == ([(2, 0.9), (1, 0.05)], False)
-    assert beside_original({2: 0.9, 1: 0.05}, unconfirmed="drop") == ([(2, 0.9)], False)
-    labels, found = beside_original({2: 0.9})
-    assert [index for index, _ in labels] == [2, 1]
-    assert labels[1][1] > 0
-    assert not found
+def test_the_stage_applies_the_labeler_and_its_trust_to_each_image(tmp_path):
+    """Features are logits of three classes; the labeler's trust decides whether an original label is found."""
+    features = np.log(np.array([[0.2, 0.6, 0.2], [0.5, 0.125, 0.375]])).astype("<f2").tobytes()
+    shown = image_of(LEFT, label=1, objects=1, features=features)
+    rows = [shown, image_of(LEFT, features=features), RegionsRow(image_id="c", label=1, status="unreadable")]
+    rows[1].image_id = "b"
+    labeler = Labeler.of_classifier(np.eye(3, dtype=np.float32), np.zeros(3, np.float32))
+    for trust, was_found in ((EVEN, False), (SURE, True)):
+        labeler.trust = trust
+        (one, two, three), facts = labels_of(tmp_path / str(was_found), rows, labeler, temperature=1.0)
+        assert one.found is was_found
+        assert (two.found, three) == (None, LabelsRow(image_id="c"))
+        assert (facts["with_original"], facts["original_found"]) == (1, int(was_found))
+        assert dict(zip(one.labels, one.scores, strict=True))[1] == pytest.approx(
+            0.2 if trust is EVEN else 9 / 13, abs=1e-3
+        )
+    assert two.topk_labels == [[1, 0, 2]]
+    assert two.labels == [1, 0, 2]
+    np.testing.assert_allclose(two.scores, [0.6, 0.5, 0.375], atol=1e-3)
+    assert one.kept == two.kept == [0]
