@@ -4,17 +4,14 @@ Labels are judged by their published scores, the probability that a person would
 of a network. How suspicious an image is depends on what is audited:
 
 - `original`: the probability of the best other class, minus that of the original label (cleanlab's normalized margin).
-  On 624 ImageNet validation photographs, of which people reject 42 original labels, it ranks a little better than the
-  label's probability alone, with scores (AUROC 0.866 instead of 0.858) and with EfficientNet-Lite0's predictions (0.874
-  instead of 0.860). cleanlab's multi-label score for one label is no better (0.867 with predictions), and its scores
-  that adjust for classes are far worse (below 0.7): they need more than these one or two images per class.
-- `labels`: the expected number of wrong labels. People reject a label in 58 of these photographs; this ranks them
-  better than cleanlab's multi-label score (scores: 0.912 instead of 0.903; predictions: 0.914 instead of 0.897).
+  Against people's verdicts on ImageNet validation photographs, it ranked a little better than the label's probability
+  alone, with scores as with a network's predictions, and far better than cleanlab's scores that adjust for classes:
+  those need more than the one or two images per class that were at hand.
+- `labels`: the expected number of wrong labels, which ranked these photographs better than cleanlab's multi-label score.
 
 Suspected labels are those with a score below 0.5, or, with predictions, cleanlab's label issues: single-label ones for
 original labels, and multi-label ones for new labels, because a class must not count against a label if the image shows
-both. With one or two images per class, as here, single-label issues are 70 images, 23 of the 42 wrong ones among them;
-multi-label issues need more and are none.
+both. Multi-label issues need many images per class; with one or two, cleanlab finds none.
 """
 
 from __future__ import annotations
