@@ -31,7 +31,8 @@ from benchmarks.variants import COCO, DEFAULT, IMAGENET, TABLES, Photographs, Va
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.evaluate.compare.bootstrap import Figure
 from mlimagenet_data.evaluate.compare.report import compare
-from mlimagenet_data.files import file_hash, write_json
+from mlimagenet_data.files.atomic import write_json
+from mlimagenet_data.files.reading import file_hash
 
 CROPS = 20  # per image
 console = Console(soft_wrap=True, highlight=False)

@@ -28,7 +28,7 @@ from experiments.report import Setting, plot, write_report
 from experiments.scenes import gather
 from experiments.training import MEASURES, train
 from experiments.trials import Options, Trial
-from mlimagenet_data.files import write_json
+from mlimagenet_data.files.atomic import write_json
 
 TUNING = 10_000  # seed of the scenes for choosing learning rates
 RATES = {"scratch": (1e-3, 3e-3), "features": (3e-4, 1e-3, 3e-3)}  # learning rates to try per kind of network

@@ -20,7 +20,7 @@ from mlimagenet_data.annotations.masks import encode_mask
 from mlimagenet_data.annotations.schema import arrow_schema, shard_name
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import imagenet_classes
-from mlimagenet_data.files import write_atomic
+from mlimagenet_data.files.atomic import write_atomic
 from mlimagenet_data.formats.regions import mask_columns
 from mlimagenet_data.images import load_image
 

@@ -19,7 +19,7 @@ from mlimagenet_data.annotations.shards import Source
 from mlimagenet_data.classes import NUM_CLASSES, imagenet_classes
 from mlimagenet_data.dataset import Missing, MultiLabelImageNet
 from mlimagenet_data.errors import ImageError
-from mlimagenet_data.files import atomic_files
+from mlimagenet_data.files.atomic import atomic_files
 from mlimagenet_data.labelling.policy import LabelPolicy
 from mlimagenet_data.labelling.targets import label_view, multi_hot, soft
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from build.config.options import ConfigError
 from build.images.listing import PART_ROWS, SCHEMA, Images, check_unique
 from mlimagenet_data.classes import class_of_folder
-from mlimagenet_data.files import walk_files
+from mlimagenet_data.files.walk import walk_files
 from mlimagenet_data.images import IMAGE_EXTENSIONS
 from mlimagenet_data.names import class_of_path, image_id_of
 

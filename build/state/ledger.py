@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from build.state.remote import Remote
-from mlimagenet_data.files import file_hash, write_atomic, write_json
+from mlimagenet_data.files.atomic import write_atomic, write_json
+from mlimagenet_data.files.reading import file_hash
 
 __all__ = [
     "Ledger",

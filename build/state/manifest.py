@@ -13,8 +13,8 @@ from build.records import RegionsRow, read_rows
 from build.state.ledger import LedgerEntry, write_json
 from build.state.plan import LABELER_FILE, Plan
 from mlimagenet_data.annotations.schema import SCHEMA_VERSION, USABLE_STATUSES
-from mlimagenet_data.files import read_manifest as manifest_in
-from mlimagenet_data.files import version_of
+from mlimagenet_data.files.reading import read_manifest as manifest_in
+from mlimagenet_data.files.reading import version_of
 
 __all__ = ["bottleneck", "read_manifest", "refuse_imports", "write_manifest"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from build.config.options import ConfigError
-from mlimagenet_data.files import write_atomic
+from mlimagenet_data.files.atomic import write_atomic
 
 __all__ = ["Remote"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError, MLImageNetError
-from mlimagenet_data.files import file_hash, read_manifest
+from mlimagenet_data.files.reading import file_hash, read_manifest
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

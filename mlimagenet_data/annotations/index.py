@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mlimagenet_data.annotations.packing import HEADER, LAYOUT
 from mlimagenet_data.annotations.validate import ValidatedRows, checked_batches
 from mlimagenet_data.errors import AnnotationError
-from mlimagenet_data.files import replace_folder
+from mlimagenet_data.files.atomic import replace_folder
 
 __all__ = ["Index", "cache_folder", "open_index", "source_key"]
 

@@ -18,7 +18,7 @@ from mlimagenet_data.annotations.schema import USABLE_STATUSES
 from mlimagenet_data.annotations.shards import annotation_files
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.errors import AnnotationsNotFoundError, ImageError
-from mlimagenet_data.files import walk_files
+from mlimagenet_data.files.walk import walk_files
 from mlimagenet_data.images import IMAGE_EXTENSIONS, image_size
 
 __all__ = ["JoinReport", "join_images"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from mlimagenet_data.annotations.records import Record
 from mlimagenet_data.annotations.store import AnnotationStore
-from mlimagenet_data.files import walk_files
+from mlimagenet_data.files.walk import walk_files
 from mlimagenet_data.images import IMAGE_EXTENSIONS
 from mlimagenet_data.names import class_of_path, image_id_of, join_key, path_candidates
 

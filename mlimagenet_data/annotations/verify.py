@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mlimagenet_data.annotations.schema import SCHEMA_VERSION
 from mlimagenet_data.annotations.validate import check_batch, raw_batches
 from mlimagenet_data.errors import AnnotationError
-from mlimagenet_data.files import file_hash, read_manifest
+from mlimagenet_data.files.reading import file_hash, read_manifest
 
 __all__ = ["faults_of"]
 

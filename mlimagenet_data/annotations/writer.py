@@ -27,7 +27,8 @@ from mlimagenet_data.annotations.schema import (
 )
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import AnnotationError
-from mlimagenet_data.files import file_hash, read_manifest, write_atomic, write_json
+from mlimagenet_data.files.atomic import write_atomic, write_json
+from mlimagenet_data.files.reading import file_hash, read_manifest
 
 __all__ = ["DatasetWriter", "complete_columns", "tables_of"]
 

@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
 
 def _export(given: argparse.Namespace) -> None:
     from mlimagenet_data.annotations.store import AnnotationStore
-    from mlimagenet_data.files import write_atomic
+    from mlimagenet_data.files.atomic import write_atomic
     from mlimagenet_data.formats.coco import write_coco
     from mlimagenet_data.formats.csv import write_csv
     from mlimagenet_data.formats.tsv import write_tsv

@@ -41,7 +41,7 @@ def _facts(annotations: str, split: str) -> dict[str, Any]:
     from mlimagenet_data.annotations.shards import annotation_files
     from mlimagenet_data.classes import NUM_CLASSES
     from mlimagenet_data.errors import AnnotationError
-    from mlimagenet_data.files import read_manifest
+    from mlimagenet_data.files.reading import read_manifest
 
     files = annotation_files(annotations, split)
     folder = files[0].parent.parent

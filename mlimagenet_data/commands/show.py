@@ -45,7 +45,7 @@ def _show(given: argparse.Namespace) -> None:
         _say(record)
     if given.out is not None:
         from mlimagenet_data.annotations.locate import ImageLocator, split_folder
-        from mlimagenet_data.files import write_atomic
+        from mlimagenet_data.files.atomic import write_atomic
         from mlimagenet_data.images import load_image
         from mlimagenet_data.viewer.sheet import write_sheet
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mlimagenet_data.embedded import embedded_network
 from mlimagenet_data.errors import EvaluationError
-from mlimagenet_data.files import TORCH_LOAD_ERRORS
+from mlimagenet_data.files.reading import TORCH_LOAD_ERRORS
 
 __all__ = ["Network", "open_network", "read_weights"]
 

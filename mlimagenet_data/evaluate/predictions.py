@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import EvaluationError
 from mlimagenet_data.evaluate.metrics.arrays import Floats, Mask
-from mlimagenet_data.files import write_atomic
+from mlimagenet_data.files.atomic import write_atomic
 
 __all__ = [
     "ACTIVATIONS",

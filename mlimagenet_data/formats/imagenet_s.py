@@ -19,7 +19,7 @@ from PIL import Image
 from mlimagenet_data.annotations.masks import MAX_CELLS, encode_mask
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import AnnotationError, ImageError
-from mlimagenet_data.files import walk_files
+from mlimagenet_data.files.walk import walk_files
 from mlimagenet_data.formats.faults import Faults, shortened
 from mlimagenet_data.formats.regions import mask_columns
 from mlimagenet_data.images import load_image

@@ -12,7 +12,7 @@ import pyarrow as pa
 from mlimagenet_data.annotations.locate import ImageListing, split_folder
 from mlimagenet_data.annotations.writer import DatasetWriter, tables_of
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
-from mlimagenet_data.files import file_hash, version_of
+from mlimagenet_data.files.reading import file_hash, version_of
 from mlimagenet_data.formats.coco import read_coco, read_proposals
 from mlimagenet_data.formats.faults import Faults
 from mlimagenet_data.formats.imagenet_s import read_class_list, read_imagenet_s

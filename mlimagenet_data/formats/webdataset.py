@@ -23,7 +23,7 @@ from mlimagenet_data.annotations.shards import annotation_files
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.annotations.validate import COLUMNS
 from mlimagenet_data.errors import AnnotationError, ImageError
-from mlimagenet_data.files import write_atomic
+from mlimagenet_data.files.atomic import write_atomic
 
 __all__ = ["sample_key", "write_webdataset"]
 

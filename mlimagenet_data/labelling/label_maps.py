@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import MLImageNetError
-from mlimagenet_data.files import TORCH_LOAD_ERRORS
+from mlimagenet_data.files.reading import TORCH_LOAD_ERRORS
 from mlimagenet_data.views.grids import edges_of, overlap
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from mlimagenet_data.errors import HeatmapError
-from mlimagenet_data.files import write_atomic
+from mlimagenet_data.files.atomic import write_atomic
 
 __all__ = ["Heatmaps"]
 

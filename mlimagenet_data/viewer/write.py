@@ -16,7 +16,7 @@ from typing import Any
 from mlimagenet_data.annotations.audit import VERDICTS
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import MLImageNetError
-from mlimagenet_data.files import replace_folder, write_atomic
+from mlimagenet_data.files.atomic import replace_folder, write_atomic
 from mlimagenet_data.labelling.policy import MAIN_SHARE, ROUNDING, LabelPolicy
 from mlimagenet_data.viewer.entries import PageEntry
 

@@ -11,7 +11,8 @@ from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.annotations.verify import faults_of
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.cli import main
-from mlimagenet_data.files import file_hash, write_json
+from mlimagenet_data.files.atomic import write_json
+from mlimagenet_data.files.reading import file_hash
 from tests.support.annotated import random_rows, region, row, write_images, write_rows
 
 NAMES = imagenet_classes().names

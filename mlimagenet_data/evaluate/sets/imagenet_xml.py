@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import EvaluationError
-from mlimagenet_data.files import walk_files
+from mlimagenet_data.files.walk import walk_files
 from mlimagenet_data.names import class_of_path, image_id_of
 
 __all__ = ["BoxedImage", "read_xml_boxes"]
