@@ -11,12 +11,14 @@ exits with 1. An input is reproducible from its (seed, number).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -25,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from rich.progress import track
 
 from benchmarks.mutations import altered, mutated
@@ -35,11 +37,12 @@ from mlimagenet_data.annotations.schema import arrow_schema
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.annotations.validate import check_batch, checked_batches
 from mlimagenet_data.annotations.writer import complete_columns, tables_of
-from mlimagenet_data.errors import AnnotationError
+from mlimagenet_data.errors import AnnotationError, ImageError
 from mlimagenet_data.formats.coco import read_coco, write_coco
 from mlimagenet_data.formats.faults import Faults
 from mlimagenet_data.formats.imagenet_s import read_imagenet_s
 from mlimagenet_data.formats.tsv import read_tsv
+from mlimagenet_data.images import load_image
 from mlimagenet_data.labelling.label_maps import LabelMapError, read_label_map
 
 GOOD = ("read", "refused")
@@ -183,6 +186,24 @@ def _png(ids: np.ndarray, mode: str) -> bytes:
     return file.getvalue()
 
 
+def images(_: Path) -> Reader:
+    """Return the decoder of photographs in every format that it takes."""
+    photograph = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 30, 3), dtype=np.uint8))
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    valid = []
+    for kind, mode in product(("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "MPO"), ("RGB", "L", "P", "CMYK", "I;16")):
+        file = io.BytesIO()
+        with contextlib.suppress(OSError, KeyError, ValueError):  # not all formats hold all modes
+            photograph.convert(mode if mode != "I;16" else "I").convert(mode).save(file, kind, exif=turned)
+            valid.append(file.getvalue())
+
+    def changed(generator: np.random.Generator) -> bytes:
+        return mutated(valid[int(generator.integers(len(valid)))], generator)
+
+    return Reader(valid[0], lambda content: load_image(io.BytesIO(content)), ImageError, changed=changed)
+
+
 def imported(tables: Iterator[pa.Table]) -> int:
     """Return the number of imported rows, after checking that the loader accepts them all."""
     rows = 0
@@ -197,6 +218,7 @@ def imported(tables: Iterator[pa.Table]) -> int:
 
 READERS = {
     "clicks": clicks, "label_maps": label_maps, "store": store, "tsv": tsv, "coco": coco, "imagenet_s": imagenet_s,
+    "images": images,
 }  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from benchmarks.probes import build_index, in_own_process, load_dense, measure_s
 from benchmarks.synthetic import image_ids, write_annotations, write_label_maps, write_photographs, write_table
 from benchmarks.tables import judge, print_figures
 from benchmarks.throughput import compare, differing_views, files_of
+from mlimagenet_data.files.single import check_new, write_new
 
 console = Console()
 
@@ -76,6 +77,8 @@ def main(arguments: list[str] | None = None) -> dict:
     """Run the benchmark and return its figures."""
     given = sys.argv[1:] if arguments is None else arguments
     args = parse(given)
+    if args.json:
+        check_new(args.json)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in DataLoader's workers
     try:
@@ -86,7 +89,8 @@ def main(arguments: list[str] | None = None) -> dict:
     figures["targets"] = judge(figures)
     print_figures(figures, console)
     if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(figures, indent=1) + "\n"
+        write_new(args.json, lambda path: path.write_text(text, encoding="utf-8"))
     return figures
 
 

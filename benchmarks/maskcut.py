@@ -39,6 +39,7 @@ from build.ops.ncut import Graph, affinity, second_vectors
 from build.ops.reference import affinity as plain_affinity
 from build.ops.reference import maskcut as plain_maskcut
 from mlimagenet_data.errors import ImageError
+from mlimagenet_data.files.single import check_new, write_new
 from mlimagenet_data.images import IMAGE_EXTENSIONS, load_image
 
 console = Console(width=170)
@@ -75,6 +76,8 @@ def main(arguments: list[str] | None = None) -> dict:
     """Run the benchmark and return its figures."""
     given = sys.argv[1:] if arguments is None else arguments
     args = parse(given)
+    if args.json:
+        check_new(args.json)
     figures: dict[str, Any] = {"about": _about(given, args), "grids": {}}
     for k, grid in enumerate(args.grids):
         count = max(args.count, args.agreement) if k == 0 else args.count
@@ -85,7 +88,8 @@ def main(arguments: list[str] | None = None) -> dict:
     figures["growth"] = _growth(args, features)
     _print_all(figures)
     if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(figures, indent=1) + "\n"
+        write_new(args.json, lambda path: path.write_text(text, encoding="utf-8"))
     return figures
 
 

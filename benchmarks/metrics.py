@@ -27,6 +27,7 @@ from mlimagenet_data.evaluate.metrics.ranking import class_average_precision, sa
 from mlimagenet_data.evaluate.predictions import probabilities
 from mlimagenet_data.evaluate.report import evaluate
 from mlimagenet_data.evaluate.sets.examples import EvaluationSet, Example
+from mlimagenet_data.files.single import check_new, write_new
 
 CLASSES = 1000
 POSITIVES = 1.23  # classes per image
@@ -106,6 +107,8 @@ def main(arguments: list[str] | None = None) -> None:
     if given.call:
         print(json.dumps(measure(*given.call, given.images)))
         return
+    if given.json:
+        check_new(given.json)
     table = Table(
         title=f"{given.images} images, {CLASSES} classes, {CLASSES * given.images * 5 / 1e6:.0f} MB of arrays"
     )
@@ -124,7 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
             results.append({"scores": kind, "of": name, **{k: v for k, v in figures.items() if k != "values"}})
     Console().print(table)
     if given.json:
-        given.json.write_text(json.dumps(results, indent=1))
+        write_new(given.json, lambda path: path.write_text(json.dumps(results, indent=1)))
 
 
 if __name__ == "__main__":

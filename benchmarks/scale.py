@@ -43,9 +43,12 @@ from build.stages.labels import LabelsStage
 from build.stages.publish import PublishStage
 from build.stages.regions import RegionsStage
 from build.state.ledger import UnitOutput
-from build.state.plan import Unit, make_plan, write_table
+from build.state.lock import sole_run
+from build.state.output import open_output
+from build.state.plan import Unit, make_plan, read_plan, write_table
 from mlimagenet_data.annotations.masks import encode_mask
 from mlimagenet_data.classes import NUM_CLASSES
+from mlimagenet_data.files.single import check_new, write_new
 
 REGIONS, DIMENSION, GRID = 3, 1280, (24, 24)
 _LOGIT = 9.0  # of the class that a region shows
@@ -102,10 +105,17 @@ class NoOpRegions(RegionsStage):
 def make_list(out: Path, rows: int) -> None:
     """Write a list of images without listing files."""
     ids, labels = image_ids(rows)
-    zeros = pa.array(np.zeros(rows, np.int64))
-    columns = [ids, [f"{i}.JPEG" for i in ids], labels, zeros, zeros, pa.nulls(rows, pa.string()), zeros]
-    table = pa.table([pa.array(c, field.type) for c, field in zip(columns, IMAGES, strict=True)], IMAGES)
-    write_table(out / ".build" / "train" / "inputs.parquet", table.replace_schema_metadata({"root": str(out)}))
+    columns: dict[str, Any] = {"image_id": ids, "file_name": [f"{i}.JPEG" for i in ids], "label": labels}
+    columns |= {name: np.zeros(rows, np.int64) for name in ("bytes", "modified_ns", "position", "changed_ns", "inode")}
+    arrays = [
+        pa.array(columns[kind.name], kind.type) if kind.name in columns else pa.nulls(rows, kind.type)
+        for kind in IMAGES
+    ]
+    table = pa.table(arrays, IMAGES)
+    open_output(BuildConfig(images="made up", out=str(out)), [])
+    write_table(
+        out / ".build" / "train" / "inputs.parquet", table.replace_schema_metadata({"root": str(out), "left_out": "{}"})
+    )
 
 
 def _made_up(generator: np.random.Generator) -> list[dict[str, Any]]:
@@ -132,22 +142,24 @@ def _made_up(generator: np.random.Generator) -> list[dict[str, Any]]:
 
 def stages(out: Path) -> dict[str, float]:
     """Run all stages, regions without networks; return seconds, sizes, and peak memory after the regions stage."""
-    plan = make_plan(BuildConfig(out=str(out), labelled_reject=0), None)  # made-up regions show nothing
-    found: dict[str, float] = {"rows": len(plan.listing.images)}
-    start = time.perf_counter()
-    run_stage(MadeUpRegions(plan))
-    found["regions_s"] = time.perf_counter() - start
+    with sole_run(out / ".build" / "train") as lease:
+        plan = read_plan(BuildConfig(out=str(out), labelled_reject=0), lease)  # made-up regions show nothing
+        found: dict[str, float] = {"rows": len(plan.listing.images)}
+        start = time.perf_counter()
+        run_stage(MadeUpRegions(plan))
+        found["regions_s"] = time.perf_counter() - start
     return found | apart("after_regions", out)
 
 
 def after_regions(out: Path) -> dict[str, float]:
     """Run the stages after regions; return seconds, peak memory and sizes."""
-    plan = make_plan(BuildConfig(out=str(out), labelled_reject=0), None)  # made-up regions show nothing
     found: dict[str, float] = {}
-    for stage in (LabelerStage, LabelsStage, PublishStage):
-        start = time.perf_counter()
-        run_stage(stage(plan))
-        found[f"{stage.name}_s"] = time.perf_counter() - start
+    with sole_run(out / ".build" / "train") as lease:
+        plan = read_plan(BuildConfig(out=str(out), labelled_reject=0), lease)  # made-up regions show nothing
+        for stage in (LabelerStage, LabelsStage, PublishStage):
+            start = time.perf_counter()
+            run_stage(stage(plan))
+            found[f"{stage.name}_s"] = time.perf_counter() - start
     found["peak_gb"] = peak_megabytes() / 1e3
     found["published_mb"] = sum(file.stat().st_size for file in (out / "data").iterdir()) / 1e6
     return found
@@ -156,10 +168,11 @@ def after_regions(out: Path) -> dict[str, float]:
 def bookkeeping(folder: Path) -> dict[str, float]:
     """Run the regions stage on an image folder with a network that does nothing; return seconds and peak memory."""
     out = folder.with_name("no-network")
-    plan = make_plan(BuildConfig(out=str(out), scan_size=0, batch_size=250), str(folder.parent))
-    start = time.perf_counter()
-    run_stage(NoOpRegions(plan))
-    found = {"no_network_s": time.perf_counter() - start}
+    with sole_run(out / ".build" / "train") as lease:
+        plan = make_plan(BuildConfig(out=str(out), scan_size=0, batch_size=250), str(folder.parent), lease)
+        start = time.perf_counter()
+        run_stage(NoOpRegions(plan))
+        found = {"no_network_s": time.perf_counter() - start}
     rows = sum(entry.rows for entry in plan.ledger("regions").entries().values())
     shutil.rmtree(out)
     return found | {"no_network_rows": rows, "no_network_gb": peak_megabytes() / 1e3}
@@ -228,6 +241,8 @@ def main() -> None:
     if args.call:
         print(json.dumps(CALLS[args.call[0]](Path(args.call[1]))))
         return
+    if args.json:
+        check_new(args.json)
     args.work.mkdir(parents=True)
     results = []
     for rows in args.rows:
@@ -242,7 +257,7 @@ def main() -> None:
     shutil.rmtree(args.work)
     report(results)
     if args.json:
-        args.json.write_text(json.dumps(results, indent=1))
+        write_new(args.json, lambda path: path.write_text(json.dumps(results, indent=1)))
 
 
 def report(results: list[dict[str, float]]) -> None:

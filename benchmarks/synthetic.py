@@ -78,7 +78,13 @@ def write_annotations(
         for name, values in names.items():
             place = schema.get_field_index(name)
             table = table.set_column(place, schema.field(name), pa.array(values, schema.field(name).type))
-        pq.write_table(table, folder / "data" / shard_name("train", k, shards), compression="zstd", row_group_size=5000)
+        pq.write_table(
+            table,
+            folder / "data" / shard_name("train", k, shards),
+            compression="zstd",
+            row_group_size=5000,
+            write_page_checksum=True,
+        )
     return folder
 
 

@@ -16,6 +16,7 @@ from build.config.options import BuildConfig
 from build.labeler.originals import PRIOR
 from mlimagenet_data.evaluate.sets.opening import open_truth
 from mlimagenet_data.evaluate.sets.truth import Truth
+from mlimagenet_data.files.outputs import OutputFolder
 
 __all__ = [
     "COCO", "DEFAULT", "IMAGENET", "REGIONS", "TABLES", "Photographs", "Table", "Variant", "build", "open_sets", "replaced",
@@ -168,6 +169,7 @@ def build(photographs: Photographs, variant: Variant, work: Path) -> Path:
     """Build a variant below `work` and return its dataset; it starts from the default's regions if it can."""
     out = work / photographs.name / variant.slug
     if variant != DEFAULT and not variant.finds_regions and not (out / REGIONS).exists():
+        OutputFolder.open(out, "build").claim(REGIONS.parts[0])
         shutil.copytree(work / photographs.name / DEFAULT.slug / REGIONS, out / REGIONS)
     with replaced(variant.constants):
         relabel(BuildConfig(images=str(photographs.images), out=str(out), **photographs.options, **variant.options))

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
-
-from rich.markup import escape
 
 from build.config.options import STAGES, BuildConfig, ConfigError
 from build.distributed import is_first_process, number_of_processes
 from build.engines.runner import StageRun, run_stage
 from build.images.demo import lay_out_demo
+from build.images.listing import left_out_text
+from build.images.listing_check import changes_since
+from build.images.sources import input_paths
 from build.progress import console
 from build.stage import Stage
 from build.stages.labeler import LabelerStage
 from build.stages.labels import LabelsStage
 from build.stages.publish import PublishStage
 from build.stages.regions import RegionsStage
-from build.state.ledger import changed_settings, read_json, remove_leftovers, write_json
-from build.state.lock import sole_run
-from build.state.manifest import read_manifest, refuse_imports
-from build.state.plan import Plan, make_plan, remote_of
+from build.state.ledger import changed_settings
+from build.state.lock import Lease, sole_run
+from build.state.manifest import read_manifest
+from build.state.output import open_output, sweep
+from build.state.plan import Plan, make_plan, read_plan, remote_of
 from build.status import StageProgress, count_statuses, find_faults, stage_progress
 from build.tau import with_tau
+from mlimagenet_data.annotations.schema import USABLE_STATUSES
+from mlimagenet_data.errors import MLImageNetError, StateError
+from mlimagenet_data.files.atomic import write_json
+from mlimagenet_data.files.reading import read_json
 
 __all__ = ["BuildReport", "SplitStatus", "relabel", "status", "verify"]
 
@@ -91,33 +99,72 @@ def relabel(config: BuildConfig) -> BuildReport:
     console.quiet = not is_first_process()
     if not is_first_process():
         return _run_stages(config)
+    out = open_output(config, input_paths(config))
     part = (config.shard_index, config.num_shards) if config.num_shards > 1 else None
-    with sole_run(config.folder / ".build" / config.split, part, remote_of(config)) as stopped:
-        if stopped:
-            console.print(f"{stopped} did not finish; resuming", markup=False)
+    with sole_run(config.folder / ".build" / config.split, part, remote_of(config)) as lease:
+        if lease.earlier:
+            console.print(f"{lease.earlier} did not finish; resuming")
         if part is None:
-            remove_leftovers(config.folder)
-        return _run_stages(config)
+            sweep(out, config.split)
+        return _run_stages(config, lease)
 
 
-def _run_stages(config: BuildConfig) -> BuildReport:
+def _run_stages(config: BuildConfig, lease: Lease | None = None) -> BuildReport:
     start = time.perf_counter()
-    refuse_imports(config.folder)
-    images = str(lay_out_demo(config.folder / ".build" / "demo")) if config.demo else config.images
-    plan = make_plan(config, images)
-    _greet(plan)
-    if config.stage in ("all", "regions"):
-        plan = with_tau(plan)
-    write_json(plan.work / "run.json", plan.config.as_dict())
-    plan.push(plan.work / "run.json")
     names = STAGES if config.stage == "all" else (config.stage,)
+    plan = _plan(config, names, lease)
+    _greet(plan)
+    if "regions" in names:
+        plan = with_tau(plan)
+    if is_first_process():
+        write_json(plan.work / "run.json", plan.config.as_dict())
+        plan.push(plan.work / "run.json")
     _check_earlier_stages(plan, names[0])
     if config.stage == "all":
         for state in stage_progress([_STAGES[name](plan) for name in names]):
-            console.print(f"  {state}", markup=False)
-    runs = {name: run_stage(_STAGES[name](plan)) for name in names}
+            console.print(f"  {state}")
+    runs: dict[str, StageRun] = {}
+    for name in names:
+        if name == "publish":
+            _check_readable(plan)
+        runs[name] = run_stage(_STAGES[name](plan))
     split = read_manifest(config.folder)["splits"][config.split] if "publish" in runs else {}
     return BuildReport(plan, runs, split, time.perf_counter() - start)
+
+
+def _plan(config: BuildConfig, names: Sequence[str], lease: Lease | None) -> Plan:
+    """List the images; without --images, take the earlier run's listing, and check it if a stage needs the images.
+
+    Raises:
+        ConfigError: If that listing no longer holds.
+    """
+    if config.demo:
+        return make_plan(config, str(lay_out_demo(config.folder / ".build" / "demo")), lease)
+    if config.images is not None:
+        return make_plan(config, config.images, lease)
+    plan = read_plan(config, lease)
+    needs_images = "regions" in names or ("publish" in names and config.embed_images)
+    if needs_images or ("publish" in names and plan.listing.root.exists()):
+        if changes := changes_since(plan.listing, content=config.check_content):
+            raise ConfigError(f"images: the listing of the earlier run no longer holds: {changes}. Pass --images again")
+    elif "publish" in names:
+        console.print(f"{plan.listing.root} is not here; its listing is used unchecked")
+    return plan
+
+
+def _check_readable(plan: Plan) -> None:
+    """Refuse to publish a build that could read no image.
+
+    Raises:
+        MLImageNetError: If none has a usable status.
+    """
+    statuses = count_statuses(plan)
+    if not any(statuses.get(name) for name in USABLE_STATUSES):
+        found = ", ".join(f"{count} {name}" for name, count in statuses.items())
+        raise MLImageNetError(
+            f"none of the images in {plan.listing.root} could be read ({found}); nothing is published. "
+            f"{plan.config.out} keeps the reasons; make the files readable, and run the same command again"
+        )
 
 
 def status(out: str) -> list[SplitStatus]:
@@ -137,13 +184,21 @@ def status(out: str) -> list[SplitStatus]:
 def verify(out: str) -> tuple[int, list[str]]:
     """Hash every file of a build, and return the number of units hashed and what is wrong: one line per file.
 
+    The entries of damaged units are withdrawn, so that the next run makes them again, unless a run is at work.
+
     Raises:
         ConfigError: If no build was started there.
+        StateError: If its listing or its settings are damaged.
     """
     units, faults = 0, dict[str, None]()  # each split's faults include those of all published files
     for stages in _last_runs(out):
-        faults |= dict.fromkeys(find_faults(stages))
-        units += sum(len(stage.plan.ledger(stage.name).entries()) for stage in stages)
+        plan = stages[0].plan
+        units += sum(len(stage.units()) for stage in stages)
+        with ExitStack() as stack:
+            with suppress(ConfigError):  # a run is at work: only look
+                lease = stack.enter_context(sole_run(plan.work, None, plan.remote))
+                stages = [type(stage)(replace(plan, lease=lease)) for stage in stages]  # noqa: PLW2901
+            faults |= dict.fromkeys(find_faults(stages))
     return units, list(faults)
 
 
@@ -158,7 +213,11 @@ def _last_runs(out: str) -> list[list[Stage]]:
     known = {option.name for option in fields(BuildConfig)}  # an earlier version's run may have had others
     for path in sorted((here.folder / ".build").glob("*/run.json")):
         saved = {name: value for name, value in (read_json(path) or {}).items() if name in known}
-        plan = make_plan(BuildConfig(**{**saved, "out": out, "work": None, "demo": False}), None)
+        try:
+            config = BuildConfig(**{**saved, "out": out, "work": None, "demo": False})
+        except ConfigError as error:
+            raise StateError(f"{path}: damaged: {error}; delete it and run the same command again") from error
+        plan = read_plan(config)
         found.append([_STAGES[name](plan) for name in STAGES])
     if not found:
         raise ConfigError(f"{out}: no build was started there")
@@ -169,30 +228,31 @@ def _check_earlier_stages(plan: Plan, first: str) -> None:
     """Report options of this run that do not apply, because their stages do not run.
 
     Raises:
-        ConfigError: If a unit of these stages is not done, or was made from other inputs than those there now.
+        ConfigError: If a unit of these stages is not done, or was made from other inputs than those there now, or with
+            other settings than the other units.
     """
     for name in STAGES[: STAGES.index(first)]:
         stage = _STAGES[name](plan)
-        settings = stage.settings()
+        kept = plan.settings_of(name, stage.units())
+        changes = changed_settings(kept, stage.settings())
         for unit in stage.units():
-            entry = plan.entry(name, unit.file)
-            changes = changed_settings(entry.settings, settings)
-            if stage.fingerprint(unit, entry.settings) != entry.fingerprint:
+            if stage.fingerprint(unit, kept) != plan.entry(name, unit.file).fingerprint:
                 raise ConfigError(
                     f"stage {name} made {unit.file} from other images, or from other results of earlier stages, than those "
                     f"there now ({changes or 'same settings'}); run `--stage {name}` first, or `--stage all`"
                 )
         if changes:
-            console.print(f"[bold]{name}[/] does not run again and keeps its settings ({escape(changes)})")
+            console.print(f"{name} does not run again and keeps its settings ({changes})")
 
 
 def _greet(plan: Plan) -> None:
-    images, ignored = plan.listing.images, plan.listing.ignored
+    listing, images = plan.listing, plan.listing.images
     labelled = len(images) - images.table["label"].null_count
     console.print(
-        f"{len(images)} images in {plan.listing.root}, {labelled} with an original label; {len(plan.shards)} shards",
-        markup=False,
+        f"{listing.found} entries found in {listing.root}: {len(images)} images taken, {labelled} with an original label, "
+        f"{listing.left_out.total()} left out; {len(plan.shards)} shards"
     )
-    if ignored:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in ignored.most_common(5))
-        console.print(f"ignored {sum(ignored.values())} files that are not images ({kinds})", markup=False)
+    if listing.left_out:
+        console.print(f"left out: {left_out_text(listing.left_out)}")
+    if listing.faults:
+        console.print(f"{listing.faults} of the images cannot be read; the first: {listing.first_fault}")

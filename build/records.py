@@ -36,6 +36,7 @@ class RegionsRow:
         width: Pixels, None if the file could not be read.
         status: One of `mlimagenet_data.annotations.schema.STATUSES`.
         reason: Why the file could not be read.
+        content: Hash of the file's bytes (`build.images.reader.content_digest`); None if it could not be read.
         grid: (gh, gw) of the masks.
         counts: R compressed COCO RLE codes.
         bbox: R boxes (x, y, width, height) as shares of the image's width and height.
@@ -62,6 +63,7 @@ class RegionsRow:
     width: int | None = _column(pa.int32())
     status: str = _column(pa.string(), "")
     reason: str | None = _column(pa.string())
+    content: str | None = _column(pa.string())
     grid: list[int] | None = _column(pa.list_(pa.int32()))
     counts: list[str] = _column(pa.list_(pa.string()), [])
     bbox: list[list[float]] = _column(pa.list_(pa.list_(pa.float32())), [])

@@ -68,7 +68,7 @@ def make_rows(images: Sequence[ImageInput], decoded: Sequence[Decoded], found: R
         height, width = one.size or (None, None)
         row = RegionsRow(
             image_id=image.image_id, file_name=image.file_name, label=image.label, height=height, width=width,
-            status=one.status, reason=one.reason,
+            status=one.status, reason=one.reason, content=one.content,
         )  # fmt: skip
         if one.tensors and found is not None:
             _add_regions(row, found, k, one)

@@ -8,16 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
 
 from build.config.command_line import parse, parse_verb
-from build.config.options import ConfigError
-from build.progress import console
+from build.config.options import BuildConfig, ConfigError
+from build.progress import console, styled
 from mlimagenet_data.classes import imagenet_classes
-from mlimagenet_data.errors import MLImageNetError
+from mlimagenet_data.errors import ImageError, MLImageNetError
+from mlimagenet_data.files.printing import guard_terminal
+from mlimagenet_data.files.single import PICTURE_MARK, check_new, write_new
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from build.api import BuildReport
     from build.state.plan import Plan
     from mlimagenet_data.annotations.records import Record
@@ -33,30 +36,39 @@ _LABELERS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0 if every input image has a row (or the verb found nothing wrong), 1 if not, 130 if stopped."""
+    if arguments is None:  # this process is the command
+        guard_terminal()
     try:
         if verb := parse_verb(arguments):
             name, out = verb
             return {"status": _print_status, "verify": _print_faults}[name](out)
         config = parse(arguments)
+        if config.demo or config.sheet:
+            check_new(_sheet(config), mark=PICTURE_MARK)
         from build.api import relabel  # imports torch, which --help does not need
 
         return _print_report(relabel(config))
     except (ConfigError, MLImageNetError, OSError) as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}")
+        _print_error(str(error))
         return 1
     except KeyboardInterrupt:
         console.print("stopped; run the same command to resume")
         return 130
 
 
+def _print_error(reason: str) -> None:
+    console.print(styled("error:", "bold red"), reason)
+
+
 def _print_status(out: str) -> int:
     from build.api import status
 
     for split in status(out):
-        console.print(f"[bold]{escape(out)}[/], split {split.split}: {split.images} images, by the last run's settings")
+        facts = f"split {split.split}: {split.images} images, by the last run's settings"
+        console.print(styled(f"{out},", "bold"), facts)
         for state in split.stages:
-            console.print(f"  {state}", markup=False)
-        console.print("images: " + ", ".join(f"{name} {count}" for name, count in split.statuses.items()), markup=False)
+            console.print(f"  {state}")
+        console.print("images: " + ", ".join(f"{name} {count}" for name, count in split.statuses.items()))
     return 0
 
 
@@ -64,9 +76,9 @@ def _print_faults(out: str) -> int:
     from build.api import verify
 
     units, faults = verify(out)
-    console.print(f"{out}: {units} units hashed", markup=False)
+    console.print(f"{out}: {units} units hashed")
     for fault in faults:
-        console.print(f"  {fault}", markup=False)
+        console.print(f"  {fault}")
     console.print(f"{len(faults)} files have changed; a run rebuilds them" if faults else "no file has changed")
     return 1 if faults else 0
 
@@ -82,7 +94,7 @@ def _print_report(report: BuildReport) -> int:
     if config.demo or config.sheet:
         _draw_sheet(report.plan)
     if report.missing_rows:
-        console.print(f"[bold red]error:[/] {report.missing_rows} images have no row")
+        _print_error(f"{report.missing_rows} images have no row")
     return 1 if report.missing_rows else 0
 
 
@@ -90,7 +102,7 @@ def _print_summary(report: BuildReport) -> None:
     from mlimagenet_data.annotations.schema import USABLE_STATUSES
 
     config, split = report.plan.config, report.split
-    table = Table(title=escape(f"{config.out}, split {config.split}"), title_justify="left", show_header=False)
+    table = Table(title=f"{config.out}, split {config.split}", title_justify="left", show_header=False)
     readable = sum(split["statuses"].get(status, 0) for status in USABLE_STATUSES)
     table.add_row("rows", f"{split['rows']} for {len(report.plan.listing.images)} images")
     table.add_row("statuses", ", ".join(f"{name} {count}" for name, count in split["statuses"].items()))
@@ -110,9 +122,9 @@ def _print_summary(report: BuildReport) -> None:
     table.add_row("this run", f"{report.seconds:.1f} s")
     console.print(table)
     for failure in split["failures"][:10]:
-        console.print(f"  {failure['status']}: {failure['reason']}", markup=False)
+        console.print(f"  {failure['status']}: {failure['reason']}")
     if len(split["failures"]) > 10:
-        console.print(f"  ... and more, in {config.out}/build_manifest.json", markup=False)
+        console.print(f"  ... and more, in {config.out}/build_manifest.json")
 
 
 def _records(plan: Plan, count: int) -> list[tuple[int, Record]]:
@@ -131,21 +143,34 @@ def _print_rows(plan: Plan) -> None:
         labels = ", ".join(f"{names[index]} {score:.2f}" for index, score in record.labels)
         name = record.file_name.rpartition("/")[2]
         text = f"{name} (original label: {original}): {len(record.regions)} regions; {labels}"
-        console.print(text, markup=False)
+        console.print(text)
 
 
 def _draw_sheet(plan: Plan) -> None:
     from build.images.reader import ImageReader
     from mlimagenet_data.viewer.sheet import write_sheet
 
-    records, reader = _records(plan, plan.config.sheet or len(plan.listing.images)), ImageReader(plan.listing.root)
-    if not records:
+    drawn: list[tuple[Image.Image, Record]] = []
+    reader = ImageReader(plan.listing.root)
+    for row, record in _records(plan, plan.config.sheet or len(plan.listing.images)):
+        try:
+            image = reader.image(plan.listing.images[row])
+        except ImageError as error:  # read before, but no longer
+            console.print(f"  not in the picture sheet: {error}")
+            continue
+        drawn.append((image, record))
+    if not drawn:
         console.print("no picture sheet: no image could be read")
         return
-    out = plan.config.out.rstrip("/")
-    path = Path(f"{out.rpartition('/')[2] if plan.config.is_remote else out}-sheet.png")
-    write_sheet(path, [(reader.image(plan.listing.images[row]), record) for row, record in records])
-    console.print(f"picture sheet: {path}", markup=False)
+    path = _sheet(plan.config)
+    write_new(path, lambda temporary: write_sheet(temporary, drawn), mark=PICTURE_MARK)
+    console.print(f"picture sheet: {path}")
+
+
+def _sheet(config: BuildConfig) -> Path:
+    """Return the path of the picture sheet."""
+    out = config.out.rstrip("/")
+    return Path(f"{out.rpartition('/')[2] if config.is_remote else out}-sheet.png")
 
 
 if __name__ == "__main__":

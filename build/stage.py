@@ -35,6 +35,10 @@ class Stage(ABC):
     def fingerprint(self, unit: Unit, settings: dict[str, Any]) -> str:
         """Return the hash of everything that the unit's output depends on, including `settings`."""
 
+    def why_again(self, unit: Unit) -> str | None:
+        """Return why a unit that is done must be done again although settings and inputs look the same."""
+        return None
+
     @abstractmethod
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
         """Compute a unit; call `advance` with the number of images as they are finished."""

@@ -54,6 +54,7 @@ def stage_progress(stages: Sequence[Stage]) -> list[StageProgress]:
         for unit in units:
             try:
                 reason = ledger.why_not_done(unit.file, stage.fingerprint(unit, settings), settings)
+                reason = reason or stage.why_again(unit)
             except ConfigError:  # an earlier stage has not finished the unit's inputs
                 reason = "not done yet"
             if reason is None and waits is not None:
@@ -77,18 +78,39 @@ def count_statuses(plan: Plan) -> dict[str, int]:
 
 
 def find_faults(stages: Sequence[Stage]) -> list[str]:
-    """Hash every file of a build, intermediate and published, and return the faults: one line per file."""
+    """Hash every file of a build, intermediate and published, and return the faults: one line per file.
+
+    With the run's lease, the entries of damaged units are withdrawn. A unit that a later stage has used must be there.
+    """
     plan, wrong = stages[0].plan, []
-    for stage in stages:
+    used = {stage.name: [unit.file for unit in stage.units()] for stage in stages}
+    for k, stage in enumerate(stages):
         ledger = plan.ledger(stage.name)
-        for name, entry in ledger.entries().items():
+        later = any(plan.ledger(other.name).entries() for other in stages[k + 1 :])
+        known = ledger.entries()
+        for name, entry in known.items():
             if reason := ledger.fault(entry):
                 wrong.append(f"{ledger.path(name)}: {reason}")
-    out = plan.config.folder
-    published = Ledger(out / "data", plan.remote)
-    for split in read_manifest(out)["splits"].values():
-        for name, facts in split["files"].items():
-            entry = LedgerEntry(name, facts["sha256"], facts["bytes"], facts["rows"], "", 0, {}, {})
-            if reason := published.fault(entry):
-                wrong.append(f"{published.path(name)}: {reason}")
+                if stage.plan.lease is not None:
+                    stage.plan.ledger(stage.name).withdraw(name)
+        if later:
+            wrong += [f"{ledger.path(name)}: not finished" for name in used[stage.name] if name not in known]
+    return wrong + _published_faults(stages)
+
+
+def _published_faults(stages: Sequence[Stage]) -> list[str]:
+    """Return how the published files differ from those that the publish stage made, and from the manifest."""
+    plan, wrong = stages[0].plan, []
+    out, made = plan.config.folder, plan.ledger("publish").entries()
+    manifest = read_manifest(out)
+    files = dict(manifest.get("files", {}))
+    for split in manifest["splits"].values():
+        files |= {f"data/{name}": facts for name, facts in split.get("files", {}).items()}
+    files |= {f"data/{name}": {"sha256": entry.sha256, "bytes": entry.size} for name, entry in made.items()}
+    if made and plan.config.split not in manifest["splits"]:
+        wrong.append(f"{out / 'build_manifest.json'}: does not list split {plan.config.split}, whose files are made")
+    for name, facts in files.items():
+        entry = LedgerEntry(name, facts.get("sha256", ""), facts.get("bytes", -1), 0, "", 0, {}, {})
+        if reason := Ledger(out, plan.remote).fault(entry):
+            wrong.append(f"{out / name}: {reason}")
     return wrong

@@ -13,8 +13,9 @@ from build.images.reader import ImageReader
 from build.networks.forward import Clock, Forward
 from build.ops.calibrate import choose_tau, stability
 from build.progress import console, meter
-from build.state.ledger import read_json, write_json
 from build.state.plan import Plan, inputs_digest
+from mlimagenet_data.files.atomic import write_json
+from mlimagenet_data.files.reading import read_json
 
 __all__ = ["with_tau"]
 

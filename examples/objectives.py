@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -83,5 +84,5 @@ class Objective:
         """Delete the memory copies of earlier checkpoints."""
         if self.memory is not None:
             for path in folder.glob("heatmaps-*.npy"):
-                if path.name != f"heatmaps-{epoch}.npy":
+                if re.fullmatch(r"heatmaps-\d+\.npy", path.name) and path.name != f"heatmaps-{epoch}.npy":
                     path.unlink()

@@ -32,7 +32,7 @@ def make_parser(text: str) -> argparse.ArgumentParser:
     add("root", help="ImageNet folder with train/ (and val/ for --val-split), or the COCO or VOC folder for --dataset")
     add("--config", type=Path, help="YAML file of options; the command line overrides it")
     add("--dataset", choices=["imagenet", "coco", "voc2007", "voc2012"], default="imagenet", help="dataset in root")
-    add("--annotations", help="folder or Hub id of a built dataset (default: found as by MultiLabelImageNet)")
+    add("--annotations", help="folder of a built dataset, or hf:USER/NAME (default: found as by MultiLabelImageNet)")
     add("--labels", choices=["crop", "image", "single"], default="crop",
         help="crop: classes that the crop shows; image: classes of the whole image (the paper's loader); "
         "single: the original label")  # fmt: skip

@@ -38,10 +38,13 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from torchvision.transforms import v2
 
-from mlimagenet_data.errors import MLImageNetError
+from mlimagenet_data.errors import MLImageNetError, OutputError
 from mlimagenet_data.evaluate.metrics.arrays import known_mean
 from mlimagenet_data.evaluate.metrics.ranking import class_average_precision
+from mlimagenet_data.files.atomic import write_atomic
 from mlimagenet_data.mixing import Mixed
+
+CHECKPOINT = "checkpoint.pt"
 
 
 def learning_rate(step: int, steps: int, warmup: float) -> float:
@@ -93,11 +96,23 @@ def seed_everything(seed: int) -> None:
 
 
 def save(path: Path, **state) -> None:
-    """Write a checkpoint under a temporary name, then rename it: a killed run leaves the last complete one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    """Write a checkpoint atomically: a killed run leaves the last complete one."""
+
+    def fill(temporary: Path) -> None:
+        with open(temporary, "wb") as file:  # given a name, torch would store it
+            torch.save(state, file)
+
+    write_atomic(path, fill)
+
+
+def check_free(path: Path, resumed: Path | None) -> None:
+    """Check that the run's checkpoint would replace no other run's.
+
+    Raises:
+        OutputError: If the file exists and is not the checkpoint that the run continues.
+    """
+    if path.exists() and not (resumed and path.samefile(resumed)):
+        raise OutputError(f"{path}: already exists; continue that run with --resume {path}, or choose another --out")
 
 
 class Trainer:
@@ -111,6 +126,8 @@ class Trainer:
 
     def __init__(self, args: argparse.Namespace, rank: int, device: torch.device) -> None:
         self.args, self.rank, self.device, self.distributed = args, rank, device, dist.is_initialized()
+        if rank == 0:
+            check_free(args.out / CHECKPOINT, args.resume)
         seed_everything(args.seed)
         transform, val_transform = make_transforms(
             args.image_size, args.augment, *normalisation(args.model), whole=args.dataset != "imagenet"
@@ -216,7 +233,7 @@ class Trainer:
         print(line, flush=True)
         self.objective.save(self.args.out, epoch)
         save(
-            self.args.out / "checkpoint.pt",
+            self.args.out / CHECKPOINT,
             epoch=epoch,
             **{name: part.state_dict() for name, part in self.parts().items()},
         )

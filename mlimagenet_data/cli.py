@@ -24,8 +24,8 @@ from mlimagenet_data.commands import (
     view,
 )
 from mlimagenet_data.commands import eval as evaluation
-from mlimagenet_data.commands.common import printable
 from mlimagenet_data.errors import MLImageNetError
+from mlimagenet_data.files.printing import ArgumentParser, guard_terminal, printable
 
 __all__ = ["main"]
 
@@ -50,6 +50,8 @@ _COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand. Return its exit code, or 1 after printing an error."""
+    if arguments is None:  # this process is the command
+        guard_terminal()
     given = _parser().parse_args(arguments)
     try:
         run: Callable[[argparse.Namespace], int | None] = given.run
@@ -58,12 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (MLImageNetError, OSError, ImportError) as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print(f"error: {printable(str(error), sys.stderr.encoding)}", file=sys.stderr)
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="mlimagenet",
         description="Inspect, check, convert and publish multi-label, region-grounded annotations, prepare them for "
         "training, and evaluate classifiers. `mlimagenet COMMAND --help` explains a command and gives an example.",

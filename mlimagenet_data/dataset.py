@@ -35,7 +35,7 @@ def find_annotations(root: str | os.PathLike[str], annotations: Source | None = 
     """Return the source of the annotations.
 
     The first of these: `annotations`, $MLIMAGENET_ANNOTATIONS, <root>/mlimagenet if it exists, ./mlimagenet if it
-    exists.
+    exists. A dataset on the Hub is named `hf:USER/NAME` or `hf:USER/NAME@REVISION`; nothing else asks the Hub.
 
     Raises:
         AnnotationsNotFoundError: If neither an explicit source nor a default folder exists.
@@ -63,7 +63,8 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         transform: An image transform of torchvision v2 or v1 or timm, or a function that uses only Pillow's methods;
             see `mlimagenet_data.views.follow.follow`.
         split: The split's name in the annotations, and its folder in `root`.
-        annotations: The built dataset's folder, its Hub id, or Parquet files; see `find_annotations` for the defaults.
+        annotations: The built dataset's folder, `hf:USER/NAME[@REVISION]`, or Parquet files; see `find_annotations` for
+            the defaults.
         target_transform: Called with each target.
         transforms: Called with (image, target) after labelling, in place of `transform` and `target_transform`. It
             receives the target of the whole image; its geometry is not followed, since it handles both.
@@ -81,7 +82,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         missing: Handling of images without a file and files without annotations. `error`: accessing an image without a
             file raises, and files without annotations are left out. `skip`: images without a file are left out (checks
             every file once, here). `single_label`: files without annotations are included, with their class folder as
-            the only label in every view (lists the folder once, here).
+            the only label in every view (lists the folder once, here); files that were unusable when annotated are not.
         untrackable: Response to a transform that cannot be followed: `error` raises; `whole` warns once and returns the
             whole image's labels.
 
@@ -96,7 +97,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
 
     Raises:
         AnnotationsNotFoundError: If no annotations are found.
-        AnnotationError: If the annotations are damaged.
+        AnnotationError: If the annotations are damaged, or with `missing="skip"` no annotated image has a file.
         UntrackableTransformError: If a part of the transform cannot be followed.
         ValueError: If `target`, `missing` or `untrackable` is unknown.
     """
@@ -141,12 +142,19 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         rows = self.store.usable_rows()
         if self.missing == "skip":
             exist = [os.path.exists(os.path.join(self.image_folder, self._locator.row_name(int(row)))) for row in rows]
+            if exist and not any(exist):
+                raise AnnotationError(
+                    f"{self.image_folder}: holds none of the {len(rows)} annotated images of split {self.split}; root must be "
+                    "the folder of a copy of these images"
+                )
             rows = rows[np.array(exist, np.bool_)]
         return range(len(rows)) if len(rows) == len(self.store) else rows
 
     def _unannotated(self) -> list[tuple[str, int]]:
-        """Return (file name, class) of images in class folders that have no usable row."""
-        known = {self._locator.row_name(int(row)) for row in self._rows}
+        """Return (file name, class) of images in class folders that have no row; a row may say that a file is unusable."""
+        if not os.path.isdir(self.image_folder):
+            raise AnnotationsNotFoundError(f"{self.image_folder}: no such folder; its files cannot be listed")
+        known = {self._locator.row_name(row) for row in range(len(self.store))}
         out = []
         for folder in sorted(os.scandir(self.image_folder), key=lambda entry: entry.name):
             label = class_of_folder(folder.name) if folder.is_dir() else None
@@ -287,7 +295,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
 
     def extra_repr(self) -> str:
         """Return the annotations' source, the kind of target and the number of rows left out."""
-        left_out = len(self.store) - len(self)
+        left_out = len(self.store) - len(self._rows)
         lines = [
             f"Split: {self.split}",
             f"Annotations: {self.store.source}",

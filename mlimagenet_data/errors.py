@@ -7,6 +7,8 @@ __all__ = [
     "HeatmapError",
     "ImageError",
     "MLImageNetError",
+    "OutputError",
+    "StateError",
     "UntrackableTransformError",
 ]
 
@@ -41,6 +43,14 @@ class ImageError(MLImageNetError, OSError):
     def __init__(self, message: str, *, status: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+class OutputError(MLImageNetError, ValueError):
+    """An output that is not ours to write: foreign files, an input of the run, or another kind of output."""
+
+
+class StateError(MLImageNetError, ValueError):
+    """A damaged file of this project's own state."""
 
 
 class UntrackableTransformError(MLImageNetError, TypeError):

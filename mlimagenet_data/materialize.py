@@ -14,12 +14,15 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlimagenet_data.annotations.locate import split_folder
 from mlimagenet_data.annotations.schema import shard_name
-from mlimagenet_data.annotations.shards import Source
+from mlimagenet_data.annotations.shards import Source, annotation_files
 from mlimagenet_data.classes import NUM_CLASSES, imagenet_classes
-from mlimagenet_data.dataset import Missing, MultiLabelImageNet
-from mlimagenet_data.errors import ImageError
-from mlimagenet_data.files.atomic import atomic_files
+from mlimagenet_data.dataset import Missing, MultiLabelImageNet, find_annotations
+from mlimagenet_data.errors import ImageError, StateError
+from mlimagenet_data.files.inside import resolve_inside
+from mlimagenet_data.files.outputs import OutputFolder
+from mlimagenet_data.files.reading import open_regular
 from mlimagenet_data.labelling.policy import LabelPolicy
 from mlimagenet_data.labelling.targets import label_view, multi_hot, soft
 
@@ -49,8 +52,8 @@ def materialize(
 
     Args:
         root: As for `MultiLabelImageNet`.
-        out: Output folder for `data/{split}-*.parquet`. Shards of the split from an earlier call are replaced; other
-            splits are kept.
+        out: Output folder for `data/{split}-*.parquet`, new, empty or from an earlier call. Earlier shards of the
+            split are replaced; other splits are kept.
         annotations: As for `MultiLabelImageNet`.
         split: Name of the split.
         target: Values of the `target` column: `multi_hot` (whether the image shows the class) or `soft` (the class's
@@ -61,36 +64,55 @@ def materialize(
         progress: Show a progress bar if standard error is a terminal.
 
     Raises:
-        ImageError: If an image file is missing, empty or cannot be opened. The message names the file, its row and the
-            image_id; nothing is written.
+        ImageError: If an image file is missing, empty, no regular file, or cannot be opened. The message names the
+            file, its row and the image_id; nothing is written.
+        OutsideError: With `embed`, if a link leads out of the image folder.
         AnnotationsNotFoundError: If there are no annotations.
         ImportError: If the package `datasets` is not installed.
-        ValueError: If `target` is unknown, there are no images, a shard in `out` was not written by this function (such
-            as the annotations themselves), or another split in `out` has the other kind of target.
+        OutputError: If `out` overlaps the images or the annotations, holds files that this function did not write, or
+            is in use by another call for this split.
+        ValueError: If `target` is unknown, there are no images, or another split in `out` has the other kind of target.
     """
     if target not in get_args(WholeTarget):
         raise ValueError(f"target: {target!r} is unknown; it must be {' or '.join(get_args(WholeTarget))}")
     schema = _features(target).arrow_schema
-    folder = Path(out) / "data"
+    source = find_annotations(root, annotations)
+    annotation_files(source, split)  # a split that does not exist is the plainer error
+    folder = OutputFolder.open(Path(out), "materialized dataset", inputs=[split_folder(root, split), *_local(source)])
     _check_shards(folder, split, schema)
-    dataset = MultiLabelImageNet(root, split=split, annotations=annotations, policy=policy, missing=missing)
+    dataset = MultiLabelImageNet(root, split=split, annotations=source, policy=policy, missing=missing)
     if not len(dataset):
         raise ValueError(
             f"{dataset.image_folder}: holds none of the {len(dataset.store)} annotated images of split {split}; "
             "it must be the folder of a copy of these images"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    with folder.sole_run(f"materialize-{split}") as scratch:
+        files = _write_shards(dataset, scratch, schema, target, embed, progress)
+        with folder.locked():
+            _check_shards(folder, split, schema)  # another split may have been written meanwhile
+            folder.install(files, replaces=[f"data/{file.name}" for file in _shards(folder.path / "data", split)])
+    return len(dataset)
+
+
+def _write_shards(
+    dataset: MultiLabelImageNet, scratch: Path, schema: pa.Schema, target: WholeTarget, embed: bool, progress: bool
+) -> dict[str, Path]:
+    """Write the shards into a folder, and return each by its name in the dataset."""
     size = _FILE_ROWS[embed]
     count = -(-len(dataset) // size)
-    files = [folder / shard_name(split, shard, count) for shard in range(count)]
-    with atomic_files(files) as temporaries, _bar(len(dataset), progress) as bar:
-        for shard, temporary in enumerate(temporaries):
+    names = [shard_name(dataset.split, shard, count) for shard in range(count)]
+    with _bar(len(dataset), progress) as bar:
+        for shard, name in enumerate(names):
             rows = range(shard * size, min((shard + 1) * size, len(dataset)))
             groups = ([_row(dataset, index, target, embed) for index in group] for group in _groups(rows))
-            _write(temporary, schema, groups, bar)
-    for old in set(_shards(folder, split)) - set(files):
-        old.unlink()
-    return len(dataset)
+            _write(scratch / name, schema, groups, bar)
+    return {f"data/{name}": scratch / name for name in names}
+
+
+def _local(source: Source) -> list[Path]:
+    """Return the files and folders of annotations that are not on the Hub."""
+    named = [source] if isinstance(source, str | os.PathLike) else source
+    return [Path(path) for path in named if Path(path).exists()]
 
 
 def _features(target: WholeTarget) -> Any:
@@ -119,23 +141,22 @@ def splits_in(out: str | os.PathLike[str]) -> list[str]:
     return sorted({match["split"] for match in matches if match})
 
 
-def _check_shards(folder: Path, split: str, schema: pa.Schema) -> None:
-    """Refuse a folder with foreign files, or whose splits would have different columns."""
-    own = _shards(folder, split)
-    for file in _shards(folder):
+def _check_shards(folder: OutputFolder, split: str, schema: pa.Schema) -> None:
+    """Refuse foreign shards, and splits that would have different columns."""
+    own, found = _shards(folder.path / "data", split), _shards(folder.path / "data")
+    folder.check(*(f"data/{file.name}" for file in found))
+    for file in found:
+        if file in own:
+            continue
         try:
             existing = pq.read_schema(file)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{file}: {error}") from error
-        if existing.names != schema.names:
+        except (pa.ArrowException, OSError) as error:
+            raise StateError(f"{file}: damaged: {error}; remove it, and materialize its split again") from error
+        if existing.names != schema.names or existing.types != schema.types:
+            kind = existing.field("target").type if "target" in existing.names else "none"
             raise ValueError(
-                f"{file}: its columns ({', '.join(existing.names)}) differ from those that materialize writes; "
-                "choose another folder as out"
-            )
-        if file not in own and existing.types != schema.types:
-            raise ValueError(
-                f"{file}: its targets are of the other kind ({existing.field('target').type}), but all splits of a "
-                "dataset must have the same columns; choose the same target, or another folder as out"
+                f"{file}: its targets are of the other kind ({kind}), but all splits of a dataset must have the same "
+                "columns; choose the same target, or another folder as out"
             )
 
 
@@ -154,6 +175,8 @@ def _groups(rows: range) -> Iterator[range]:
 def _row(dataset: MultiLabelImageNet, index: int, target: WholeTarget, embed: bool) -> dict[str, Any]:
     record = dataset.record(index)
     path = os.path.abspath(dataset.path(index))
+    if embed:  # annotations and links must not choose which files are copied
+        resolve_inside(dataset.image_folder, os.path.relpath(path, os.path.abspath(dataset.image_folder)))
     try:
         content = _content(path, embed)
     except OSError as error:
@@ -172,7 +195,7 @@ def _row(dataset: MultiLabelImageNet, index: int, target: WholeTarget, embed: bo
 
 
 def _content(path: str, wanted: bool) -> bytes | None:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         if not os.fstat(file.fileno()).st_size:
             raise OSError("the file is empty")
         return file.read() if wanted else None

@@ -147,6 +147,29 @@ def test_missing_files_and_annotations_are_handled_as_requested(tmp_path):
         MultiLabelImageNet(tmp_path, missing="ignore")
 
 
+@pytest.mark.parametrize("status", ["unreadable", "too_large", "missing", "inaccessible"])
+def test_files_known_to_be_unusable_are_not_taken_as_unannotated(tmp_path, status):
+    rows = random_rows(4)
+    rows[1].update(status=status, height=None, width=None, regions=[], labels=[], scores=[])
+    write_images(tmp_path, [item | {"height": 8, "width": 8} for item in rows])
+    write_rows(tmp_path / "mlimagenet", rows[:3])
+    dataset = MultiLabelImageNet(tmp_path, missing="single_label")
+    assert [dataset.record(k).image_id for k in range(len(dataset))] == [rows[k]["image_id"] for k in (0, 2, 3)]
+    assert "Left out, no readable image: 1" in repr(dataset)
+
+
+def test_skipping_all_images_is_an_error(tmp_path):
+    write_rows(tmp_path / "mlimagenet", random_rows(4))
+    write_images(tmp_path / "other", random_rows(4))
+    with pytest.raises(AnnotationError, match="holds none of the 4 annotated images of split train"):
+        MultiLabelImageNet(tmp_path, missing="skip")
+    assert len(MultiLabelImageNet(tmp_path / "other", missing="skip", annotations=tmp_path / "mlimagenet")) == 4
+    with pytest.raises(AnnotationsNotFoundError, match="nowhere: no such folder"):
+        MultiLabelImageNet(tmp_path / "nowhere", missing="single_label", annotations=tmp_path / "mlimagenet")
+    write_rows(tmp_path / "empty", [])
+    assert len(MultiLabelImageNet(tmp_path, missing="skip", annotations=tmp_path / "empty")) == 0
+
+
 def test_a_size_that_differs_from_the_annotated_one_is_an_error_with_the_path(root):
     dataset = MultiLabelImageNet(root)
     Image.new("RGB", (40, 80)).save(dataset.path(0))

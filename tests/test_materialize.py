@@ -1,5 +1,7 @@
+import os
 import re
 import shlex
+import signal
 from pathlib import Path
 
 import datasets
@@ -9,10 +11,14 @@ import torch
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.cli import main as mlimagenet
 from mlimagenet_data.dataset import MultiLabelImageNet
-from mlimagenet_data.errors import ImageError
+from mlimagenet_data.errors import ImageError, OutputError
+from mlimagenet_data.files.inside import OutsideError
+from mlimagenet_data.files.outputs import LOCK, MARKER
 from mlimagenet_data.labelling.policy import LabelPolicy
 from mlimagenet_data.materialize import materialize
+from tests.faults.harness import KillAt
 from tests.support.annotated import random_rows, row, write_images, write_rows
+from tests.support.children import CONTEXT
 
 
 @pytest.fixture
@@ -126,7 +132,7 @@ def test_an_unusable_image_is_named(root, tmp_path, embed):
     path.touch()
     with pytest.raises(ImageError, match=where % "the file is empty"):
         materialize(root, out, embed=embed)
-    assert not list((out / "data").iterdir())
+    assert {path.name for path in out.rglob("*")} == {MARKER, LOCK}
     path.write_bytes(pixels)
     assert materialize(root, out, embed=embed) == 9
 
@@ -177,9 +183,92 @@ def test_splits_share_a_folder_and_are_replaced_one_at_a_time(tmp_path, monkeypa
 
 
 def test_the_annotations_are_not_overwritten(root):
-    with pytest.raises(ValueError, match=r"train-00000-of-00001.parquet: its columns \(image_id, .* another folder"):
+    with pytest.raises(OutputError, match="must not contain one another"):
         materialize(root, root / "mlimagenet")
     assert len(AnnotationStore(root / "mlimagenet", "train")) == 9
+
+
+def contents(folder):
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != LOCK
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "data/train-00000-of-00001.parquet", "data/train-00001-of-00002.parquet", "notes/.thesis.tmp"]
+)
+def test_files_in_the_way_are_refused_and_kept(root, tmp_path, name):
+    out = tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text("mine")
+    with pytest.raises(OutputError, match="which this project did not write"):
+        materialize(root, out)
+    assert contents(out) == {name: b"mine"}
+
+
+def test_only_shards_of_ours_are_replaced(root, tmp_path):
+    out = tmp_path / "out"
+    materialize(root, out)
+    mine = {"notes/.thesis.tmp": b"1", "data/.thesis.1-01234567.tmp": b"2", "data/notes.txt": b"3", "README.md": b"4"}
+    for name, content in mine.items():
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_bytes(content)
+    materialize(root, out)
+    assert mine.items() <= contents(out).items()
+    foreign = out / "data/val-00000-of-00001.parquet"
+    foreign.write_bytes((out / "data/train-00000-of-00001.parquet").read_bytes())
+    before = contents(out)
+    with pytest.raises(OutputError, match=r"val-00000-of-00001\.parquet: exists, and this project did not write it"):
+        materialize(root, out)
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize("out", [".", "train", "train/out", "link", "link/out", "mlimagenet", "mlimagenet/out"])
+def test_the_output_stays_out_of_the_inputs(root, out):
+    (root / "link").symlink_to(root / "train")
+    before = contents(root)
+    with pytest.raises(OutputError, match="must not contain one another"):
+        materialize(root, root / out)
+    assert contents(root) == before
+
+
+def test_embedding_copies_no_file_from_elsewhere(root, tmp_path):
+    secret = tmp_path / "secret.png"
+    path = Path(MultiLabelImageNet(root).path(4))
+    path.rename(secret)
+    path.symlink_to(secret)
+    with pytest.raises(OutsideError, match=re.escape(f"leads to {secret}")):
+        materialize(root, tmp_path / "out", embed=True)
+    assert not (tmp_path / "out/data").exists()
+    path.unlink()
+    path.symlink_to(secret.rename(root / "train/elsewhere.png"))
+    assert materialize(root, tmp_path / "out", embed=True) == 9
+
+
+@pytest.mark.parametrize("embed", [False, True])
+def test_only_regular_files_are_opened(root, tmp_path, embed):
+    path = Path(MultiLabelImageNet(root).path(4))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ImageError, match="not a regular file"):
+        materialize(root, tmp_path / "out", embed=embed)
+
+
+def killed(root, out, step):
+    KillAt(step)()
+    materialize(root, out)
+
+
+def test_a_killed_run_can_be_repeated(root, tmp_path):
+    materialize(root, tmp_path / "undisturbed")
+    for step in (1, 9, 13, 16, 18, 20):
+        out = tmp_path / f"out{step}"
+        child = CONTEXT.Process(target=killed, args=(root, out, step))
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        assert materialize(root, out) == 9
+        assert contents(out) == contents(tmp_path / "undisturbed")
 
 
 def test_unknown_targets_are_refused(root, tmp_path):
@@ -195,4 +284,4 @@ def test_the_command_reports_errors_without_a_traceback(root, tmp_path, capsys):
     assert mlimagenet(["materialize", str(root), str(tmp_path / "out"), "--split", "test"]) == 1
     assert "no annotations for split 'test'" in capsys.readouterr().err
     assert mlimagenet(["materialize", str(root), str(root / "mlimagenet")]) == 1
-    assert "another folder" in capsys.readouterr().err
+    assert "choose another place for the output" in capsys.readouterr().err

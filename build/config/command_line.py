@@ -14,6 +14,7 @@ import yaml
 
 from build.config.options import BuildConfig, ConfigError
 from build.config.presets import PRESETS
+from mlimagenet_data.files.printing import ArgumentParser, shown
 
 __all__ = ["VERBS", "from_mapping", "parse", "parse_verb"]
 
@@ -21,6 +22,8 @@ VERBS = {
     "status": "show how far a build is, and what remains to be done",
     "verify": "hash every file of a build and list those that have changed",
 }
+_MOST_BYTES = 1 << 16  # of a configuration file; all options take about 5 kB
+_VALUE_ERRORS = (LookupError, TypeError, AttributeError, OverflowError)  # of PyYAML, for tags such as !!int
 _GROUPS = ("input", "output", "running", "regions", "naming", "labels")
 _USAGE = """\
 python -m build.run [OPTIONS]
@@ -51,7 +54,7 @@ def parse_verb(arguments: Sequence[str] | None = None) -> tuple[str, str] | None
     if not given or given[0] not in VERBS:
         return None
     verb = given[0]
-    parser = argparse.ArgumentParser(prog=f"python -m build.run {verb}", description=VERBS[verb].capitalize() + ".")
+    parser = ArgumentParser(prog=f"python -m build.run {verb}", description=VERBS[verb].capitalize() + ".")
     parser.add_argument("out", metavar="OUT", help="The dataset folder, or its URL.")
     return verb, parser.parse_args(given[1:]).out
 
@@ -68,15 +71,35 @@ def parse(arguments: Sequence[str] | None = None) -> BuildConfig:
     preset = preset or loaded.get("preset")
     loaded = {name: value for name, value in loaded.items() if name != "preset"}
     if preset not in (None, *PRESETS):
-        raise ConfigError(f"{source}: preset: {preset!r}; it must be one of {', '.join(PRESETS)}")
+        raise ConfigError(f"{source}: preset: {shown(preset)}; it must be one of {', '.join(PRESETS)}")
     return BuildConfig(**{**(PRESETS[preset] if preset else {}), **from_mapping(loaded, source or ""), **given})
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML without aliases, by which a short file holds values of any size."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, f"found the alias *{event.anchor}; write the value itself", event.start_mark
+            )
+        return super().compose_node(parent, index)
 
 
 def _read(source: str) -> dict[str, Any]:
     try:
-        loaded = yaml.safe_load(Path(source).read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        with open(source, "rb") as file:  # also a FIFO, which shells make of <(...)
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise ValueError(f"must have at most {_MOST_BYTES} bytes")
+        loaded = yaml.load(content.decode("utf-8"), _Loader) or {}
+    except (OSError, yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"config: {source}: {error}") from error
+    except _VALUE_ERRORS as error:
+        raise ConfigError(f"config: {source}: a value is not of its tag's type: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"config: {source}: it nests too deeply") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"config: {source}: expected a mapping of options to values, found {type(loaded).__name__}")
     return loaded
@@ -88,9 +111,9 @@ class _HelpExpert(argparse.Action):
         parser.exit()
 
 
-def _parser(*, expert: bool = False) -> argparse.ArgumentParser:
+def _parser(*, expert: bool = False) -> ArgumentParser:
     """Return the parser; it takes all options, and its help shows those that are for experts, or the others."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m build.run",
         usage=_USAGE,
         description="Expert options. In a YAML file, they may be grouped under `expert:`." if expert else _DESCRIPTION,
@@ -154,10 +177,10 @@ def from_mapping(values: dict[str, Any], source: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{source}: expert: expected a mapping of options to values, found {type(expert).__name__}")
     out = {}
     for key, value in [*common.items(), *(expert or {}).items()]:
-        name = str(key).replace("-", "_")
+        name = key.replace("-", "_") if isinstance(key, str) else ""
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+            close = difflib.get_close_matches(name[:80], known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"{source}: unknown option {key!r}{hint}")
+            raise ConfigError(f"{source}: unknown option {shown(key)}{hint}")
         out[name] = value
     return out

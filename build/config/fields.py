@@ -9,7 +9,11 @@ import typing
 from dataclasses import field
 from typing import Any
 
+from mlimagenet_data.files.printing import shown
+
 __all__ = ["ConfigError", "check", "option"]
+
+_MOST_BITS = 63  # of an integer
 
 
 class ConfigError(ValueError):
@@ -43,14 +47,18 @@ def check(owner: type, declared: dataclasses.Field[Any], value: Any) -> None:
     kinds = _types(owner, declared.name)
     if (isinstance(value, bool) and bool not in kinds) or not isinstance(value, kinds):
         names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
-        raise ConfigError(f"{declared.name}: {value!r} must be of type {names}")
+        raise ConfigError(f"{declared.name}: {shown(value)} must be of type {names}")
     choices = declared.metadata["choices"]
     if choices and value not in choices:
-        raise ConfigError(f"{declared.name}: {value!r}; it must be one of {', '.join(choices)}")
+        raise ConfigError(f"{declared.name}: {shown(value)}; it must be one of {', '.join(choices)}")
+    if isinstance(value, str) and "\0" in value:
+        raise ConfigError(f"{declared.name}: {shown(value)} holds a NUL character")
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise ConfigError(f"{declared.name}: {shown(value)} is out of range")
     low, high = declared.metadata["low"], declared.metadata["high"]
     if isinstance(value, int | float) and not low <= value <= high:  # also catches NaN
         rule = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-        raise ConfigError(f"{declared.name}: {value} is out of range; it must be {rule}")
+        raise ConfigError(f"{declared.name}: {shown(value)} is out of range; it must be {rule}")
 
 
 @functools.cache  # reading all of a class's hints takes a millisecond

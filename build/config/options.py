@@ -11,6 +11,7 @@ from typing import Any
 
 from build.config.fields import ConfigError, check, option
 from mlimagenet_data.annotations.index import cache_folder
+from mlimagenet_data.files.printing import shown
 
 __all__ = ["STAGES", "BuildConfig", "ConfigError", "digest"]
 
@@ -44,6 +45,10 @@ class BuildConfig:
     split: str = option(
         "train", "The name of the split to write.",
         group="input",
+    )  # fmt: skip
+    check_content: bool = option(
+        False, "Hash the files of images whose size and times are unchanged, too, and do changed ones again.",
+        group="input", expert=True,
     )  # fmt: skip
     limit: int = option(
         0, "Relabel only N images, evenly spaced over the list of images. 0 takes all.",
@@ -359,7 +364,9 @@ class BuildConfig:
         if self.region_features == "backbone" and not self.names_by_backbone:
             raise ConfigError("region_features: backbone needs a --backbone or --classifier other than embedded")
         if not self.split or not self.split.replace("_", "").isalnum():
-            raise ConfigError(f"split: {self.split!r}; use letters, digits and _ only, since file names contain it")
+            raise ConfigError(
+                f"split: {shown(self.split)}; use letters, digits and _ only, since file names contain it"
+            )
 
     def stage_settings(self, stage: str) -> dict[str, Any]:
         """Return the options that change a stage's output."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import threading
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from build.config.options import BuildConfig
 from build.engines.scheduler import Outcome, Pool
 from build.engines.worker import StageWorker
 from build.stage import Stage
+from build.state.lock import Lease
 from build.state.plan import Unit
 
 __all__ = ["ProcessPool"]
@@ -50,7 +52,8 @@ class ProcessPool(Pool):
         ours, theirs = _CONTEXT.Pipe()
         device = next(self._started) % self._devices if self._devices else None
         threads = max(1, (os.cpu_count() or 1) // self._count)
-        arguments = (theirs, type(self._stage), self._stage.plan.config, threads, device)
+        plan = self._stage.plan
+        arguments = (theirs, type(self._stage), plan.config, plan.lease, threads, device)
         process = _CONTEXT.Process(target=_serve, args=arguments, daemon=True)
         process.start()
         theirs.close()
@@ -83,7 +86,15 @@ class ProcessPool(Pool):
             self._workers.remove(worker)
 
 
-def _serve(pipe: Connection, stage_class: type[Stage], config: BuildConfig, threads: int, device: int | None) -> None:
+def _serve(
+    pipe: Connection,
+    stage_class: type[Stage],
+    config: BuildConfig,
+    lease: Lease | None,
+    threads: int,
+    device: int | None,
+) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(device)
     worker = None
@@ -93,8 +104,16 @@ def _serve(pipe: Connection, stage_class: type[Stage], config: BuildConfig, thre
         except EOFError:  # the build has ended
             return
         try:
-            worker = worker or StageWorker(stage_class, config, threads)
+            worker = worker or StageWorker(stage_class, config, lease, threads)
             worker.run(unit)
             pipe.send(None)
         except Exception as error:  # noqa: BLE001 - any error belongs to this unit; the build reports it
             pipe.send(f"{type(error).__name__}: {error}")
+
+
+def _end_with_parent() -> None:
+    """End this process when the build's does, however that ends: nobody is left to read its results."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

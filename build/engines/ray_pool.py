@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from build.config.options import BuildConfig, ConfigError
+from build.config.options import ConfigError
 from build.engines.scheduler import Outcome, Pool
 from build.engines.worker import StageWorker
 from build.stage import Stage
@@ -65,8 +65,8 @@ class RayPool(Pool):
 
     def start(self) -> Any:
         """Start an actor."""
-        config: BuildConfig = self._stage.plan.config
-        actor = self._actor.remote(type(self._stage), config, 1)
+        plan = self._stage.plan
+        actor = self._actor.remote(type(self._stage), plan.config, plan.lease, 1)
         self._actors.add(actor)
         self._starting[actor.__ray_ready__.remote()] = actor
         return actor

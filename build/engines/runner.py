@@ -6,8 +6,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from rich.markup import escape
-
 from build.engines.scheduler import Pool, run_units
 from build.engines.worker import run_unit
 from build.progress import console, meter
@@ -41,7 +39,6 @@ def run_stage(stage: Stage) -> StageRun:
     start = time.perf_counter()
     config = stage.plan.config
     units = stage.units()
-    stage.plan.ledger(stage.name).remove_others({unit.file for unit in units})
     own = units[config.shard_index :: config.num_shards]
     todo = _todo(stage, own)
     try:
@@ -66,12 +63,13 @@ def _todo(stage: Stage, own: list[Unit]) -> list[Unit]:
     todo, reasons = [], Counter[str]()
     for unit in own:
         reason = ledger.why_not_done(unit.file, stage.fingerprint(unit, settings), settings)
+        reason = reason or stage.why_again(unit)
         if reason is not None:
             todo.append(unit)
             reasons[reason] += 1
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
     what = f"{len(todo)} of {len(own)} units to do ({why})" if todo else f"nothing to do, all {len(own)} units are done"
-    console.print(f"[bold]{stage.name}[/]: {escape(what)}")
+    console.print(f"{stage.name}: {what}")
     return todo
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from build.config.options import BuildConfig
 from build.distributed import is_first_process
 from build.stage import Stage
-from build.state.plan import Plan, Unit, make_plan
+from build.state.lock import Lease
+from build.state.plan import Plan, Unit, read_plan
 
 __all__ = ["StageWorker", "run_unit"]
 
@@ -27,14 +28,15 @@ class StageWorker:
     Args:
         stage_class: The stage.
         config: The run's configuration, with an absolute `out`, from which the list of images is read.
+        lease: The run's right to commit.
         threads: Number of PyTorch's CPU threads.
     """
 
-    def __init__(self, stage_class: type[Stage], config: BuildConfig, threads: int) -> None:
+    def __init__(self, stage_class: type[Stage], config: BuildConfig, lease: Lease | None, threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        self._plan: Plan = make_plan(config, None)
+        self._plan: Plan = read_plan(config, lease)
         self._stage = stage_class(self._plan)
 
     def run(self, unit: Unit) -> None:

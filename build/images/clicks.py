@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
-from defusedxml import ElementTree
-from defusedxml.common import DefusedXmlException
+from mlimagenet_data.files.printing import printable
+from mlimagenet_data.files.reading import is_transient, read_xml
 
 __all__ = ["ByproductError", "Click", "read_clicks"]
 
@@ -26,7 +26,7 @@ class ByproductError(ValueError):
     """A missing or unusable file of clicks.
 
     Attributes:
-        status: `missing` or `damaged`.
+        status: `missing`, `damaged`, or `inaccessible` if the system could not read the file this time.
     """
 
     def __init__(self, message: str, *, status: str) -> None:
@@ -38,23 +38,19 @@ def read_clicks(folder: Path, image_id: str) -> list[Click]:
     """Return the clicks on an image; empty if no annotator selected it.
 
     Raises:
-        ByproductError: If the file is missing, exceeds 4 MB, is not XML, declares entities, or holds a click outside
-            the image.
+        ByproductError: If the file is missing or cannot be opened, exceeds 4 MB, is not XML, declares entities, or
+            holds a click outside the image.
     """
     path = folder / f"{image_id}.xml"
     try:
-        if path.stat().st_size > _LARGEST:
-            raise ByproductError(f"{path}: exceeds {_LARGEST} bytes", status="damaged")
-        root = ElementTree.fromstring(path.read_bytes(), forbid_dtd=True)
+        root = read_xml(path, _LARGEST)
         return [_click(entry) for entry in root.findall("metadata")[:_MOST] if _text(entry, "selected") == "True"]
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ByproductError(f"{path}: no such file", status="missing") from error
-    except (OSError, ParseError, DefusedXmlException, RecursionError) as error:
-        raise ByproductError(f"{path}: {type(error).__name__}: {str(error)[:200]}", status="damaged") from error
-    except ByproductError:
-        raise
-    except ValueError as error:  # from the encoding, or from a number
-        raise ByproductError(f"{path}: {str(error)[:200]}", status="damaged") from error
+        raise ByproductError(f"{printable(str(path))}: no such file", status="missing") from error
+    except (OSError, ValueError) as error:
+        status = "inaccessible" if isinstance(error, OSError) and is_transient(error) else "damaged"
+        reason = printable(str(error).removeprefix(f"{path}: ")[:200])
+        raise ByproductError(f"{printable(str(path))}: {reason}", status=status) from error
 
 
 def _text(entry: Element, name: str) -> str:

@@ -6,7 +6,7 @@ __all__ = ["download_parquet"]
 
 
 def download_parquet(name: str, split: str) -> str:
-    """Download the Parquet files of a split, and return their folder.
+    """Download the Parquet files of a split, and return their folder; the files may be links into the Hub's cache.
 
     Args:
         name: `USER/NAME`, or `USER/NAME@REVISION`.

@@ -18,17 +18,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from build.labeler.originals import PRIOR, OriginalTrust
+from mlimagenet_data.errors import StateError
 
 __all__ = ["Labeler", "one_thread"]
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep PyTorch's products on one thread while the block runs."""
+def one_thread() -> Iterator[int]:
+    """Keep every PyTorch operation on one thread while the block runs; yield how many threads they had."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        yield threads
     finally:
         torch.set_num_threads(threads)
 
@@ -124,7 +125,7 @@ class Labeler(nn.Module):
         """Read a safetensors file that `save` wrote.
 
         Raises:
-            ValueError: If the file is not a labeler.
+            StateError: If the file is not a labeler.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -134,8 +135,8 @@ class Labeler(nn.Module):
             trust = OriginalTrust(**config.pop("trust"))
             out = cls(**config, hidden=hidden)
             out.load_state_dict(tensors)
-        except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path}: not a labeler file: {error}") from error
+        except (SafetensorError, OSError, LookupError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+            raise StateError(f"{path}: damaged: not a labeler: {error}; run `--stage labeler` again") from error
         out.temperature, out.trust = temperature, trust
         return out
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
 from torch.nn.functional import adaptive_avg_pool2d
 
 from build.config.options import BuildConfig, ConfigError
@@ -27,6 +26,8 @@ from build.networks.ensemble import EmbeddedEnsemble
 from build.networks.timm_backbone import TimmBackbone
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import ImageError
+from mlimagenet_data.files.printing import printable
+from mlimagenet_data.images import fault_status
 from mlimagenet_data.labelling.label_maps import LabelMapError, densify, read_label_map
 
 __all__ = ["Clock", "Decoded", "Forward", "ForwardBatch", "make_backbone", "pick_device"]
@@ -76,10 +77,11 @@ class Decoded(NamedTuple):
     size: tuple[int, int] | None
     status: str
     reason: str | None
+    content: str | None = None  # hash of the file's bytes
     label_map: torch.Tensor | None = None  # dense (K, h, w), if label maps are read from files
-    label_map_status: str = "computed"  # or `ok`, `missing` or `damaged` if read from a file
+    label_map_status: str = "computed"  # or, if read from a file, `ok` or the status of a LabelMapError
     clicks: tuple[Click, ...] = ()  # of the image's annotators, if byproducts are read
-    byproduct_status: str | None = None  # `ok`, `missing` or `damaged`; None if no byproducts are read
+    byproduct_status: str | None = None  # `ok` or the status of a ByproductError; None if no byproducts are read
     opinion: tuple[torch.Tensor, ...] = ()  # the ensemble's inputs
 
 
@@ -118,6 +120,15 @@ def _folder(config: BuildConfig, option: str) -> Path | None:
     return None if named is None else Path(named)
 
 
+def _lacks_memory(error: BaseException | None) -> bool:
+    return error is not None and (isinstance(error, MemoryError) or _lacks_memory(error.__cause__))
+
+
+def _unusable(listed: ImageInput, error: Exception) -> Decoded:
+    reason = str(error) if isinstance(error, ImageError) else f"{printable(listed.file_name)}: not enough memory"
+    return Decoded((), None, fault_status(error), reason)
+
+
 class Forward:
     """Runs the backbone, and the classifier at the sizes of the label maps, on batches of image files."""
 
@@ -138,6 +149,7 @@ class Forward:
         uses_ensemble = config.classifier == "embedded" and not config.names_by_backbone
         self._ensemble = EmbeddedEnsemble(self.device, config.max_upscale) if uses_ensemble else None
         self._pool = ThreadPoolExecutor(config.workers or os.cpu_count() or 1)
+        self._alone = threading.Lock()
 
     def credits(self) -> list[dict[str, str]]:
         """Return the source and licence of each network, for the dataset card."""
@@ -151,6 +163,13 @@ class Forward:
 
     def batches(self, images: Sequence[ImageInput], reader: ImageReader, clock: Clock) -> Iterator[ForwardBatch]:
         """Yield all images in batches; images of one batch that differ in kind come apart, not in order."""
+        for chosen, decoded in self.decoded(images, reader, clock):
+            yield self.see(chosen, decoded, clock)
+
+    def decoded(
+        self, images: Sequence[ImageInput], reader: ImageReader, clock: Clock
+    ) -> Iterator[tuple[list[ImageInput], list[Decoded]]]:
+        """Yield the decoded images of each batch, while threads decode the next ones."""
         size = self._config.batch_size
         waiting = deque(images[i : i + size] for i in range(0, len(images), size))
         ahead: deque[tuple[Sequence[ImageInput], list[Future[Decoded]]]] = deque()
@@ -162,25 +181,40 @@ class Forward:
             batch, futures = ahead.popleft()
             decoded = clock.timed("wait for decoding", lambda futures=futures: [f.result() for f in futures])
             for chosen in _of_one_kind(batch, decoded):
-                part = [decoded[k] for k in chosen]
-                maps = clock.timed("forward", self._see, part)
-                labelled = batch[chosen[0]].label is not None
-                opinion = clock.timed("ensemble", self._see_whole, part, labelled)
-                whole, places = (opinion, None) if labelled else (None, opinion)
-                yield ForwardBatch([batch[k] for k in chosen], part, maps, whole, places)
+                yield [batch[k] for k in chosen], [decoded[k] for k in chosen]
+
+    @torch.inference_mode()
+    def see(self, images: Sequence[ImageInput], decoded: Sequence[Decoded], clock: Clock) -> ForwardBatch:
+        """Return the networks' maps of decoded images of one kind. Threads may call it at the same time."""
+        maps = clock.timed("forward", self._see, decoded)
+        labelled = images[0].label is not None
+        opinion = clock.timed("ensemble", self._see_whole, decoded, labelled)
+        whole, places = (opinion, None) if labelled else (None, opinion)
+        return ForwardBatch(images, decoded, maps, whole, places)
 
     def _decode(self, reader: ImageReader, listed: ImageInput) -> Decoded:
         try:
-            image: Image.Image = reader.image(listed)
-        except ImageError as error:
-            return Decoded((), None, error.status, str(error))
+            return self._decoded(reader, listed)
+        except (ImageError, MemoryError) as error:
+            if not _lacks_memory(error):
+                return _unusable(listed, error)
+        with self._alone:  # other large images may have taken the memory
+            try:
+                return self._decoded(reader, listed)
+            except (ImageError, MemoryError) as error:
+                return _unusable(listed, error)
+
+    def _decoded(self, reader: ImageReader, listed: ImageInput) -> Decoded:
+        image, content = reader.loaded(listed)
         tensors, size = tuple(network.prepare(image) for network in self._networks), (image.height, image.width)
         if self._own and len(tensors) > 1 and tensors[0].shape == tensors[1].shape:
             tensors = tensors[:1]  # the image is too small for a second size
         label_map, label_map_status = self._label_map(listed)
         clicks, byproduct_status = self._clicks(listed)
         opinion = self._ensemble.prepare(image, has_label=listed.label is not None) if self._ensemble else ()
-        return Decoded(tensors, size, "ok", None, label_map, label_map_status, clicks, byproduct_status, opinion)
+        return Decoded(
+            tensors, size, "ok", None, content, label_map, label_map_status, clicks, byproduct_status, opinion
+        )
 
     def _label_map(self, listed: ImageInput) -> tuple[torch.Tensor | None, str]:
         if self._label_maps is None:

@@ -120,7 +120,7 @@ def create_model(option: str, name: str, image_size: int, weights: str, *, class
             f"{option}: cannot create {name!r} for {image_size} x {image_size} pixels with weights {weights!r}: {error}"
         ) from error
     config = model.pretrained_cfg
-    source = f"{name} (timm), weights: {config.get('hf_hub_id') or 'timm' if weights == 'hub' else weights}"
+    source = f"{name} (timm), weights: {config.get('hf_hub_id') or 'timm' if weights == 'hub' else Path(weights).name}"
     return model, source, "none: random weights" if weights == "random" else str(config.get("license") or "unknown")
 
 

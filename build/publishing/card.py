@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from build.ops.peaks import LEVELS
-from build.state.ledger import write_atomic
 from mlimagenet_data.annotations.card import card_text
 from mlimagenet_data.annotations.schema import STATUSES
 from mlimagenet_data.classes import ClassTable
 
-__all__ = ["write_card"]
+__all__ = ["card_writer"]
 
 _TEMPLATE = Path(__file__).parents[2] / "dataset_card.md"
 _ENSEMBLE = " (the normalised geometric mean of three small networks)"
@@ -20,12 +20,12 @@ _OPINION = "; two other networks' view of the class has a quarter of the weight"
 _BODY_MARK = "<!-- card -->\n"  # the text above it explains the template and is left out
 
 
-def write_card(out: Path, manifest: dict[str, Any], classes: ClassTable, *, embed_images: bool) -> None:
-    """Write README.md into the dataset folder."""
+def card_writer(manifest: dict[str, Any], classes: ClassTable, *, embed_images: bool) -> Callable[[Path], object]:
+    """Return the function that writes the dataset's README.md to a path."""
     text = _TEMPLATE.read_text(encoding="utf-8").partition(_BODY_MARK)[2]
     body = string.Template(text).substitute(_values(manifest["splits"], embed_images))
     card = card_text(body, manifest["splits"], classes, embed_images=embed_images)
-    write_atomic(out / "README.md", lambda path: path.write_text(card, encoding="utf-8"))
+    return lambda path: path.write_text(card, encoding="utf-8")
 
 
 def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:

@@ -5,12 +5,9 @@ Format: MLCommons Croissant 1.0, https://docs.mlcommons.org/croissant/docs/crois
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from build.state.ledger import write_json
-
-__all__ = ["write_croissant"]
+__all__ = ["croissant_of"]
 
 _CR = (
     "citeAs", "column", "equivalentProperty", "extract", "field", "fileProperty", "fileObject", "fileSet", "format", "includes",
@@ -46,10 +43,10 @@ _CITATION = (
 )
 
 
-def write_croissant(out: Path, manifest: dict[str, Any]) -> None:
-    """Write croissant.json into the dataset folder: the files with their hashes, and one record set per split."""
+def croissant_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of croissant.json: the files with their hashes, and one record set per split."""
     splits = manifest["splits"]
-    described = {
+    return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
@@ -63,7 +60,6 @@ def write_croissant(out: Path, manifest: dict[str, Any]) -> None:
         "distribution": [item for split in sorted(splits) for item in (_files(split), *_shards(split, splits[split]))],
         "recordSet": [_records(split) for split in sorted(splits)],
     }  # fmt: skip
-    write_json(out / "croissant.json", described)
 
 
 def _shards(split: str, facts: dict[str, Any]) -> list[dict[str, Any]]:

@@ -194,7 +194,7 @@ class LabelerStage(Stage):
     def _file(self, shard: int) -> Path:
         """Return the file of a shard's regions; looked up once, because training reads it in every epoch."""
         if shard not in self._files:
-            self._files[shard] = self.plan.ledger("regions").fetched(self.plan.shards[shard].file)
+            self._files[shard] = self.plan.ledger("regions").read(self.plan.shards[shard].file)
         return self._files[shard]
 
     def _load(self, shard: int, dimension: int) -> Regions:

@@ -70,9 +70,9 @@ class LabelsStage(Stage):
         """Label the images of one shard."""
         start = time.perf_counter()
         if self._head is None:
-            self._head = Labeler.load(self.plan.ledger("labeler").fetched(LABELER_FILE))
+            self._head = Labeler.load(self.plan.ledger("labeler").read(LABELER_FILE))
             self._confusable = self._head.confusable(self.plan.config.confusion)
-        regions = read_rows(self.plan.ledger("regions").fetched(unit.file), RegionsRow, *_COLUMNS)
+        regions = read_rows(self.plan.ledger("regions").read(unit.file), RegionsRow, *_COLUMNS)
         rows = self._rows(regions, self._head)
         advance(len(rows))
         table = table_of(rows, LabelsRow)

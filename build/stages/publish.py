@@ -5,6 +5,7 @@ Shards are written with the intermediate results, and appear in the dataset fold
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -18,23 +19,35 @@ import pyarrow as pa
 
 from build.config.options import digest
 from build.images.listing import ImageInput
-from build.images.reader import ImageReader
-from build.publishing.card import write_card
-from build.publishing.croissant import write_croissant
+from build.images.reader import ImageReader, content_digest
+from build.publishing.card import card_writer
+from build.publishing.croissant import croissant_of
 from build.records import LabelsRow, RegionsRow, read_rows
 from build.stage import Stage
-from build.state.ledger import UnitOutput, write_atomic, write_json
-from build.state.manifest import write_manifest
+from build.state.ledger import UnitOutput
+from build.state.manifest import updated_manifest
+from build.state.output import claim, shared_files
 from build.state.plan import Plan, Unit
-from mlimagenet_data.annotations.schema import FILE_ROWS, GROUP_ROWS, arrow_schema, parquet_writer, shard_name
+from mlimagenet_data.annotations.card import companion_files
+from mlimagenet_data.annotations.schema import (
+    FILE_ROWS,
+    GROUP_ROWS,
+    arrow_schema,
+    parquet_writer,
+    shard_name,
+)
 from mlimagenet_data.annotations.statistics import collect, plot
 from mlimagenet_data.classes import imagenet_classes
+from mlimagenet_data.errors import ImageError, StateError
+from mlimagenet_data.files.outputs import OutputFolder
 
 __all__ = ["PublishStage"]
 
 _FILE_BYTES = 400_000_000  # image bytes per file, with --embed-images; the Hub's own shards have up to 500 MB
 _OF_IMAGE = ("image_id", "file_name", "label", "height", "width", "status")
-_COLUMNS = (*_OF_IMAGE, "grid", "counts", "bbox", "area", "alignment")  # without features, most of the bytes
+_COLUMNS = (*_OF_IMAGE, "grid", "counts", "bbox", "area", "alignment", "content")  # without features, most of the bytes
+_BESIDE = ("README.md", "croissant.json", "build_manifest.json")
+_STATISTICS = ("statistics/{}.json", "statistics/{}.png")
 _GROUP_ROWS_IMAGES = 500  # about 55 MB of ImageNet's files; the Hub's viewer wants row groups of at most 100 MB
 
 
@@ -79,30 +92,42 @@ class PublishStage(Stage):
 
     def finish(self) -> None:
         """Put the files into the dataset folder, remove the split's earlier ones, and write card and manifest."""
-        out, ledger, remote = self.plan.config.folder, self.plan.ledger(self.name), self.plan.remote
+        plan, ledger = self.plan, self.plan.ledger(self.name)
         files = [unit.file for unit in self.units()]
-        for file in files:
-            _install(ledger.fetched(file), out / "data" / file)
-            self.plan.push(out / "data" / file)
-        for name in remote.names(out / "data") if remote else os.listdir(out / "data"):
-            if re.fullmatch(rf"{self.plan.config.split}-\d+-of-\d+\.parquet", name) and name not in files:
-                (out / "data" / name).unlink(missing_ok=True)
-                if remote:
-                    remote.remove(out / "data" / name)
-        self._write_statistics([out / "data" / file for file in files])
-        manifest = write_manifest(self.plan, files)
-        # the image column can be declared for a split without images, but not omitted for one with images
-        embed_images = any(split["config"]["publish"]["embed_images"] for split in manifest["splits"].values())
-        write_card(out, manifest, imagenet_classes(), embed_images=embed_images)
-        write_croissant(out, manifest)
-        self.plan.push(out / "croissant.json", out / "README.md", out / "build_manifest.json")
+        sources = {f"data/{file}": ledger.read(file) for file in files}
+        with shared_files(plan) as out:
+            claim(plan, out, [*sources, *_BESIDE, *(name.format(plan.config.split) for name in _STATISTICS)])
+            earlier = {name for name in out.names() if _is_shard(name, plan.config.split)} - {*sources}
+            for name, source in sources.items():
+                if not _is_same(source, out.path / name):
+                    out.write(name, functools.partial(_link, source))
+                    ledger.restamp(source.name)  # a link changes the file's change time
+                plan.push(out.path / name)
+            self._remove(out, earlier)
+            manifest = updated_manifest(plan, files, out)
+            # the image column can be declared for a split without images, but not omitted for one with images
+            embed_images = any(split["config"]["publish"]["embed_images"] for split in manifest["splits"].values())
+            beside = [
+                *self._write_statistics(out, [out.path / name for name in sources]),
+                out.write("README.md", card_writer(manifest, imagenet_classes(), embed_images=embed_images)),
+                out.write_json("croissant.json", croissant_of(manifest)),
+            ]
+            plan.push(*beside)
+            names = [path.relative_to(out.path).as_posix() for path in beside]
+            manifest["files"] = {**manifest.get("files", {}), **companion_files(out.path, names)}
+            plan.push(out.write_json("build_manifest.json", manifest))
+        for unit in {*ledger.entries()} - {*files}:
+            ledger.remove(unit)
 
-    def _write_statistics(self, files: list[Path]) -> None:
-        folder, split = self.plan.config.folder / "statistics", self.plan.config.split
-        found = collect(files)
-        write_json(folder / f"{split}.json", found.as_dict())
-        write_atomic(folder / f"{split}.png", lambda path: plot(found, path))
-        self.plan.push(folder / f"{split}.json", folder / f"{split}.png")
+    def _remove(self, out: OutputFolder, names: set[str]) -> None:
+        """Remove the split's earlier shards, which would break the set."""
+        out.remove(names)
+        for name in names if self.plan.remote else ():
+            self.plan.remote.remove(out.path / name)  # type: ignore[union-attr]
+
+    def _write_statistics(self, out: OutputFolder, files: list[Path]) -> list[Path]:
+        found, (table, picture) = collect(files), (name.format(self.plan.config.split) for name in _STATISTICS)
+        return [out.write_json(table, found.as_dict()), out.write(picture, lambda path: plot(found, path))]
 
     def _shards(self, unit: Unit) -> list[Unit]:
         return [shard for shard in self.plan.shards if shard.start < unit.stop and shard.stop > unit.start]
@@ -132,8 +157,8 @@ class PublishStage(Stage):
 
     def _rows(self, unit: Unit) -> Iterator[dict[str, Any]]:
         for shard in self._shards(unit):
-            regions = read_rows(self.plan.ledger("regions").fetched(shard.file), RegionsRow, *_COLUMNS)
-            labels = read_rows(self.plan.ledger("labels").fetched(shard.file), LabelsRow)
+            regions = read_rows(self.plan.ledger("regions").read(shard.file), RegionsRow, *_COLUMNS)
+            labels = read_rows(self.plan.ledger("labels").read(shard.file), LabelsRow)
             rows = zip(self.plan.images(shard), regions, labels, strict=True)
             for offset, (listed, seen, named) in enumerate(rows):
                 assert listed.image_id == seen.image_id == named.image_id
@@ -159,18 +184,40 @@ class PublishStage(Stage):
             for k in named.kept
         ]
         if self.plan.config.embed_images:
-            content = self._reader.content(listed) if seen.height else None
+            content = self._content(listed, seen) if seen.height else None
             row["image"] = {"bytes": content, "path": seen.file_name} if content else None
         return row
 
+    def _content(self, listed: ImageInput, seen: RegionsRow) -> bytes:
+        """Return an image file's bytes.
 
-def _install(source: Path, target: Path) -> None:
-    """Put a finished file into the dataset: as a hard link if the file system supports them, else as a copy."""
-
-    def put(temporary: Path) -> None:
+        Raises:
+            StateError: If they cannot be read, or are not those that the regions were found in.
+        """
         try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
+            content = self._reader.content(listed)
+        except (ImageError, OSError) as error:
+            raise StateError(
+                f"{error}; its regions were found, but the file cannot be copied into the dataset"
+            ) from error
+        if content_digest(content) != seen.content:
+            raise StateError(
+                f"{listed.file_name}: the file has changed since its regions were found; run `--stage all` with --images"
+            )
+        return content
 
-    write_atomic(target, put)
+
+def _is_shard(name: str, split: str) -> bool:
+    return re.fullmatch(rf"data/{re.escape(split)}-\d+-of-\d+\.parquet", name) is not None
+
+
+def _is_same(source: Path, target: Path) -> bool:
+    return target.exists() and not target.is_symlink() and target.samefile(source)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make a file the same as a finished one: a hard link if the file system supports them, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -7,30 +7,44 @@ from the forward pass to the pooled features; only small results come back.
 
 from __future__ import annotations
 
+import functools
+import os
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import torch
 
 from build.config.options import BuildConfig, digest
-from build.images.listing import ImageInput
+from build.images.listing import ImageInput, stamps_of
 from build.images.reader import ImageReader
-from build.networks.forward import Clock, Forward, ForwardBatch
+from build.labeler.head import one_thread
+from build.networks.forward import Clock, Decoded, Forward, ForwardBatch
 from build.ops.maskcut import maskcut
 from build.ops.peaks import Peaks, evidence, find_elsewhere, find_peaks, grow, grow_object
 from build.ops.pooling import pool, region_weights
-from build.records import RegionsRow, table_of
+from build.records import RegionsRow, read_rows, table_of
 from build.region_batch import RegionBatch, make_rows
 from build.stage import Stage
 from build.state.ledger import UnitOutput
 from build.state.plan import Plan, Unit, inputs_digest
+from mlimagenet_data.annotations.schema import TRANSIENT_STATUSES
+from mlimagenet_data.errors import MLImageNetError
+from mlimagenet_data.files.reading import file_hash
 
-__all__ = ["RegionsStage"]
+__all__ = ["ImagesLostError", "RegionsStage"]
 
+_MOST_LOST = 8  # images of a unit that may be inaccessible, whatever its size
+_MOST_LOST_SHARE = 0.05  # of a unit's images
 _LIKELY = 20  # a region's likeliest classes, which are checked for evidence elsewhere
+
+
+class ImagesLostError(MLImageNetError, RuntimeError):
+    """Images that could be listed, but not opened, in such numbers that the build stops."""
 
 
 class RegionsStage(Stage):
@@ -44,42 +58,63 @@ class RegionsStage(Stage):
         super().__init__(plan)
         self._forward: Forward | None = None
         self._reader = ImageReader(plan.listing.root)
-        self._writers = ThreadPoolExecutor(1)
 
     def settings(self) -> dict[str, Any]:
-        """Omit `calibrate_tau`: only the chosen tau matters."""
-        return {name: value for name, value in super().settings().items() if name != "calibrate_tau"}
+        """Omit `calibrate_tau`, since only the chosen tau matters; add the hashes of files of weights."""
+        settings = {name: value for name, value in super().settings().items() if name != "calibrate_tau"}
+        for name in ("weights", "classifier_weights"):
+            if Path(settings[name]).is_file():
+                settings[f"{name}_sha256"] = _hash_of(Path(settings[name]).resolve())
+        return settings
 
     def fingerprint(self, unit: Unit, settings: dict[str, Any]) -> str:
         """Hash the settings and the unit's image files (names, sizes, modification times)."""
         return digest([settings, inputs_digest(self.plan.images(unit))])
 
+    def why_again(self, unit: Unit) -> str | None:
+        """Do a unit again if files that could not be opened can be now, or if files hold other bytes than before.
+
+        Size and modification time are part of the fingerprint. Files with the same ones are hashed if their change
+        times or inodes differ, or with --check-content.
+        """
+        ledger = self.plan.ledger(self.name)
+        entry, images = ledger.entry(unit.file), self.plan.images(unit)
+        if entry is None:
+            return "not done yet"
+        lost = [images[k] for k in entry.facts["lost"]]
+        if any(self._reader.is_accessible(image) for image in lost):
+            return "files can be opened now"
+        stamps = stamps_of(images)
+        if entry.facts["stamps"] == stamps and not self.plan.config.check_content:
+            return None
+        rows = read_rows(ledger.read(unit.file), RegionsRow, "content")
+        with ThreadPoolExecutor(self.plan.config.workers or os.cpu_count()) as pool:
+            found = pool.map(self._reader.digest, images)
+            if any(row.content not in (None, digest) for row, digest in zip(rows, found, strict=True)):
+                return "files hold other bytes"
+        ledger.update(replace(entry, facts={**entry.facts, "stamps": stamps}))
+        return None
+
     def close(self) -> None:
         """Stop the threads."""
-        self._writers.shutdown()
         if self._forward is not None:
             self._forward.close()
 
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
-        """Compute a shard. Threads decode the next batches and make the last one's rows while the device works."""
+        """Compute a shard. Threads decode the next batches; on the CPU, several batches are computed at a time."""
         self._forward = self._forward or Forward(self.plan.config)
         clock, dimension = Clock(), 0
         rows: list[RegionsRow] = []
         label_maps, byproducts, solver = Counter[str](), Counter[str](), Counter[str]()
-        making: deque[Future[list[RegionsRow]]] = deque()
-        for seen in self._forward.batches(self.plan.images(unit), self._reader, clock):
+        for seen, found in self._found(unit, self._forward, clock):
             label_maps.update(d.label_map_status for d in seen.decoded if d.tensors)
             byproducts.update(d.byproduct_status for d in seen.decoded if d.byproduct_status)
-            found = clock.timed("cut", find_regions, seen, self.plan.config)
             if found is not None:
                 dimension = found.features.shape[2]
                 solver.update(passes=int(found.passes.sum()), dense=int(found.exact.sum()))
-            making.append(self._writers.submit(clock.timed, "rows", make_rows, seen.images, seen.decoded, found))
-            while len(making) > 1:
-                rows += making.popleft().result()
+            rows += clock.timed("rows", make_rows, seen.images, seen.decoded, found)
             advance(len(seen.images))
-        for future in making:
-            rows += future.result()
+            self._check_access(unit, rows)
         place = {image.image_id: k for k, image in enumerate(self.plan.images(unit))}
         rows.sort(key=lambda row: place[row.image_id])
         facts = {
@@ -91,9 +126,51 @@ class RegionsStage(Stage):
             "byproducts": dict(sorted(byproducts.items())),
             "dimension": dimension,
             "solver": dict(solver),
+            "lost": [k for k, row in enumerate(rows) if row.status in TRANSIENT_STATUSES],
+            "stamps": stamps_of(self.plan.images(unit)),
         }
         table = table_of(rows, RegionsRow)
         return UnitOutput(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
+
+    def _found(self, unit: Unit, forward: Forward, clock: Clock) -> Iterator[tuple[ForwardBatch, RegionBatch | None]]:
+        """Yield each batch and its regions, in order. The next ones are computed meanwhile."""
+
+        def work(images: list[ImageInput], decoded: list[Decoded]) -> tuple[ForwardBatch, RegionBatch | None]:
+            seen = forward.see(images, decoded, clock)
+            return seen, clock.timed("cut", find_regions, seen, self.plan.config)
+
+        running: deque[Future[tuple[ForwardBatch, RegionBatch | None]]] = deque()
+        # The sum of floats depends on how threads share the work. So batches run in parallel, not operations, and the
+        # results do not depend on the number of threads.
+        with one_thread() as threads:
+            width = 1 if forward.device.type == "cuda" else threads
+            with ThreadPoolExecutor(width) as pool:
+                for images, decoded in forward.decoded(self.plan.images(unit), self._reader, clock):
+                    running.append(pool.submit(work, images, decoded))
+                    while len(running) > width:
+                        yield running.popleft().result()
+                while running:
+                    yield running.popleft().result()
+
+    def _check_access(self, unit: Unit, rows: Sequence[RegionsRow]) -> None:
+        """Stop a build that has lost its images: their rows would say that they cannot be read.
+
+        Raises:
+            ImagesLostError: If more files than a few could not be opened, though they may be whole.
+        """
+        broken = {image.image_id for image in self.plan.images(unit) if image.stamp[0] < 0}  # links, known when listed
+        lost = [row for row in rows if row.status in TRANSIENT_STATUSES and row.image_id not in broken]
+        if len(lost) > max(_MOST_LOST, _MOST_LOST_SHARE * unit.images):
+            raise ImagesLostError(
+                f"{len(lost)} of the {unit.images} images of {unit.file} could not be opened; the first: {lost[0].reason}. "
+                f"More than {_MOST_LOST_SHARE:.0%} of a unit (and more than {_MOST_LOST} images) stop the build: "
+                "restore the access, and run the same command again"
+            )
+
+
+@functools.cache
+def _hash_of(path: Path) -> str:
+    return file_hash(path)
 
 
 @torch.inference_mode()

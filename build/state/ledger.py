@@ -2,34 +2,36 @@
 
 A unit's file is written under a temporary name, synced and renamed. Then its entry, a small JSON file with hash, row
 count and fingerprint, is written the same way. A unit is done if its entry exists and holds the fingerprint of the
-current settings and inputs, and its file has the recorded size. With one entry per unit, no lock is needed and no
-shared file is rewritten. For a remote output, file and entry are then copied to the store (`build.state.remote`), and
-entries are read from there.
+current settings and inputs, and its file is the recorded one. With one entry per unit, no lock is needed and no shared
+file is rewritten. For a remote output, file and entry are then copied to the store (`build.state.remote`), and entries
+are read from there.
+
+A commit needs the run's lease (`build.state.lock`). A file is hashed when it is written, and again before a process
+reads it for the first time.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from build.state.lock import Lease, LeaseLostError
 from build.state.remote import Remote
-from mlimagenet_data.files.atomic import write_atomic, write_json
-from mlimagenet_data.files.reading import file_hash
+from mlimagenet_data.errors import StateError
+from mlimagenet_data.files.atomic import staged_file, write_json
+from mlimagenet_data.files.reading import file_hash, version_of
 
-__all__ = [
-    "Ledger",
-    "LedgerEntry",
-    "UnitOutput",
-    "changed_settings",
-    "read_json",
-    "remove_leftovers",
-    "write_atomic",
-    "write_json",
-]
+__all__ = ["Ledger", "LedgerEntry", "UnitOutput", "changed_settings", "stamp_of"]
+
+Stamp = tuple[int, int, int, int]  # size, modification time, change time, inode
+_PACKAGES = ("mlimagenet-data", "torch", "torchvision", "timm", "numpy", "scipy", "pillow", "pyarrow", "datasets")
+_verified: dict[Path, tuple[str, Stamp]] = {}  # files that this process has hashed
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,13 @@ class LedgerEntry:
         size: Length in bytes.
         rows: Number of rows.
         fingerprint: Hash of everything that the content depends on.
-        modified_ns: The file's modification time; while it and the size stay the same, the file is not hashed again.
+        modified_ns: The file's modification time.
         settings: The options that made the file, to explain a mismatch and to fill the manifest.
         facts: Counts and timings that the stage reports.
+        changed_ns: The file's change time. While it, size, modification time and inode stay the same, a run that
+            does not read the file does not hash it again.
+        inode: The file's inode.
+        versions: Versions of the packages that made the file.
     """
 
     file: str
@@ -55,13 +61,33 @@ class LedgerEntry:
     modified_ns: int
     settings: dict[str, Any]
     facts: dict[str, Any]
+    changed_ns: int = -1
+    inode: int = -1
+    versions: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, content: bytes) -> LedgerEntry | None:
+        """Return the entry in a file's content; None if it is damaged, so that the unit counts as not done."""
+        try:
+            found = json.loads(content)
+            entry = cls(**found)
+        except (ValueError, TypeError, RecursionError):
+            return None
+        kinds = {"str": str, "int": int, "dict[str, Any]": dict, "dict[str, Any] | None": dict | None}
+        good = all(isinstance(getattr(entry, field.name), kinds[str(field.type)]) for field in fields(cls))
+        return entry if good else None
+
+    @property
+    def stamp(self) -> Stamp:
+        """Size, modification time, change time and inode of the file."""
+        return (self.size, self.modified_ns, self.changed_ns, self.inode)
 
     def fault(self, path: Path) -> str:
         """Hash a file and return how it differs from the recorded one; empty if it does not."""
         try:
             size = path.stat().st_size
-        except FileNotFoundError:
-            return "file missing"
+        except OSError as error:
+            return "file missing" if isinstance(error, FileNotFoundError) else f"file unreadable: {error.strerror}"
         if size != self.size:
             return f"file damaged: {size} bytes instead of {self.size}"
         return "" if file_hash(path) == self.sha256 else "file damaged: hash differs"
@@ -82,55 +108,67 @@ def changed_settings(old: dict[str, Any], new: dict[str, Any]) -> str:
     return ", ".join(f"{name} was {old.get(name)}, is now {new.get(name)}" for name in names)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder and its subfolders."""
-    for path in folder.rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
+def stamp_of(path: Path) -> Stamp:
+    """Return a file's size, modification time, change time and inode."""
+    info = path.stat()
+    return (info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the content of a JSON file that `write_json` wrote, or None if there is no file."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return found
+@functools.cache
+def _versions() -> dict[str, Any]:
+    return {"python": platform.python_version(), **{name: version_of(name) for name in _PACKAGES}}
 
 
 class Ledger:
-    """The units of one stage, in one folder."""
+    """The units of one stage, in one folder.
 
-    def __init__(self, folder: Path, remote: Remote | None = None) -> None:
+    Args:
+        folder: The folder.
+        remote: The store of which it is a working copy.
+        lease: The run's right to commit; None to read only.
+    """
+
+    def __init__(self, folder: Path, remote: Remote | None = None, lease: Lease | None = None) -> None:
         self.folder = folder
-        self._remote = remote
+        self._remote, self._lease = remote, lease
 
     def path(self, unit: str) -> Path:
         """Return the path of a unit's file; for a remote output, of its working copy."""
         return self.folder / unit
 
-    def fetched(self, unit: str) -> Path:
-        """Return a unit's file; fetch it from the store if the working copy does not match the unit's entry.
+    def read(self, unit: str) -> Path:
+        """Return a unit's file once it is known to be what was committed. A remote output's is fetched if needed.
 
         Raises:
-            OSError: If the store's copy does not match the entry either.
+            StateError: If it is damaged; its entry is withdrawn, so that the next run makes it again.
         """
-        path = self.path(unit)
-        entry = self.entry(unit) if self._remote else None
-        if self._remote is not None and entry is not None and entry.fault(path):
+        path, entry = self.path(unit), self.entry(unit)
+        if entry is None:
+            raise StateError(f"{path}: not finished; run the same command again")
+        try:
+            if _verified.get(path) == (entry.sha256, stamp_of(path)):
+                return path
+        except OSError:
+            pass  # `fault` says what is wrong
+        reason = entry.fault(path)
+        if reason and self._remote is not None:
             self._remote.pull(path)
-            if reason := entry.fault(path):
-                self._remove(self._entry_path(unit))
-                raise OSError(f"{self._remote.url}: {unit}: {reason}; run the same command again to rebuild it")
+            reason = entry.fault(path)
+        if reason:
+            if self._lease is not None:
+                self.withdraw(unit)
+            raise StateError(f"{path}: {reason}; run the same command again to make it again")
+        _verified[path] = (entry.sha256, stamp_of(path))
         return path
 
     def entry(self, unit: str) -> LedgerEntry | None:
-        """Return a unit's entry, or None if it is missing or unreadable."""
+        """Return a unit's entry, or None if it is missing or damaged."""
         path = self._entry_path(unit)
         try:
             content = self._remote.read(path) if self._remote else path.read_bytes()
-            return None if content is None else LedgerEntry(**json.loads(content))
-        except (FileNotFoundError, json.JSONDecodeError, TypeError, UnicodeDecodeError):
+        except OSError:
             return None
+        return None if content is None else LedgerEntry.of(content)
 
     def entries(self) -> dict[str, LedgerEntry]:
         """Return all readable entries."""
@@ -141,12 +179,9 @@ class Ledger:
         path = self.path(entry.file)
         if self._remote is None:
             return entry.fault(path)
-        fetched = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            self._remote.pull(path, to=fetched)
-            return entry.fault(fetched)
-        finally:
-            fetched.unlink(missing_ok=True)
+        with staged_file(path) as fetched:
+            self._remote.pull(path, to=fetched.path)
+            return entry.fault(fetched.path)
 
     def why_not_done(self, unit: str, fingerprint: str, settings: dict[str, Any]) -> str | None:
         """Return why a unit must be done, or None if it is done."""
@@ -159,31 +194,78 @@ class Ledger:
         path = self.path(unit)
         if self._remote is not None:
             return None if self._remote.size(path) == entry.size else "file in the store missing or damaged"
-        if path.exists() and (path.stat().st_size, path.stat().st_mtime_ns) == (entry.size, entry.modified_ns):
+        if path.exists() and stamp_of(path) == entry.stamp:
             return None
-        return entry.fault(path) or None
+        if reason := entry.fault(path):
+            return reason
+        self.restamp(unit)
+        return None
 
     def commit(self, unit: str, fingerprint: str, settings: dict[str, Any], output: UnitOutput) -> LedgerEntry:
-        """Write a unit's file and then its entry."""
+        """Write a unit's file and then its entry.
+
+        Raises:
+            LeaseLostError: If another run has begun meanwhile.
+        """
         path = self.path(unit)
-        self._remove(self._entry_path(unit))  # an old entry must not vouch for the new file
-        write_atomic(path, output.write)
-        info = path.stat()
-        entry = LedgerEntry(
-            unit, file_hash(path), info.st_size, output.rows, fingerprint, info.st_mtime_ns, settings, output.facts
-        )
-        write_json(self._entry_path(unit), asdict(entry))
+        self.withdraw(unit)  # an old entry must not vouch for the new file
+        with staged_file(path) as staged:
+            output.write(staged.path)
+            staged.sync()
+            digest = file_hash(staged.path)
+            with self._committing():
+                staged.put()
         if self._remote is not None:
             self._remote.push(path)
-            self._remote.push(self._entry_path(unit))
+        size, modified, changed, inode = stamp_of(path)
+        entry = LedgerEntry(
+            unit, digest, size, output.rows, fingerprint, modified, settings, output.facts, changed, inode, _versions()
+        )
+        with self._committing():
+            self._record(entry)
         return entry
 
-    def remove_others(self, units: set[str]) -> None:
-        """Remove units that no longer exist (the number of shards changed): the entry first, then the file."""
-        for unit in self._names():
-            if unit not in units:
-                self._remove(self._entry_path(unit))
-                self._remove(self.path(unit))
+    def withdraw(self, unit: str) -> None:
+        """Remove a unit's entry, so that the unit counts as not done.
+
+        Raises:
+            LeaseLostError: If another run has begun meanwhile.
+        """
+        path = self._entry_path(unit)
+        with self._committing():
+            path.unlink(missing_ok=True)
+            if self._remote is not None:
+                self._remote.remove(path)
+
+    def remove(self, unit: str) -> None:
+        """Remove a unit: the entry first, then the file."""
+        self.withdraw(unit)
+        self.path(unit).unlink(missing_ok=True)
+        if self._remote is not None:
+            self._remote.remove(self.path(unit))
+
+    def restamp(self, unit: str) -> None:
+        """Record the times of a unit's file, which is known to hold the recorded bytes, such as a copy."""
+        if (entry := self.entry(unit)) is not None and self._remote is None:
+            _, modified, changed, inode = stamp_of(self.path(unit))
+            self.update(replace(entry, modified_ns=modified, changed_ns=changed, inode=inode))
+
+    def update(self, entry: LedgerEntry) -> None:
+        """Rewrite a unit's entry, after a check of its inputs; do nothing without a lease."""
+        if self._lease is not None:
+            with self._committing():
+                self._record(entry)
+
+    def _record(self, entry: LedgerEntry) -> None:
+        path = self._entry_path(entry.file)
+        write_json(path, asdict(entry))
+        if self._remote is not None:
+            self._remote.push(path)
+
+    def _committing(self) -> Any:
+        if self._lease is None:
+            raise LeaseLostError(f"{self.folder}: only a run that holds the build's lock may commit")
+        return self._lease.held(self._remote)
 
     def _names(self) -> list[str]:
         """Return the units that have an entry."""
@@ -191,11 +273,6 @@ class Ledger:
             self._remote.names(self.folder) if self._remote else os.listdir(self.folder) if self.folder.is_dir() else []
         )
         return sorted(n.removesuffix(".json") for n in names if n.endswith(".json") and not n.startswith("."))
-
-    def _remove(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
-        if self._remote is not None:
-            self._remote.remove(path)
 
     def _entry_path(self, unit: str) -> Path:
         return self.folder / f"{unit}.json"

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import platform
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from build.config.options import STAGES, ConfigError, digest
+from build.config.options import STAGES, digest
 from build.images.listing import digest_of
 from build.records import RegionsRow, read_rows
-from build.state.ledger import LedgerEntry, write_json
-from build.state.plan import LABELER_FILE, Plan
+from build.state.ledger import LedgerEntry
+from build.state.plan import LABELER_FILE, Plan, Unit
 from mlimagenet_data.annotations.schema import SCHEMA_VERSION, USABLE_STATUSES
+from mlimagenet_data.files.outputs import OutputFolder
 from mlimagenet_data.files.reading import read_manifest as manifest_in
-from mlimagenet_data.files.reading import version_of
 
-__all__ = ["bottleneck", "read_manifest", "refuse_imports", "write_manifest"]
+__all__ = ["bottleneck", "read_manifest", "updated_manifest"]
 
-_PACKAGES = ("mlimagenet-data", "torch", "torchvision", "timm", "numpy", "scipy", "pillow", "pyarrow", "datasets")
 _MOST_FAILURES = 1000
+_PATHS = ("weights", "classifier_weights", "label_maps", "byproducts")
+_ABSOLUTE = re.compile(r"(?:^|:)(?:[A-Za-z]:)?[/\\~]")
 
 
 def read_manifest(out: Path) -> dict[str, Any]:
@@ -27,26 +28,16 @@ def read_manifest(out: Path) -> dict[str, Any]:
     return manifest_in(out) or {"schema_version": SCHEMA_VERSION, "splits": {}}
 
 
-def refuse_imports(out: Path) -> None:
-    """Refuse a folder with imported splits: their part of the manifest lacks what a build's card needs.
+def updated_manifest(plan: Plan, files: list[str], out: OutputFolder) -> dict[str, Any]:
+    """Return the manifest with this split's part as of now.
 
-    Raises:
-        ConfigError: If the folder holds imported splits.
+    The caller holds the lock of shared files: runs of other splits may have rewritten the manifest.
     """
-    imported = sorted(name for name, split in read_manifest(out)["splits"].items() if "imported" in split)
-    if imported:
-        raise ConfigError(f"out: {out} holds imported annotations (split {imported[0]}); choose another folder")
-
-
-def write_manifest(plan: Plan, files: list[str]) -> dict[str, Any]:
-    """Rewrite this split's part of the manifest, and return the whole manifest."""
-    out = plan.config.folder
     if plan.remote is not None:
-        plan.remote.pull(out / "build_manifest.json")  # another machine may have published other splits
-    manifest = read_manifest(out)
+        plan.remote.pull(out.path / "build_manifest.json")
+    manifest = read_manifest(out.path)
     manifest["schema_version"] = SCHEMA_VERSION
     manifest["splits"][plan.config.split] = _split(plan, files)
-    write_json(out / "build_manifest.json", manifest)
     return manifest
 
 
@@ -59,18 +50,22 @@ def _split(plan: Plan, files: list[str]) -> dict[str, Any]:
         "publish": [plan.entry("publish", file) for file in files],
     }
     images = plan.listing.images
-    config = {stage: entries[stage][0].settings for stage in STAGES}  # as used, not this run's options
+    units = {stage: plan.shards for stage in STAGES} | {
+        "labeler": [Unit(LABELER_FILE, 0, 0)], "publish": [Unit(file, 0, 0) for file in files],
+    }  # fmt: skip
+    # as used by every unit, not this run's options
+    config = {stage: _without_folders(plan.settings_of(stage, units[stage])) for stage in STAGES}
     statuses = _sum(entries["publish"], "statuses")
     labels = entries["labels"]
     labeler = {key: value for key, value in entries["labeler"][0].facts.items() if key != "seconds"}
     return {
         "config": config,
         "config_sha256": digest(config),
-        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in _PACKAGES}},
+        "versions": _versions([entry for stage in STAGES for entry in entries[stage]]),
         "inputs": {
             "images": len(images),
             "sha256": digest_of(images, times=False),
-            "other_files_ignored": dict(sorted(plan.listing.ignored.items())),
+            "other_files_ignored": dict(sorted(plan.listing.left_out.items())),
         },
         "rows": sum(entry.rows for entry in entries["publish"]),
         "statuses": statuses,
@@ -82,7 +77,7 @@ def _split(plan: Plan, files: list[str]) -> dict[str, Any]:
         "images_by_number_of_labels": _sum(entries["publish"], "label_counts"),
         "with_original_label": sum(entry.facts["with_original"] for entry in labels),
         "original_label_found": sum(entry.facts["original_found"] for entry in labels),
-        "networks": entries["regions"][0].facts["networks"],
+        "networks": _networks(entries["regions"]),
         "label_maps": _sum(entries["regions"], "label_maps"),
         "byproducts": _sum(entries["regions"], "byproducts"),
         "labeler": labeler,
@@ -93,6 +88,29 @@ def _split(plan: Plan, files: list[str]) -> dict[str, Any]:
             for entry in entries["publish"]
         },
     }
+
+
+def _without_folders(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with paths shortened to their last part, since the manifest is published."""
+    return {
+        name: Path(value).name if isinstance(value, str) and (name in _PATHS or _ABSOLUTE.search(value)) else value
+        for name, value in settings.items()
+    }
+
+
+def _versions(entries: list[LedgerEntry]) -> dict[str, Any]:
+    """Return the versions of the packages that made the units; a list where units were made with several."""
+    found: dict[str, list[Any]] = {}
+    for entry in entries:
+        for name, version in (entry.versions or {}).items():
+            if version not in found.setdefault(name, []):
+                found[name].append(version)
+    return {name: sorted(several, key=str) if len(several) > 1 else several[0] for name, several in found.items()}
+
+
+def _networks(entries: list[LedgerEntry]) -> list[dict[str, str]]:
+    found = [network for entry in entries for network in entry.facts["networks"]]
+    return [network for k, network in enumerate(found) if network not in found[:k]]
 
 
 def bottleneck(seconds: dict[str, float]) -> str:
@@ -115,7 +133,7 @@ def _failures(plan: Plan, statuses: dict[str, int]) -> list[dict[str, str]]:
     if set(statuses) <= USABLE_STATUSES:
         return []
     for shard in plan.shards:
-        found = read_rows(plan.ledger("regions").fetched(shard.file), RegionsRow, "file_name", "status", "reason")
+        found = read_rows(plan.ledger("regions").read(shard.file), RegionsRow, "file_name", "status", "reason")
         rows += [row for row in found if row.reason is not None]
         if len(rows) >= _MOST_FAILURES:
             break

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from build.config.options import BuildConfig, ConfigError
+from build.config.options import BuildConfig, ConfigError, digest
 from build.images.listing import SCHEMA, ImageInput, Images, Listing, digest_of
 from build.images.sources import list_images
-from build.state.ledger import Ledger, LedgerEntry, write_atomic
+from build.state.ledger import Ledger, LedgerEntry, changed_settings
+from build.state.lock import Lease
 from build.state.remote import Remote
+from mlimagenet_data.errors import StateError
+from mlimagenet_data.files.atomic import write_atomic
 
-__all__ = ["LABELER_FILE", "Plan", "Unit", "inputs_digest", "make_plan", "remote_of", "write_table"]
+__all__ = ["LABELER_FILE", "Plan", "Unit", "inputs_digest", "make_plan", "read_plan", "remote_of", "write_table"]
 
 LABELER_FILE = "labeler.safetensors"  # the one unit of the labeler stage
 
@@ -37,11 +43,12 @@ class Unit:
 
 @dataclass(frozen=True)
 class Plan:
-    """A build: its configuration, images and folder of intermediate results."""
+    """A build: its configuration, images, folder of intermediate results, and, if it may commit, its lease."""
 
     config: BuildConfig
     listing: Listing
     work: Path
+    lease: Lease | None = None
 
     @property
     def shards(self) -> list[Unit]:
@@ -60,13 +67,33 @@ class Plan:
 
     def ledger(self, stage: str) -> Ledger:
         """Return a stage's ledger."""
-        return Ledger(self.work / stage, self.remote)
+        return Ledger(self.work / stage, self.remote, self.lease)
 
     def push(self, *paths: Path) -> None:
         """Copy files of a remote output's working copy to the store, in this order; do nothing for a local one."""
         if self.remote is not None:
             for path in paths:
                 self.remote.push(path)
+
+    def settings_of(self, stage: str, units: Sequence[Unit]) -> dict[str, Any]:
+        """Return the settings that all units of a stage were made with.
+
+        Raises:
+            ConfigError: If a unit is not done, or units were made with different settings.
+        """
+        groups: dict[str, tuple[dict[str, Any], int]] = {}
+        for unit in units:
+            settings = self.entry(stage, unit.file).settings
+            key = digest(settings)
+            groups[key] = (settings, groups.get(key, (settings, 0))[1] + 1)
+        (most, _), *others = sorted(groups.values(), key=lambda group: -group[1])
+        if others:
+            odd = sum(count for _, count in others)
+            raise ConfigError(
+                f"stage {stage}: {odd} of {len(units)} units were made with other settings than the rest "
+                f"({changed_settings(most, others[0][0])}); run `--stage {stage}`, or `--stage all`, to give all the same"
+            )
+        return most
 
     def hash_of(self, stage: str, unit: str) -> str:
         """Return the hash of an earlier stage's output, for a later stage's fingerprint.
@@ -90,26 +117,59 @@ class Plan:
         return entry
 
 
-def make_plan(config: BuildConfig, images: str | None) -> Plan:
-    """List the images, or read the listing of an earlier run if `images` is None, and return the plan.
+def make_plan(config: BuildConfig, images: str, lease: Lease | None = None) -> Plan:
+    """List the images and return the plan.
 
     Raises:
-        ConfigError: If there are neither images nor an earlier run.
+        ConfigError: If there are no images, or fewer (with --limit) than an earlier run has worked on.
     """
-    work = config.folder / ".build" / config.split
-    remote, inputs = remote_of(config), work / "inputs.parquet"
-    if images is not None:
-        listing = list_images(images, split=config.split, unlabelled=config.unlabelled, limit=config.limit)
-        table = listing.images.table.replace_schema_metadata({"root": str(listing.root.resolve())})
-        write_table(inputs, table)
-        plan = Plan(config, listing, work)
-        plan.push(inputs)
-        return plan
+    listing = list_images(images, split=config.split, unlabelled=config.unlabelled, limit=config.limit)
+    plan = Plan(config, listing, _work(config), lease)
+    _refuse_trial(plan)
+    facts = {"root": str(listing.root.resolve()), "left_out": json.dumps(listing.left_out)}
+    write_table(_inputs(plan.work), listing.images.table.replace_schema_metadata(facts))
+    plan.push(_inputs(plan.work))
+    return plan
+
+
+def read_plan(config: BuildConfig, lease: Lease | None = None) -> Plan:
+    """Return the plan of an earlier run, from its listing.
+
+    Raises:
+        ConfigError: If there is no earlier run.
+        StateError: If its listing is damaged.
+    """
+    work = _work(config)
+    remote, inputs = remote_of(config), _inputs(work)
     if not (remote.pull(inputs) if remote else inputs.exists()):
         raise ConfigError(
             f"images: pass --images DIR or --demo; {config.out} holds no earlier run of split {config.split} to resume"
         )
-    return Plan(config, _read_listing(inputs), work)
+    return Plan(config, _read_listing(inputs), work, lease)
+
+
+def _work(config: BuildConfig) -> Path:
+    return config.folder / ".build" / config.split
+
+
+def _inputs(work: Path) -> Path:
+    return work / "inputs.parquet"
+
+
+def _refuse_trial(plan: Plan) -> None:
+    """Refuse to replace a build by a trial run of fewer images.
+
+    Raises:
+        ConfigError: If --limit leaves fewer images than the finished units of an earlier run hold.
+    """
+    if not plan.config.limit:
+        return
+    done = sum(entry.rows for entry in plan.ledger("regions").entries().values())
+    if done > len(plan.listing.images):
+        raise ConfigError(
+            f"limit: {plan.config.out} holds the regions of {done} images; a run with --limit {plan.config.limit} would "
+            "replace that build. Choose another --out for a trial"
+        )
 
 
 def remote_of(config: BuildConfig) -> Remote | None:
@@ -123,8 +183,16 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def _read_listing(path: Path) -> Listing:
-    table = pq.read_table(path)
-    return Listing(Path(table.schema.metadata[b"root"].decode()), Images(table.cast(SCHEMA)), Counter())
+    try:
+        table = pq.read_table(path)
+        facts = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
+        left_out = Counter(json.loads(facts["left_out"]))
+        listing = Listing(Path(facts["root"]), Images(table.select(SCHEMA.names).cast(SCHEMA)), left_out)
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise StateError(f"{path}: damaged: {error}; run the build with --images again") from error
+    if not len(listing.images):
+        raise StateError(f"{path}: damaged: it lists no images; run the build with --images again")
+    return listing
 
 
 def inputs_digest(images: list[ImageInput]) -> str:

@@ -1,14 +1,30 @@
-"""Dataset card with the YAML metadata that lets `load_dataset` read a folder of Parquet files."""
+"""What a dataset folder holds beside its shards: the card, whose YAML metadata lets `load_dataset` read the shards."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from mlimagenet_data.annotations.schema import features
 from mlimagenet_data.classes import ClassTable
+from mlimagenet_data.files.reading import file_hash
 
-__all__ = ["card_text"]
+__all__ = ["card_text", "companion_files"]
+
+
+def companion_files(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the manifest's `files`: the SHA-256 and bytes of each file that is published beside the shards.
+
+    Args:
+        folder: The dataset folder.
+        names: The files' names in it, without shards and the manifest itself.
+    """
+    found = {}
+    for name in sorted(names):
+        path = folder / name
+        found[name] = {"sha256": file_hash(path), "bytes": path.stat().st_size}
+    return found
 
 
 def card_text(

@@ -1,18 +1,25 @@
 """Publish an annotations folder as a dataset on the Hugging Face Hub.
 
-huggingface_hub's `upload_folder` uploads the files; after an interruption, a second call sends only the remaining ones.
-The token is the one stored by `hf auth login` or set in $HF_TOKEN; no other source is used.
+What leaves is what `build_manifest.json` names, and the manifest itself: the shards of each split, and in its `files` the
+card, metadata and statistics. Each must be a regular file, reached without a link, with the bytes, SHA-256 and rows that
+the manifest states. Other files in the folder stay there. All of it is checked before the first byte is sent, and what
+is sent is hashed once more; the tag comes last.
+
+After an interruption, a second call sends only the remaining files. The token is the one stored by `hf auth login` or set
+in $HF_TOKEN; no other source is used.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
+from mlimagenet_data.annotations.manifest import MANIFEST, breaks_a_set, faults_of_file, foreign_files, listed_files
+from mlimagenet_data.annotations.shards import hub_errors, hub_name
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError, MLImageNetError
+from mlimagenet_data.files.parquet import open_parquet
 from mlimagenet_data.files.reading import file_hash, read_manifest
 
 if TYPE_CHECKING:
@@ -20,22 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Publication", "prepare", "push"]
 
-_NAMES = (
-    "README.md",
-    "build_manifest.json",
-    "croissant.json",
-    "data/*.parquet",
-    "statistics/*.json",
-    "statistics/*.png",
-)
+_REMOTE_SHARD = re.compile(r"data/[^/]+\.parquet")
 
 
 @dataclass(frozen=True)
 class Publication:
-    """A folder to publish, and its files (names relative to it) with their sizes in bytes."""
+    """A folder to publish, and its files by name: their sizes in bytes and their SHA-256."""
 
     folder: Path
     files: dict[str, int]
+    hashes: dict[str, str]
 
 
 def prepare(folder: Path, *, with_images: bool = False) -> Publication:
@@ -46,35 +47,32 @@ def prepare(folder: Path, *, with_images: bool = False) -> Publication:
         with_images: Also publish rows that hold image files.
 
     Raises:
-        AnnotationsNotFoundError: If README.md or data/*.parquet is missing.
-        AnnotationError: If a file differs from the manifest, or the rows hold images and `with_images` is not set.
+        AnnotationsNotFoundError: If the manifest is missing, or names no card or no shards.
+        AnnotationError: If a file differs from the manifest, a shard is not in it, or the rows hold images and
+            `with_images` is not set.
     """
-    files = {
-        path.relative_to(folder).as_posix(): path.stat().st_size
-        for name in _NAMES
-        for path in sorted(folder.glob(name))
-        if path.is_file()
-    }
-    shards = [folder / name for name in files if name.startswith("data/")]
-    if "README.md" not in files or not shards:
-        raise AnnotationsNotFoundError(f"{folder}: README.md or data/*.parquet is missing; build the dataset first")
-    _check_hashes(folder)
-    if not with_images and any("image" in pq.read_schema(path).names for path in shards):
+    manifest = read_manifest(folder)
+    listed = listed_files(folder, manifest) if manifest else {}
+    shards = [name for name, about in listed.items() if about.is_shard]
+    if "README.md" not in listed or not shards:
+        raise AnnotationsNotFoundError(
+            f"{folder}: {MANIFEST} is missing, or names no README.md or no shards; build or import the dataset first"
+        )
+    for name, about in listed.items():
+        for fault in faults_of_file(folder, name, about):
+            raise AnnotationError(f"{fault}; build or import again")
+    for name in foreign_files(folder, listed):
+        if breaks_a_set(name, manifest):
+            raise AnnotationError(f"{folder / name}: named as a shard, but {MANIFEST} does not list it; move it away")
+    if (folder / MANIFEST).is_symlink():
+        raise AnnotationError(f"{folder / MANIFEST}: a link; a dataset's files must be real files in its folder")
+    if not with_images and any("image" in open_parquet(folder / name).schema_arrow.names for name in shards):
         raise AnnotationError(
             f"{folder}: the rows hold image files, and ImageNet's terms forbid publishing its images; "
             "if the images are your own, pass --with-images, otherwise build without --embed-images"
         )
-    return Publication(folder, files)
-
-
-def _check_hashes(folder: Path) -> None:
-    for split in read_manifest(folder).get("splits", {}).values():
-        for name, facts in split.get("files", {}).items():
-            path = folder / "data" / name
-            if not path.is_file():
-                raise AnnotationError(f"{path}: listed in build_manifest.json, but missing; run the build again")
-            if file_hash(path) != facts["sha256"]:
-                raise AnnotationError(f"{path}: SHA-256 differs from build_manifest.json; run the build again")
+    hashes = {name: str(about.sha256) for name, about in listed.items()} | {MANIFEST: file_hash(folder / MANIFEST)}
+    return Publication(folder, {name: (folder / name).stat().st_size for name in hashes}, hashes)
 
 
 def push(
@@ -85,13 +83,13 @@ def push(
     tag: str | None = None,
     api: HfApi | None = None,
 ) -> str:
-    """Create the dataset repository if it does not exist, and upload the folder's files.
+    """Create the dataset repository if it does not exist, and upload the folder's files in one commit.
 
     The same commit deletes shards that are no longer in the folder; other files in the repository are kept.
 
     Args:
         publication: The files to upload.
-        repository: `USER/NAME`.
+        repository: `USER/NAME`, or `hf:USER/NAME`.
         private: Make a new repository private; an existing one keeps its visibility.
         tag: Tag for the new revision; it must not exist yet.
         api: Client to use instead of the default, for tests.
@@ -100,24 +98,34 @@ def push(
         The dataset's URL.
 
     Raises:
+        AnnotationError: If the repository's name is invalid, or a file changed since `prepare`.
         MLImageNetError: If the Hub cannot be reached or rejects the upload; the message includes its answer.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.utils import HfHubHTTPError  # type: ignore[attr-defined] # in .errors only in later releases
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-    transport_error: Any = HfHubHTTPError.__mro__[1]  # of requests, httpx or httpx2, depending on the release
+    repo, revision = hub_name(repository)
+    if revision is not None:
+        raise AnnotationError(f"{repository}: push makes a new revision; name it with --tag")
     api = api or HfApi(library_name="mlimagenet-data")
+    operations: list[Any] = []
     try:
-        address = api.create_repo(repository, repo_type="dataset", private=private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repository, repo_type="dataset", folder_path=publication.folder,
-            allow_patterns=list(publication.files), delete_patterns=["data/*.parquet"],
+        for name, expected in publication.hashes.items():
+            operation = CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(publication.folder / name))
+            if operation.upload_info.sha256.hex() != expected:
+                raise AnnotationError(f"{publication.folder / name}: changed while it was published; nothing was sent")
+            operations.append(operation)
+        address = api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
+        there = api.list_repo_files(repo, repo_type="dataset")
+        old = [name for name in there if _REMOTE_SHARD.fullmatch(name) and name not in publication.files]
+        commit = api.create_commit(
+            repo, [*operations, *map(CommitOperationDelete, old)], repo_type="dataset",
             commit_message=f"Annotations, {len(publication.files)} files",
         )  # fmt: skip
         if tag:
-            api.create_tag(repository, tag=tag, revision=getattr(commit, "oid", None), repo_type="dataset")
-    # ValueError: an invalid name or card; RuntimeError: a large file failed, with the reason as its cause
-    except (transport_error, OSError, ValueError, RuntimeError) as error:
+            api.create_tag(repo, tag=tag, revision=getattr(commit, "oid", None), repo_type="dataset")
+    except MLImageNetError:
+        raise
+    except hub_errors() as error:
         why = f"{error} {error.__cause__ or ''}".strip()
-        raise MLImageNetError(f"{repository}: publishing to the Hub failed: {why}") from error
+        raise MLImageNetError(f"{repo}: publishing to the Hub failed: {why}") from error
     return str(address)

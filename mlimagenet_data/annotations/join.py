@@ -11,13 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mlimagenet_data.annotations.locate import ImageLocator
 from mlimagenet_data.annotations.schema import USABLE_STATUSES
 from mlimagenet_data.annotations.shards import annotation_files
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.errors import AnnotationsNotFoundError, ImageError
+from mlimagenet_data.files.parquet import read_columns
 from mlimagenet_data.files.walk import walk_files
 from mlimagenet_data.images import IMAGE_EXTENSIONS, image_size
 
@@ -66,24 +66,23 @@ def join_images(
 
     Raises:
         AnnotationsNotFoundError: If the folder does not exist.
+        AnnotationError: If a shard has been damaged since the store was opened.
     """
     if not folder.is_dir():
         raise AnnotationsNotFoundError(f"{folder}: no such folder")
     columns = ["file_name", "image_id", "label", "height", "width", "status"]
-    rows = pa.concat_tables(
-        pq.read_table(file, columns=columns) for file in annotation_files(store.source, store.split)
-    )
+    rows = pa.concat_tables(read_columns(file, columns) for file in annotation_files(store.source, store.split))
     locator, texts = ImageLocator(folder, store), (rows[name].to_pylist() for name in columns[:3])
     names = pa.array(map(locator.find, *texts), pa.string())
     rows = rows.select(["height", "width", "status"]).append_column("file_name", names)
     listed = pa.array((n for n, _ in walk_files(folder) if n.lower().endswith(IMAGE_EXTENSIONS)), pa.string())
     extra = listed.filter(pc.invert(pc.is_in(listed, value_set=rows["file_name"])))
     usable = rows.filter(pc.is_in(rows["status"], value_set=pa.array(sorted(USABLE_STATUSES))))
-    there = pc.is_in(usable["file_name"], value_set=listed)
-    matched = usable.filter(there)
-    missing = usable["file_name"].filter(pc.invert(there))
+    unlisted = usable["file_name"].filter(pc.invert(pc.is_in(usable["file_name"], value_set=listed))).to_pylist()
+    missing = [name for name in unlisted if not (folder / name).is_file()]  # others: by a second link to their folder
+    matched = usable.filter(pc.invert(pc.is_in(usable["file_name"], value_set=pa.array(missing, pa.string()))))
     return JoinReport(
-        usable.num_rows, matched.num_rows, sorted(missing.to_pylist()), sorted(extra.to_pylist()),
+        usable.num_rows, matched.num_rows, sorted(missing), sorted(extra.to_pylist()),
         _other_sizes(matched, folder, advance) if sizes else [],
     )  # fmt: skip
 

@@ -17,6 +17,7 @@ __all__ = [
     "GROUP_ROWS",
     "SCHEMA_VERSION",
     "STATUSES",
+    "TRANSIENT_STATUSES",
     "USABLE_STATUSES",
     "arrow_schema",
     "features",
@@ -28,14 +29,17 @@ SCHEMA_VERSION = 1
 FILE_ROWS = 200_000  # rows per Parquet file: about 160 MB with eight regions per image
 GROUP_ROWS = 5_000  # rows per row group
 
-STATUSES = {
+STATUSES = {  # the index stores a status by its place here: new ones go to the end
     "ok": "regions found and labelled",
     "no_regions": "readable, but no region was kept; labels come from the whole image",
     "unreadable": "not an image, or a damaged or truncated file",
     "missing": "listed, but gone by the time it was read, or a broken symbolic link",
-    "too_large": "more pixels than the decompression-bomb limit allows",
+    "too_large": "more pixels than the decompression-bomb limit or the memory allow, or more than 2 GiB",
+    "inaccessible": "could not be opened when it was read (permissions, an input/output error, a mount that is away); "
+    "the next run tries again",
 }
 USABLE_STATUSES = frozenset({"ok", "no_regions"})  # rows with pixels to train on
+TRANSIENT_STATUSES = frozenset({"missing", "inaccessible"})  # the file may be whole; the next run tries again
 
 
 def features(classes: ClassTable, *, embed_images: bool = False) -> Features:
@@ -86,7 +90,11 @@ def shard_name(split: str, index: int, count: int) -> str:
 
 
 def parquet_writer(path: Path, schema: Any) -> Any:
-    """Return an open `pyarrow.parquet.ParquetWriter` for a shard: zstd, with the page index for the Hub's viewer."""
+    """Return an open `pyarrow.parquet.ParquetWriter` for a shard.
+
+    It writes zstd, the page index for the Hub's viewer, and a checksum of each page, which
+    `mlimagenet_data.files.parquet` verifies.
+    """
     import pyarrow.parquet as pq
 
-    return pq.ParquetWriter(path, schema, compression="zstd", write_page_index=True)
+    return pq.ParquetWriter(path, schema, compression="zstd", write_page_index=True, write_page_checksum=True)

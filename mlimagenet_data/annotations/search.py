@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mlimagenet_data.classes import NUM_CLASSES
+from mlimagenet_data.files.parquet import read_batches
 
 __all__ = ["Query", "classes_beside", "find_images"]
 
@@ -87,7 +87,7 @@ def _matching(part: _Labels, query: Query) -> NDArray[np.int64]:
 
 def _labels(files: Sequence[Path], min_score: float) -> Iterator[_Labels]:
     for file in files:
-        for batch in pq.ParquetFile(file).iter_batches(_BATCH_ROWS, columns=["image_id", "labels", "scores"]):
+        for _, batch in read_batches(file, ["image_id", "labels", "scores"], _BATCH_ROWS):
             lengths = np.diff(batch.column("labels").offsets.to_numpy())
             row_of = np.repeat(np.arange(batch.num_rows), lengths)
             classes = batch.column("labels").flatten().to_numpy(zero_copy_only=False).astype(np.int64)

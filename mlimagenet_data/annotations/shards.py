@@ -6,22 +6,30 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
 
-__all__ = ["Source", "annotation_files"]
+__all__ = ["HUB_PREFIX", "Source", "annotation_files", "hub_errors", "hub_name"]
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+HUB_PREFIX = "hf:"
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+_REVISION = re.compile(r"\w[\w./-]*", re.ASCII)
 
 
 def annotation_files(source: Source, split: str) -> list[Path]:
-    """Return a split's Parquet files, downloading them if the dataset is on the Hub.
+    """Return a split's Parquet files, downloading them if the source is on the Hub.
+
+    Args:
+        source: A dataset folder, `hf:USER/NAME` or `hf:USER/NAME@REVISION`, or a list of Parquet files. Only `hf:` asks
+            the Hub, so a mistyped path never does.
+        split: Name of the split.
 
     Raises:
-        AnnotationsNotFoundError: If the folder, the split or a file does not exist.
-        AnnotationError: If a shard is missing.
+        AnnotationsNotFoundError: If the folder, the dataset, the split or a file does not exist.
+        AnnotationError: If a shard is missing, or a name on the Hub is invalid.
     """
     if not isinstance(source, str | os.PathLike):
         files = [Path(file) for file in source]
@@ -31,23 +39,52 @@ def annotation_files(source: Source, split: str) -> list[Path]:
             if not file.is_file():
                 raise AnnotationsNotFoundError(f"{file}: no such file")
         return files
+    if isinstance(source, str) and source.startswith(HUB_PREFIX):
+        return _find_shards(_from_hub(source, split), split)
     folder = Path(source)
-    if not folder.is_dir() and _HUB_ID.fullmatch(os.fspath(source)):
-        folder = _from_hub(os.fspath(source), split)
+    if not folder.is_dir():
+        name = os.fspath(source)
+        is_name = _HUB_NAME.fullmatch(name.partition("@")[0]) is not None
+        hint = f"; for a dataset on the Hub write {HUB_PREFIX}{name}" if is_name else ""
+        raise AnnotationsNotFoundError(f"{folder}: no such folder{hint}")
     return _find_shards(folder, split)
 
 
-def _from_hub(name: str, split: str) -> Path:
+def hub_name(text: str) -> tuple[str, str | None]:
+    """Return the repository and revision of `hf:USER/NAME`, `hf:USER/NAME@REVISION`, or the same without `hf:`.
+
+    Raises:
+        AnnotationError: If it is not of this form.
+    """
+    repo, at, revision = text.removeprefix(HUB_PREFIX).partition("@")
+    if not _HUB_NAME.fullmatch(repo) or (at and not _REVISION.fullmatch(revision)):
+        raise AnnotationError(
+            f"{text}: not a dataset on the Hub; write {HUB_PREFIX}USER/NAME or {HUB_PREFIX}USER/NAME@REVISION"
+        )
+    return repo, revision or None
+
+
+def hub_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that huggingface_hub raises for what the user or the Hub can mend."""
+    from huggingface_hub.utils import HfHubHTTPError  # type: ignore[attr-defined] # in .errors only in later releases
+
+    transport: Any = HfHubHTTPError.__mro__[1]  # of requests, httpx or httpx2, depending on the release
+    # ValueError: an invalid name or card; RuntimeError: a large file failed, with the reason as its cause
+    return (transport, OSError, ValueError, RuntimeError)
+
+
+def _from_hub(source: str, split: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    repo, _, revision = name.partition("@")
-    patterns = [f"data/{split}-*.parquet", "build_manifest.json", "README.md"]
-    return Path(snapshot_download(repo, repo_type="dataset", revision=revision or None, allow_patterns=patterns))
+    repo, revision = hub_name(source)
+    patterns = [f"data/{split}-*.parquet", "build_manifest.json", "README.md", "croissant.json", "statistics/*"]
+    try:
+        return Path(snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=patterns))
+    except hub_errors() as error:
+        raise AnnotationsNotFoundError(f"{source}: cannot be downloaded from the Hub: {error}") from error
 
 
 def _find_shards(folder: Path, split: str) -> list[Path]:
-    if not folder.is_dir():
-        raise AnnotationsNotFoundError(f"{folder}: no such folder")
     files = sorted((folder / "data").glob(f"{split}-*.parquet"))
     if not files:
         others = sorted({f.name.split("-")[0] for f in (folder / "data").glob("*.parquet")})

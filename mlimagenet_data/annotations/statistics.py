@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mlimagenet_data.annotations.schema import USABLE_STATUSES
 from mlimagenet_data.classes import NUM_CLASSES, ClassTable, imagenet_classes
+from mlimagenet_data.errors import AnnotationError
+from mlimagenet_data.files.parquet import read_batches
+from mlimagenet_data.files.single import PICTURE_METADATA
 
 __all__ = ["Statistics", "collect", "plot"]
 
-_BATCH_ROWS = 20_000
+_COLUMNS = ["label", "labels", "regions.list.element.area", "status"]
 
 
 @dataclass(frozen=True)
@@ -64,44 +66,67 @@ def collect(files: Sequence[Path], *, most_pairs: int = 1000) -> Statistics:
     Args:
         files: The shards.
         most_pairs: Maximum number of class pairs to keep, most frequent first.
+
+    Raises:
+        AnnotationError: If a file cannot be read, is damaged, or holds a value that the schema does not allow.
     """
-    totals: Counter[str] = Counter()
-    by_labels, by_regions = Counter[int](), Counter[int]()
-    per_class, original_per_class = np.zeros(NUM_CLASSES, np.int64), np.zeros(NUM_CLASSES, np.int64)
-    pairs = np.zeros(NUM_CLASSES * NUM_CLASSES, np.int32)
+    counts = _Counts()
     for file in files:
-        parquet = pq.ParquetFile(file)
-        for batch in parquet.iter_batches(
-            _BATCH_ROWS, columns=["label", "labels", "regions.list.element.area", "status"]
-        ):
-            totals["images"] += batch.num_rows
-            usable = np.isin(batch.column("status").to_numpy(zero_copy_only=False), list(USABLE_STATUSES))
-            rows = batch.filter(pa.array(usable))
-            flat, lengths = _lists(rows.column("labels"))
-            by_labels.update(lengths.tolist())
-            by_regions.update(_lists(rows.column("regions"))[1].tolist())
-            per_class += np.bincount(flat, minlength=NUM_CLASSES)
-            original = rows.column("label").fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-            original_per_class += np.bincount(original[original >= 0], minlength=NUM_CLASSES)
-            _count_pairs(flat, lengths, pairs)
-            starts = np.cumsum(lengths) - lengths
-            row_of = np.repeat(np.arange(len(lengths)), lengths)
-            totals["with"] += int((original >= 0).sum())
-            totals["among"] += int((flat == original[row_of]).sum())
-            some = lengths > 0
-            totals["first"] += int((flat[starts[some]] == original[some]).sum())
-    order = np.argsort(-pairs, kind="stable")[:most_pairs]
-    found = [(int(k) // NUM_CLASSES, int(k) % NUM_CLASSES, int(pairs[k])) for k in order if pairs[k]]
+        for _, batch in read_batches(file, _COLUMNS):
+            try:
+                counts.add(batch)
+            except (pa.ArrowException, AttributeError, KeyError, TypeError, ValueError) as error:
+                raise AnnotationError(
+                    f"{file}: a column is not as schema version 1 requires: {error}; `mlimagenet verify` names the rows"
+                ) from error
+    order = np.argsort(-counts.pairs, kind="stable")[:most_pairs]
+    found = [(int(k) // NUM_CLASSES, int(k) % NUM_CLASSES, int(counts.pairs[k])) for k in order if counts.pairs[k]]
+    by_labels, by_regions, totals = counts.by_labels, counts.by_regions, counts.totals
     return Statistics(
-        totals["images"], by_labels.total(), sum(k * n for k, n in by_regions.items()), int(per_class.sum()),
-        _histogram(by_labels), _histogram(by_regions), per_class.tolist(), original_per_class.tolist(), found,
-        totals["with"], totals["among"], totals["first"],
+        totals["images"], by_labels.total(), sum(k * n for k, n in by_regions.items()), int(counts.per_class.sum()),
+        _histogram(by_labels), _histogram(by_regions), counts.per_class.tolist(), counts.original_per_class.tolist(),
+        found, totals["with"], totals["among"], totals["first"],
     )  # fmt: skip
+
+
+class _Counts:
+    """Counts over the rows added so far."""
+
+    def __init__(self) -> None:
+        self.totals: Counter[str] = Counter()
+        self.by_labels, self.by_regions = Counter[int](), Counter[int]()
+        self.per_class, self.original_per_class = np.zeros(NUM_CLASSES, np.int64), np.zeros(NUM_CLASSES, np.int64)
+        self.pairs = np.zeros(NUM_CLASSES * NUM_CLASSES, np.int32)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Count a batch; raise ValueError for a class that does not exist."""
+        self.totals["images"] += batch.num_rows
+        usable = np.isin(batch.column("status").to_numpy(zero_copy_only=False), list(USABLE_STATUSES))
+        rows = batch.filter(pa.array(usable))
+        flat, lengths = _lists(rows.column("labels"))
+        self.by_labels.update(lengths.tolist())
+        self.by_regions.update(_lists(rows.column("regions"))[1].tolist())
+        self.per_class += _per_class(flat)
+        original = rows.column("label").fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        self.original_per_class += _per_class(original[original >= 0])
+        _count_pairs(flat, lengths, self.pairs)
+        starts = np.cumsum(lengths) - lengths
+        row_of = np.repeat(np.arange(len(lengths)), lengths)
+        self.totals["with"] += int((original >= 0).sum())
+        self.totals["among"] += int((flat == original[row_of]).sum())
+        some = lengths > 0
+        self.totals["first"] += int((flat[starts[some]] == original[some]).sum())
+
+
+def _per_class(classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    if classes.size and not 0 <= classes.min() <= classes.max() < NUM_CLASSES:
+        raise ValueError(f"class {classes.min() if classes.min() < 0 else classes.max()} does not exist")
+    return np.bincount(classes, minlength=NUM_CLASSES)
 
 
 def _lists(column: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the concatenated values of lists and the lists' lengths; only the lengths for lists of structs."""
-    lengths = np.diff(column.offsets.to_numpy()).astype(np.int64)
+    lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     flat = column.flatten()
     if pa.types.is_struct(flat.type):
         return np.zeros(0, np.int64), lengths
@@ -147,4 +172,4 @@ def plot(statistics: Statistics, path: Path, classes: ClassTable | None = None) 
     bottom_right.set(xlabel="images with both labels")
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120, format="png", metadata={"Software": None})
+    figure.savefig(path, dpi=120, format="png", metadata=PICTURE_METADATA)

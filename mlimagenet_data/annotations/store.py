@@ -18,6 +18,8 @@ from mlimagenet_data.names import join_key
 
 __all__ = ["AnnotationStore"]
 
+_IS_USABLE = np.array([name in USABLE_STATUSES for name in STATUS_NAMES])
+
 
 class AnnotationStore:
     """Annotations of one split, by row and by image_id.
@@ -26,33 +28,34 @@ class AnnotationStore:
     memory-mapped, so all processes on a machine share it. Pickling a store saves its source, not its content.
 
     Args:
-        source: A dataset folder written by `python -m build.run`, its Hub id (`user/name` or `user/name@revision`), or
-            a list of Parquet files.
+        source: A dataset folder written by `python -m build.run`, a dataset on the Hub (`hf:USER/NAME` or
+            `hf:USER/NAME@REVISION`), or a list of Parquet files.
         split: Name of the split. It does not select from a list of files.
 
     Raises:
         AnnotationsNotFoundError: If the folder, the split or a file does not exist.
-        AnnotationError: If a shard is missing, cannot be read, or breaks the schema.
+        AnnotationError: If a shard is missing, cannot be read, breaks the schema, or differs from the manifest.
+        OutputError: If the index cannot be written.
     """
 
     def __init__(self, source: Source, split: str) -> None:
         self.source = source if isinstance(source, str | os.PathLike) else [os.fspath(file) for file in source]
         self.split = split
         self._index: Index = open_index(annotation_files(source, split))
+        self._rows = len(self._index)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.source, self.split)
 
     def __len__(self) -> int:
-        return len(self._index)
+        return self._rows
 
     def __repr__(self) -> str:
         return f"AnnotationStore({str(self.source)!r}, split={self.split!r}, rows={len(self)})"
 
     def usable_rows(self) -> NDArray[np.int64]:
         """Return the rows whose image was readable when annotated: (N,), sorted."""
-        usable = [number for number, name in enumerate(STATUS_NAMES) if name in USABLE_STATUSES]
-        return np.flatnonzero(np.isin(self._index.status, usable))
+        return np.flatnonzero(_IS_USABLE[self._index.status])
 
     def original_labels(self) -> NDArray[np.int16]:
         """Return the original class of each row, -1 for none: (N,), read-only."""
@@ -73,8 +76,9 @@ class AnnotationStore:
             KeyError: If no row matches, or if several rows share the key and none has exactly this id.
         """
         key = np.uint64(id_hash(join_key(image_id)))
-        first, last = (int(np.searchsorted(self._index.key_hash, key, side)) for side in ("left", "right"))
-        found: dict[str, int] = {self.image_id(row): row for row in self._index.key_row[first:last].tolist()}
+        hashes, rows = self._index.keys
+        first, last = (int(np.searchsorted(hashes, key, side)) for side in ("left", "right"))
+        found: dict[str, int] = {self.image_id(row): row for row in rows[first:last].tolist()}
         if image_id in found:
             return found[image_id]
         same = [row for other, row in found.items() if join_key(other) == join_key(image_id)]
@@ -88,4 +92,4 @@ class AnnotationStore:
         Raises:
             IndexError: If the row does not exist; negative rows count from the end.
         """
-        return decode_record(self._index.read(row if 0 <= row < len(self._index.status) else range(len(self))[row]))
+        return decode_record(self._index.read(row if 0 <= row < self._rows else range(self._rows)[row]))

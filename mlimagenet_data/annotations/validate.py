@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mlimagenet_data.annotations.masks import MAX_CELLS, parse_runs
 from mlimagenet_data.annotations.packing import HEADER, STATUS_NAMES
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import AnnotationError
+from mlimagenet_data.files.parquet import read_batches
 from mlimagenet_data.names import is_plain_path, join_key
 
 __all__ = ["COLUMNS", "ValidatedRows", "check_batch", "checked_batches", "id_hash", "raw_batches"]
 
 COLUMNS = ["image_id", "file_name", "label", "height", "width", "labels", "scores", "regions", "status"]
-_BATCH_ROWS = 20_000
 _MOST_SIDE = 1 << 16  # of a mask, so that rows and columns fit in two bytes
 _MOST_ITEMS = 1 << 16  # labels or regions per image
+_MOST_SHOWN = 200  # characters of a value in a message
 _TOO_MANY = f"exceeds the limit of {_MOST_ITEMS - 1} per image"
 
 
@@ -58,7 +58,9 @@ class _Place:
         bad = np.flatnonzero(~good)
         if bad.size:
             row = int(bad[0] if row_of is None else row_of[bad[0]]) + self.first_row
-            raise AnnotationError(f"{self.file}: row {row}, {field}: {values[int(bad[0])]!s} {rule}")
+            text = str(values[int(bad[0])])
+            shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+            raise AnnotationError(f"{self.file}: row {row}, {field}: {shown} {rule}")
 
 
 def checked_batches(file: Path) -> Iterator[ValidatedRows]:
@@ -88,22 +90,13 @@ def check_batch(batch: pa.RecordBatch, file: Path, first_row: int) -> ValidatedR
         ) from error
 
 
-def raw_batches(file: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yield a Parquet file in batches, each with the number of its first row; check only the columns' names.
+def raw_batches(file: Path, rows: int = 20_000) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield a Parquet file in batches, each with the number of its first row; only the columns' names are checked.
 
     Raises:
-        AnnotationError: If the file cannot be read, or a column is missing.
+        AnnotationError: As `mlimagenet_data.files.parquet.read_batches`.
     """
-    try:
-        parquet = pq.ParquetFile(file)
-        if missing := set(COLUMNS) - set(parquet.schema_arrow.names):
-            raise AnnotationError(f"{file}: columns {sorted(missing)} are missing")
-        row = 0
-        for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=COLUMNS):
-            yield row, batch
-            row += batch.num_rows
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{file}: not a readable shard of this dataset: {error}") from error
+    return read_batches(file, COLUMNS, rows)
 
 
 def _check(batch: pa.RecordBatch, place: _Place) -> ValidatedRows:

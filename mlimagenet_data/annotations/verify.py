@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mlimagenet_data.annotations.manifest import MANIFEST, faults_of_file, foreign_files, listed_files
 from mlimagenet_data.annotations.schema import SCHEMA_VERSION
 from mlimagenet_data.annotations.validate import check_batch, raw_batches
 from mlimagenet_data.errors import AnnotationError
-from mlimagenet_data.files.reading import file_hash, read_manifest
+from mlimagenet_data.files.reading import read_manifest
 
 __all__ = ["faults_of"]
 
@@ -69,42 +68,23 @@ def _duplicate_ids(places: list[tuple[Path, int]], hashes: list[NDArray[np.uint6
 
 
 def _manifest_faults(files: Sequence[Path], split: str) -> Iterator[str]:
+    """Compare the split's shards, and the files beside them, with the manifest."""
     folder = files[0].parent.parent
+    name = folder / MANIFEST
     try:
         manifest = read_manifest(folder)
-    except AnnotationError as error:
+        if not manifest:
+            yield f"{name}: no such file; without it the files' sizes and hashes cannot be verified"
+            return
+        if manifest.get("schema_version") != SCHEMA_VERSION:
+            found = manifest.get("schema_version")
+            yield f"{name}: schema_version {found!r} is unsupported; it must be {SCHEMA_VERSION}"
+        listed = listed_files(folder, manifest, split)
+        everything = {f"data/{file}" for part in manifest["splits"].values() for file in part.get("files") or ()}
+    except (AnnotationError, OSError, TypeError) as error:
         yield str(error)
         return
-    name = folder / "build_manifest.json"
-    if not manifest:
-        yield f"{name}: no such file; without it the shards' sizes and hashes cannot be verified"
-        return
-    if manifest.get("schema_version") != SCHEMA_VERSION:
-        yield f"{name}: schema_version {manifest.get('schema_version')!r} is unsupported; it must be {SCHEMA_VERSION}"
-    listed = manifest["splits"].get(split, {}).get("files")
-    if not isinstance(listed, dict):
-        yield f"{name}: does not list split {split!r} or its files"
-        return
-    present = {file.name for file in files}
-    yield from (
-        f"{folder / 'data' / gone}: listed in the manifest, but missing" for gone in sorted({*listed} - present)
-    )
-    for file in files:
-        if file.name in listed:
-            yield from _file_faults(file, listed[file.name])
-        else:
-            yield f"{file}: present, but not listed in the manifest"
-
-
-def _file_faults(file: Path, entry: Any) -> Iterator[str]:
-    entry = entry if isinstance(entry, dict) else {}
-    if (size := file.stat().st_size) != entry.get("bytes"):
-        yield f"{file}: {size} bytes, but the manifest states {entry.get('bytes')}"
-    elif file_hash(file) != entry.get("sha256"):
-        yield f"{file}: SHA-256 differs from the manifest"
-    try:
-        rows = pq.read_metadata(file).num_rows
-    except (pa.ArrowException, OSError):
-        return  # reported when its rows are read
-    if rows != entry.get("rows"):
-        yield f"{file}: {rows} rows, but the manifest states {entry.get('rows')}"
+    for file, about in listed.items():
+        yield from faults_of_file(folder, file, about)
+    for file in foreign_files(folder, everything):
+        yield f"{folder / file}: present, but not listed in the manifest"

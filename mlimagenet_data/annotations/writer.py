@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlimagenet_data.annotations.card import card_text
+from mlimagenet_data.annotations.card import card_text, companion_files
 from mlimagenet_data.annotations.schema import (
     FILE_ROWS,
     GROUP_ROWS,
@@ -27,10 +24,14 @@ from mlimagenet_data.annotations.schema import (
 )
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import AnnotationError
-from mlimagenet_data.files.atomic import write_atomic, write_json
+from mlimagenet_data.files.outputs import OutputFolder
 from mlimagenet_data.files.reading import file_hash, read_manifest
 
 __all__ = ["DatasetWriter", "complete_columns", "tables_of"]
+
+_CARD, _MANIFEST = "README.md", "build_manifest.json"
+# of an import's split in the manifest: what the card needs
+_FIELDS = {"imported": dict, "rows": int, "note": str, "licence": str, "creators": str, "files": dict}
 
 
 def tables_of(rows: Iterable[dict[str, Any]]) -> Iterator[pa.Table]:
@@ -49,40 +50,44 @@ def tables_of(rows: Iterable[dict[str, Any]]) -> Iterator[pa.Table]:
 class DatasetWriter:
     """Context manager that writes one split into a dataset folder. No shard appears there until all rows are written.
 
+    A split exists once the manifest names it. What a killed import left is replaced.
+
     Args:
-        out: The dataset folder. It may hold other imported splits, but not a build.
+        out: The dataset folder. It may hold other imported splits.
         split: Name of the split.
+        inputs: Files and folders that the rows come from.
 
     Raises:
-        AnnotationError: If the name is invalid, the split already exists, or the folder holds a build.
+        AnnotationError: If the name is invalid, the split already exists, or the manifest is not an import's.
+        OutputError: If the folder overlaps an input, holds files that are not ours, or holds a build; or if another
+            process is importing this split into it.
     """
 
-    def __init__(self, out: Path, split: str) -> None:
+    def __init__(self, out: Path, split: str, inputs: Iterable[Path] = ()) -> None:
         if not split.isidentifier() or not split.isascii():
             raise AnnotationError(f"--split {split}: invalid name; it must consist of letters, digits and underscores")
-        self._manifest = read_manifest(out)
-        built = [name for name, other in self._manifest.get("splits", {}).items() if "imported" not in other]
-        if built or list((out / "data").glob(f"{split}-*.parquet")):
-            what = "a build" if built else f"a split {split!r}"
-            raise AnnotationError(f"{out}: already holds {what}; choose another --out or move it away")
-        self.out, self.split = out, split
+        self.split = split
+        self._out = OutputFolder.open(out, "import", inputs=inputs)
+        self._check()
         self._schema = arrow_schema()
-        self._folder = out / f".import-{os.getpid()}"
         self._rows: list[int] = []  # per file
         self._writer: Any = None
         self._counts: Counter[str] = Counter()
         self._statuses: Counter[str] = Counter()
+        self._run = self._out.sole_run(f"import-{split}")
 
     def __enter__(self) -> DatasetWriter:
-        self._folder.mkdir(parents=True)
+        self._folder = self._run.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            if self._writer is not None:
+                self._writer.close()
+        finally:
+            self._run.__exit__(None, None, None)
 
     def add(self, table: pa.Table) -> None:
         """Write rows; `complete_columns` fills in missing sizes, regions and statuses."""
@@ -108,20 +113,39 @@ class DatasetWriter:
         if self._writer is None:
             self._open()
         self._writer.close()
-        self._writer, files = None, {}
+        self._writer, files, sources = None, {}, {}
         for number, rows in enumerate(self._rows):
+            path = self._folder / f"{number}.parquet"
             name = shard_name(self.split, number, len(self._rows))
-            path = self.out / "data" / name
-            write_atomic(path, functools.partial(os.replace, self._folder / f"{number}.parquet"))
+            sources[f"data/{name}"] = path
             files[name] = {"sha256": file_hash(path), "bytes": path.stat().st_size, "rows": rows}
         split = {
             "imported": imported, "rows": sum(self._rows), "statuses": dict(self._statuses), "note": note,
             "licence": licence, "creators": creators, "files": files, **self._counts,
         }  # fmt: skip
-        splits = {**self._manifest.get("splits", {}), self.split: split}
-        write_atomic(self.out / "README.md", lambda path: path.write_text(_card(splits), encoding="utf-8"))
-        write_json(self.out / "build_manifest.json", {"schema_version": SCHEMA_VERSION, "splits": splits})
+        with self._out.locked():  # other splits may be imported at the same time
+            splits = {**self._check(), self.split: split}
+            remains = [name for name in self._out.names() if name.startswith(f"data/{self.split}-")]
+            self._out.install(sources, replaces=remains)
+            self._out.write(_CARD, lambda path: path.write_text(_card(splits), encoding="utf-8"))
+            beside = companion_files(self._out.path, [_CARD])
+            self._out.write_json(_MANIFEST, {"schema_version": SCHEMA_VERSION, "splits": splits, "files": beside})
         return split
+
+    def _check(self) -> dict[str, Any]:
+        """Check that the split can be written; return the manifest's other splits."""
+        folder = self._out.path
+        splits: dict[str, Any] = read_manifest(folder).get("splits", {})
+        for name, split in splits.items():
+            if not _is_import(split):
+                raise AnnotationError(f"{folder}: holds split {name!r}, which is not an import; choose another --out")
+        if self.split in splits:
+            raise AnnotationError(
+                f"{folder}: already holds split {self.split!r}; choose another --out, or delete this folder first"
+            )
+        shards = (path.relative_to(folder).as_posix() for path in folder.glob(f"data/{self.split}-*.parquet"))
+        self._out.check(_CARD, _MANIFEST, *sorted(shards))
+        return splits
 
     def _open(self) -> None:
         if self._writer is not None:
@@ -135,6 +159,12 @@ class DatasetWriter:
         self._counts["with_original_label"] += table.num_rows - table["label"].null_count
         for item in pc.value_counts(table["status"]).to_pylist():
             self._statuses[item["values"]] += item["counts"]
+
+
+def _is_import(split: dict[str, Any]) -> bool:
+    if not all(isinstance(split.get(field), kind) for field, kind in _FIELDS.items()):
+        return False
+    return all(isinstance(file, dict) and isinstance(file.get("bytes"), int) for file in split["files"].values())
 
 
 def complete_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlimagenet_data.classes import imagenet_classes
-from mlimagenet_data.commands.common import add_annotations, command, say, say_json
+from mlimagenet_data.commands.common import add_annotations, check_outputs, command, inputs_of, say, say_json
 from mlimagenet_data.errors import MLImageNetError
 
 if TYPE_CHECKING:
@@ -116,6 +116,11 @@ def _check(given: argparse.Namespace) -> None:
         raise MLImageNetError("--verdict lists images and --by-class lists classes; pass only one of them")
     if given.top < 0:
         raise MLImageNetError(f"--top {given.top}: must be at least 0")
+    if given.images:
+        from mlimagenet_data.annotations.locate import split_folder
+
+        inputs = inputs_of(given.annotations, given.predictions, split_folder(given.images, given.split))
+        check_outputs(inputs, picture=given.sheet)
 
 
 def _facts(result: Audit, listed: list[Finding], store: AnnotationStore, predicted: Predicted | None) -> dict[str, Any]:
@@ -169,11 +174,13 @@ def _class_line(report: ClassReport) -> str:
 
 def _draw(given: argparse.Namespace, store: AnnotationStore, listed: list[Finding]) -> None:
     from mlimagenet_data.annotations.locate import ImageLocator, split_folder
+    from mlimagenet_data.files.single import PICTURE_MARK, write_new
     from mlimagenet_data.images import load_image
     from mlimagenet_data.viewer.sheet import write_sheet
 
     records = [store.record(finding.row) for finding in listed]
     locator = ImageLocator(split_folder(given.images, given.split), store)
-    write_sheet(given.sheet, [(load_image(locator.path(record)), record) for record in records])
+    items = [(load_image(locator.path(record)), record) for record in records]
+    write_new(given.sheet, lambda path: write_sheet(path, items), mark=PICTURE_MARK)
     if not given.json:
         say(f"picture sheet: {given.sheet}")

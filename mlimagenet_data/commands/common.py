@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Run", "add_annotations", "command", "printable", "progress", "say", "say_json"]
+from mlimagenet_data.errors import OutputError
+from mlimagenet_data.files.printing import printable
+from mlimagenet_data.files.single import PICTURE_MARK, check_new
 
-_CONTROLS = {number: "?" for number in (*range(32), *range(127, 160)) if chr(number) not in "\t\n"}
+__all__ = ["Run", "add_annotations", "check_outputs", "command", "inputs_of", "progress", "say", "say_json"]
+
 Run = Callable[[argparse.Namespace], int | None]  # returns the exit code, None for 0
 
 
@@ -25,18 +31,39 @@ def command(commands: Any, name: str, run: Run, text: str) -> argparse.ArgumentP
 
 def add_annotations(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that choose the annotations to read."""
-    parser.add_argument("annotations", metavar="DATASET", help="Dataset folder, or dataset id on the Hub (USER/NAME).")
+    parser.add_argument("annotations", metavar="DATASET", help="Dataset folder, or hf:USER/NAME[@REVISION] on the Hub.")
     parser.add_argument("--split", default="train", help="Split to read (default: train).")
 
 
+def inputs_of(*given: str | Path | None) -> list[Path]:
+    """Return those arguments that are files or folders here; others are absent, or datasets on the Hub."""
+    return [Path(path) for path in given if path is not None and os.path.exists(path)]
+
+
+def check_outputs(inputs: list[Path], *files: Path | None, picture: Path | None = None) -> None:
+    """Refuse output files that could not be written later, before the work begins.
+
+    Args:
+        inputs: Files and folders that are read.
+        files: The output files, None for those not wanted. They must not exist.
+        picture: The output file that holds a picture of ours; an earlier one may exist.
+
+    Raises:
+        OutputError: If a file exists, overlaps an input, or is named twice.
+    """
+    seen: set[str] = set()
+    for file in (*files, picture):
+        if file is None:
+            continue
+        check_new(file, inputs=inputs, mark=PICTURE_MARK if file is picture else b"")
+        if (place := os.path.realpath(file)) in seen:
+            raise OutputError(f"{file}: named for two outputs; choose two names")
+        seen.add(place)
+
+
 def say(*lines: str) -> None:
-    """Print lines."""
-    print(*map(printable, lines), sep="\n")
-
-
-def printable(text: str) -> str:
-    """Return a text with control characters except tabs and line ends replaced: annotations may be untrusted."""
-    return text.translate(_CONTROLS)
+    """Print lines, in printable form: annotations may be untrusted."""
+    print(*(printable(line, sys.stdout.encoding) for line in lines), sep="\n")
 
 
 def say_json(value: Any) -> None:
@@ -49,5 +76,7 @@ def progress(what: str, total: int | None, unit: str) -> Iterator[Callable[[int]
     """Show a progress bar on standard error if that is a terminal; yield a function that advances it."""
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=what, unit=unit, unit_scale=True, disable=None, leave=False) as bar:
+    with tqdm(
+        total=total, desc=printable(what, sys.stderr.encoding), unit=unit, unit_scale=True, disable=None, leave=False
+    ) as bar:
         yield bar.update

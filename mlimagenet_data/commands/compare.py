@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlimagenet_data.commands.common import add_annotations, command, say, say_json
+from mlimagenet_data.commands.common import add_annotations, check_outputs, command, inputs_of, say, say_json
 from mlimagenet_data.errors import MLImageNetError
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def add(commands: Any) -> None:
 def _compare(given: argparse.Namespace) -> None:
     from mlimagenet_data.annotations.store import AnnotationStore
     from mlimagenet_data.evaluate.compare.report import compare
+    from mlimagenet_data.files.single import PICTURE_MARK, write_new
 
     _check(given)
     truth = _open(given)
@@ -109,11 +110,12 @@ def _compare(given: argparse.Namespace) -> None:
     found = compare(truth, store, other, crops=given.crops, draws=given.bootstrap, seed=given.seed)
     facts = {"dataset": given.annotations, "against": given.against, "seed": given.seed, **found.as_dict()}
     if given.out:
-        given.out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(facts, indent=1) + "\n"
+        write_new(given.out, lambda path: path.write_text(text, encoding="utf-8"))
     if given.plot:
         from mlimagenet_data.evaluate.compare.plot import plot
 
-        plot(found, given.plot, Path(given.annotations).name)
+        write_new(given.plot, lambda path: plot(found, path, Path(given.annotations).name), mark=PICTURE_MARK)
     if given.json:
         say_json(facts)
     else:
@@ -141,6 +143,8 @@ def _check(given: argparse.Namespace) -> None:
     for file in (given.out, given.plot):
         if file and (file.is_dir() or not file.absolute().parent.is_dir()):
             raise MLImageNetError(f"{file}: must be a file in an existing folder")
+    inputs = inputs_of(path, given.labels, given.class_list, given.annotations, given.against)
+    check_outputs(inputs, given.out, picture=given.plot)
 
 
 def _open(given: argparse.Namespace) -> Truth:

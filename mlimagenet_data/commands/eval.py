@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlimagenet_data.commands.common import command, say, say_json
+from mlimagenet_data.commands.common import check_outputs, command, inputs_of, say, say_json
 from mlimagenet_data.errors import MLImageNetError
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--labels", metavar="FILE",
         help="Labels of the set. real: real.json (default: timm's copy). multilabel, imagenet-m: "
-        "human_accuracy_v3.0.0.json. v2: the same, or Multilabelfy's refined labels. annotations: dataset folder or Hub id.",
+        "human_accuracy_v3.0.0.json. v2: the same, or Multilabelfy's refined labels. annotations: dataset folder, or "
+        "hf:USER/NAME.",
     )  # fmt: skip
     parser.add_argument(
         "--class-list", metavar="FILE", type=Path,
@@ -99,6 +100,7 @@ def add(commands: Any) -> None:
 def _eval(given: argparse.Namespace) -> None:
     from mlimagenet_data.evaluate.predictions import load_predictions, probabilities, save_predictions
     from mlimagenet_data.evaluate.report import evaluate
+    from mlimagenet_data.files.single import PICTURE_MARK, write_new
 
     _check(given)
     data = _open(given)
@@ -116,11 +118,12 @@ def _eval(given: argparse.Namespace) -> None:
         "failures": predictions.failures,
     }
     if given.out:
-        given.out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(facts, indent=1) + "\n"
+        write_new(given.out, lambda path: path.write_text(text, encoding="utf-8"))
     if given.plot:
         from mlimagenet_data.evaluate.plot import plot
 
-        plot(report, given.plot, predictions.model)
+        write_new(given.plot, lambda path: plot(report, path, predictions.model), mark=PICTURE_MARK)
     if given.json:
         say_json(facts)
     else:
@@ -150,6 +153,8 @@ def _check(given: argparse.Namespace) -> None:
     for path in (given.out, given.plot, given.save_predictions):
         if path and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise MLImageNetError(f"{path}: must be a file in an existing folder")
+    inputs = inputs_of(folder, given.labels, given.class_list, given.weights, given.predictions)
+    check_outputs(inputs, given.out, given.save_predictions, picture=given.plot)
 
 
 def _open(given: argparse.Namespace) -> EvaluationSet:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mlimagenet_data.commands.common import add_annotations, command, progress, say, say_json
+from mlimagenet_data.commands.common import add_annotations, check_outputs, command, inputs_of, progress, say, say_json
 from mlimagenet_data.errors import MLImageNetError
-
-if TYPE_CHECKING:
-    from mlimagenet_data.annotations.store import AnnotationStore
 
 __all__ = ["add"]
 
@@ -43,20 +42,21 @@ def add(commands: Any) -> None:
 
 def _export(given: argparse.Namespace) -> None:
     from mlimagenet_data.annotations.store import AnnotationStore
-    from mlimagenet_data.files.atomic import write_atomic
+    from mlimagenet_data.files.single import write_new
     from mlimagenet_data.formats.coco import write_coco
     from mlimagenet_data.formats.csv import write_csv
     from mlimagenet_data.formats.tsv import write_tsv
 
     if (given.to == "webdataset") != (given.images is not None):
         raise MLImageNetError("--to webdataset needs --images DIR; other formats do not take it")
-    store = AnnotationStore(given.annotations, given.split)
     counts: dict[str, int] = {}
     if given.to == "webdataset":
-        counts = _webdataset(store, given)
+        counts = _webdataset(given)
     else:
+        check_outputs(inputs_of(given.annotations), given.out)
+        store = AnnotationStore(given.annotations, given.split)
         write = {"coco": write_coco, "tsv": write_tsv, "csv": write_csv}[given.to]
-        write_atomic(given.out, lambda path: counts.update(write(store, path)))
+        write_new(given.out, lambda path: counts.update(write(store, path)))
     text = ", ".join(f"{count} {name}" for name, count in counts.items())
     if given.json:
         say_json(counts)
@@ -64,10 +64,20 @@ def _export(given: argparse.Namespace) -> None:
         say(f"{given.out}: {text}")
 
 
-def _webdataset(store: AnnotationStore, given: argparse.Namespace) -> dict[str, int]:
+def _webdataset(given: argparse.Namespace) -> dict[str, int]:
+    """Write the shards; they appear together, and replace earlier ones of the split."""
     from mlimagenet_data.annotations.locate import ImageLocator, split_folder
+    from mlimagenet_data.annotations.store import AnnotationStore
+    from mlimagenet_data.files.outputs import OutputFolder
     from mlimagenet_data.formats.webdataset import write_webdataset
 
-    images = ImageLocator(split_folder(given.images, given.split), store)
-    with progress("webdataset", len(store), " images") as advance:
-        return write_webdataset(store, given.out, images, skip_missing=given.missing == "skip", advance=advance)
+    folder = split_folder(given.images, given.split)
+    out = OutputFolder.open(given.out, "webdataset", inputs=inputs_of(given.annotations, folder))
+    earlier = [name for name in os.listdir(given.out) if re.fullmatch(rf"{re.escape(given.split)}-\d+\.tar", name)]
+    out.check(*earlier)
+    store = AnnotationStore(given.annotations, given.split)
+    images = ImageLocator(folder, store)
+    with out.sole_run(f"export-{given.split}") as scratch, progress("webdataset", len(store), " images") as advance:
+        counts = write_webdataset(store, scratch, images, skip_missing=given.missing == "skip", advance=advance)
+        out.install({path.name: path for path in sorted(scratch.glob("*.tar"))}, replaces=earlier)
+    return counts

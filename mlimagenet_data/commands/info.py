@@ -35,12 +35,9 @@ def _info(given: argparse.Namespace) -> None:
 
 
 def _facts(annotations: str, split: str) -> dict[str, Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     from mlimagenet_data.annotations.shards import annotation_files
     from mlimagenet_data.classes import NUM_CLASSES
-    from mlimagenet_data.errors import AnnotationError
+    from mlimagenet_data.files.parquet import open_parquet, read_batches
     from mlimagenet_data.files.reading import read_manifest
 
     files = annotation_files(annotations, split)
@@ -48,12 +45,9 @@ def _facts(annotations: str, split: str) -> dict[str, Any]:
     statuses: Counter[str] = Counter()
     embeds = False
     for file in files:
-        try:
-            parquet = pq.ParquetFile(file)
-            embeds |= "image" in parquet.schema_arrow.names
-            statuses.update(str(status) for status in parquet.read(["status"])["status"].to_pylist())
-        except (pa.ArrowException, OSError, KeyError) as error:
-            raise AnnotationError(f"{file}: not a readable shard of this dataset: {error}") from error
+        embeds |= "image" in open_parquet(file).schema_arrow.names
+        for _, batch in read_batches(file, ["status"]):
+            statuses.update(str(status) for status in batch.column("status").to_pylist())
     manifest = read_manifest(folder)
     part = manifest.get("splits", {}).get(split, {})
     return {

@@ -28,7 +28,8 @@ def add(commands: Any) -> None:
     option("out", metavar="OUT", type=Path, help="Folder to write. Run again with another --split to add that split.")
     option(
         "--annotations", metavar="DATASET",
-        help="Dataset folder or Hub id (default: $MLIMAGENET_ANNOTATIONS, else IMAGES/mlimagenet, else ./mlimagenet).",
+        help="Dataset folder, or hf:USER/NAME on the Hub (default: $MLIMAGENET_ANNOTATIONS, else IMAGES/mlimagenet, "
+        "else ./mlimagenet).",
     )  # fmt: skip
     option("--split", default="train", help="Split of the annotations, and its folder in IMAGES (default: train).")
     option(

@@ -12,7 +12,7 @@ __all__ = ["add"]
 
 _TEXT = """\
 Publish a dataset folder on the Hugging Face Hub. Log in with `hf auth login`, or set HF_TOKEN. Run the command again to
-resume an interrupted upload. Intermediate results of a build (.build/) are not uploaded."""
+resume an interrupted upload. Only the files that build_manifest.json names are uploaded; they are checked first."""
 
 
 def add(commands: Any) -> None:
@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
     parser = command(commands, "push", _push, _TEXT)
     parser.epilog = "example: mlimagenet push DATASET USER/NAME --tag v1.0 --dry-run"
     parser.add_argument("folder", metavar="DATASET", type=Path, help="Dataset folder.")
-    parser.add_argument("repository", metavar="USER/NAME", help="Dataset id on the Hub.")
+    parser.add_argument("repository", metavar="USER/NAME", help="Name on the Hub.")
     parser.add_argument("--private", action="store_true", help="Create a private dataset.")
     parser.add_argument("--tag", help="Tag this revision, e.g. v1.0.")
     parser.add_argument("--with-images", action="store_true", help="Allow publishing rows that embed image files.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlimagenet_data.classes import imagenet_classes
-from mlimagenet_data.commands.common import add_annotations, command, say, say_json
+from mlimagenet_data.commands.common import add_annotations, check_outputs, command, inputs_of, say, say_json
 from mlimagenet_data.errors import MLImageNetError
 
 if TYPE_CHECKING:
@@ -31,6 +31,12 @@ def _show(given: argparse.Namespace) -> None:
 
     if (given.images is None) != (given.out is None):
         raise MLImageNetError("--images DIR and --out FILE.png need each other; give both, or neither")
+    if given.out is not None:
+        from mlimagenet_data.annotations.locate import ImageLocator, split_folder
+        from mlimagenet_data.files.single import PICTURE_MARK, write_new
+
+        folder = split_folder(given.images, given.split)
+        check_outputs(inputs_of(given.annotations, folder), picture=given.out)
     store = AnnotationStore(given.annotations, given.split)
     try:
         record = store.record(store.find(given.image_id))
@@ -44,14 +50,11 @@ def _show(given: argparse.Namespace) -> None:
     else:
         _say(record)
     if given.out is not None:
-        from mlimagenet_data.annotations.locate import ImageLocator, split_folder
-        from mlimagenet_data.files.atomic import write_atomic
         from mlimagenet_data.images import load_image
         from mlimagenet_data.viewer.sheet import write_sheet
 
-        locator = ImageLocator(split_folder(given.images, given.split), store)
-        image = load_image(locator.path(record))
-        write_atomic(given.out, lambda path: write_sheet(path, [(image, record)]))
+        image = load_image(ImageLocator(folder, store).path(record))
+        write_new(given.out, lambda path: write_sheet(path, [(image, record)]), mark=PICTURE_MARK)
         if not given.json:
             say(f"picture: {given.out}")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlimagenet_data.classes import imagenet_classes
-from mlimagenet_data.commands.common import add_annotations, command, say, say_json
+from mlimagenet_data.commands.common import add_annotations, check_outputs, command, inputs_of, say, say_json
 
 __all__ = ["add"]
 
@@ -25,10 +25,12 @@ def add(commands: Any) -> None:
 def _stats(given: argparse.Namespace) -> None:
     from mlimagenet_data.annotations.shards import annotation_files
     from mlimagenet_data.annotations.statistics import collect, plot
+    from mlimagenet_data.files.single import PICTURE_MARK, write_new
 
+    check_outputs(inputs_of(given.annotations), picture=given.plot)
     found = collect(annotation_files(given.annotations, given.split))
     if given.plot:
-        plot(found, given.plot)
+        write_new(given.plot, lambda path: plot(found, path), mark=PICTURE_MARK)
     if given.json:
         say_json(found.as_dict())
         return

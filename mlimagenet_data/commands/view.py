@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlimagenet_data.commands.common import add_annotations, command, say, say_json
+from mlimagenet_data.commands.common import add_annotations, command, inputs_of, say, say_json
 from mlimagenet_data.errors import MLImageNetError
 
 if TYPE_CHECKING:
@@ -53,12 +53,13 @@ def _view(given: argparse.Namespace) -> None:
     from mlimagenet_data.annotations.locate import ImageLocator, split_folder
     from mlimagenet_data.annotations.store import AnnotationStore
     from mlimagenet_data.viewer.entries import entries, pick_rows
-    from mlimagenet_data.viewer.write import write_file, write_folder
 
     is_file = given.out.suffix.lower() in (".html", ".htm")
     limit = _LIMITS[is_file] if given.limit is None else given.limit
     policy = _policy(given.policy)
     _check(given, limit)
+    photographs = split_folder(given.images, given.split) if given.images else None
+    write = _writer(given, is_file, inputs_of(given.annotations, photographs))
     store = AnnotationStore(given.annotations, given.split)
     rows = pick_rows(store, limit)
     if not rows:
@@ -66,11 +67,8 @@ def _view(given: argparse.Namespace) -> None:
     title = Path(given.annotations).resolve().name if Path(given.annotations).is_dir() else given.annotations
     about = {"title": title, "split": given.split, "total": len(store), "photographs": given.images is not None}
     problems: list[str] = []
-    images = given.images and ImageLocator(split_folder(given.images, given.split), store)
-    found = _noting(entries(store, rows, images, given.thumbnail_size), problems)
-    out = Path(os.path.abspath(given.out))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    size = (write_file if is_file else write_folder)(out, found, policy, about)
+    images = ImageLocator(photographs, store) if photographs else None
+    size = write(_noting(entries(store, rows, images, given.thumbnail_size), problems), policy, about)
     if given.json:
         say_json({"images": len(rows), "rows": len(store), "bytes": size, "problems": problems})
         return
@@ -78,6 +76,18 @@ def _view(given: argparse.Namespace) -> None:
     say(f"{page}: {len(rows)} of {len(store)} images, {size / 1e6:.1f} MB")
     if problems:
         say(f"{len(problems)} images without a photograph; the first: {problems[0]}")
+
+
+def _writer(given: argparse.Namespace, is_file: bool, inputs: list[Path]) -> Callable[..., int]:
+    """Return the function that writes the page, once its place is known to be free or ours."""
+    from mlimagenet_data.files.outputs import OutputFolder
+    from mlimagenet_data.files.single import check_new
+    from mlimagenet_data.viewer.write import PAGE_MARK, write_file, write_folder
+
+    if not is_file:
+        return functools.partial(write_folder, OutputFolder.open(given.out, "page", inputs=inputs))
+    check_new(given.out, inputs=inputs, mark=PAGE_MARK.encode())
+    return functools.partial(write_file, given.out)
 
 
 def _noting(found: Iterator[PageEntry], problems: list[str]) -> Iterator[PageEntry]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mlimagenet_data.embedded import embedded_network
 from mlimagenet_data.errors import EvaluationError
-from mlimagenet_data.files.reading import TORCH_LOAD_ERRORS
+from mlimagenet_data.files.reading import load_tensors
 
 __all__ = ["Network", "open_network", "read_weights"]
 
@@ -141,6 +141,6 @@ def _safetensors(path: Path) -> Any:
 
 def _pickled_tensors(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except TORCH_LOAD_ERRORS as error:
-        raise EvaluationError(f"{path}: cannot read weights: {type(error).__name__}: {str(error)[:200]}") from error
+        return load_tensors(path)
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"{path}: cannot read weights: {error}") from error

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mlimagenet_data.evaluate.report import Report
+from mlimagenet_data.files.single import PICTURE_METADATA
 
 __all__ = ["plot"]
 
@@ -39,4 +40,4 @@ def plot(report: Report, path: Path, model: str = "") -> None:
     for axes in figure.axes:
         axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120, format="png", metadata={"Software": None})
+    figure.savefig(path, dpi=120, format="png", metadata=PICTURE_METADATA)

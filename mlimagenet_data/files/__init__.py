@@ -1,1 +1,1 @@
-"""Files and folders: atomic writing, reading of untrusted files, listings, and folders that only this project writes."""
+"""Files and folders: atomic writing, reading of foreign files, listings, output folders, and text that is safe to print."""

@@ -187,16 +187,18 @@ class _Reader:
                 self.faults.add(f"{self.file}: {name}[{number}]", *error.args)
 
     def _category(self, item: dict[str, Any]) -> None:
-        classes = imagenet_classes()
+        classes, key = imagenet_classes(), _key(item, "id")
+        if key in self._classes:
+            raise _BadValueError("id", key, "repeats the id of an earlier category")
         for text in (item.get("supercategory"), item.get("name")):
             if isinstance(text, str) and text in classes.wnid_to_index:
-                self._classes[_key(item, "id")] = classes.wnid_to_index[text]
+                self._classes[key] = classes.wnid_to_index[text]
                 return
         name = item.get("name")
         if not isinstance(name, str) or name not in classes.names:
             rule = "is not an ImageNet class; use the class name, or put its WordNet id in `supercategory`"
             raise _BadValueError("name", name, rule)
-        self._classes[_key(item, "id")] = classes.names.index(name)
+        self._classes[key] = classes.names.index(name)
 
     def _image(self, item: dict[str, Any]) -> None:
         key, name = _key(item, "id"), item.get("file_name")

@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from mlimagenet_data.annotations.masks import MAX_CELLS, encode_mask
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import AnnotationError, ImageError
+from mlimagenet_data.files.reading import read_regular
 from mlimagenet_data.files.walk import walk_files
 from mlimagenet_data.formats.faults import Faults, shortened
 from mlimagenet_data.formats.regions import mask_columns
-from mlimagenet_data.images import load_image
+from mlimagenet_data.images import load_image, open_image
 from mlimagenet_data.names import class_of_path, image_id_of, join_key
 
 __all__ = ["read_class_list", "read_imagenet_s", "read_mask"]
@@ -38,11 +38,11 @@ def read_class_list(file: Path) -> list[int]:
         AnnotationError: If a line is not a WordNet id of ImageNet-1k, or repeats an earlier line.
     """
     try:
-        if file.stat().st_size > _MOST_BYTES:
-            raise AnnotationError(f"{file}: more than {_MOST_BYTES} bytes; not a list of classes")
-        lines = file.read_text(encoding="utf-8").split("\n")
+        lines = read_regular(file, _MOST_BYTES).decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise AnnotationError(f"{file}: not UTF-8: {error}") from error
+    except ValueError as error:
+        raise AnnotationError(f"{error}; not a list of classes") from error
     found: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         wnid = line.strip()
@@ -107,17 +107,12 @@ def read_mask(file: Path, classes: int) -> NDArray[np.int64]:
         ImageError: If the file cannot be read as an image.
         AnnotationError: If it is too large, or holds an id other than 0, 1000 and those of the classes.
     """
-    try:
-        with Image.open(file, formats=("PNG",)) as image:
-            width, height = image.size
-    except FileNotFoundError as error:
-        raise ImageError(f"{file}: no such file", status="missing") from error
-    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{file}: {error}", status="unreadable") from error
+    with open_image(file, formats=("PNG",)) as image:
+        width, height = image.size
     if height * width > MAX_CELLS:
         raise AnnotationError(f"{height} x {width} pixels; a mask must have at most {MAX_CELLS}")
-    pixels = np.asarray(load_image(file)).astype(np.int64)
-    ids = pixels[..., 0] + 256 * pixels[..., 1]
+    pixels = np.asarray(load_image(file))
+    ids: NDArray[np.int64] = 256 * pixels[..., 1].astype(np.int64) + pixels[..., 0]
     ids[ids == _IGNORED] = 0
     if ids.max(initial=0) > classes:
         raise AnnotationError(f"class id {ids.max()}; it must be 0, {_IGNORED}, or at most {classes}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlimagenet_data.annotations.locate import ImageListing, split_folder
 from mlimagenet_data.annotations.writer import DatasetWriter, tables_of
@@ -73,18 +74,25 @@ def import_annotations(given: Import, advance: Callable[[int], object] = lambda 
         AnnotationsNotFoundError: If a file or folder does not exist.
         AnnotationError: If the options do not fit the format, `out` already has the split, or, without `skip_bad`, a
             line or entry is invalid; the message names file, line or entry, field and value.
+        OutputError: If `out` overlaps an input, or holds files that no import wrote.
     """
     _check_options(given)
     faults = Faults(skip=given.skip_bad)
-    with DatasetWriter(given.out, given.split) as writer:
-        found = 0
-        images = None if given.images is None else ImageListing(split_folder(given.images, given.split))
-        for rows in _tables(given, faults, advance):
-            sized = rows
-            if images is not None and rows.num_rows:
-                sized = with_sizes(rows, images)
+    folder = None if given.images is None else split_folder(given.images, given.split)
+    inputs = [path for path in (given.source, given.proposals, given.classes, folder) if path is not None]
+    with DatasetWriter(given.out, given.split, inputs) as writer:
+        rows = found = 0
+        images = None if folder is None else ImageListing(folder)
+        for table in _tables(given, faults, advance):
+            sized = table
+            if images is not None and table.num_rows:
+                sized = with_sizes(table, images)
                 found += sized.num_rows - sized["height"].null_count
             writer.add(sized)
+            rows += table.num_rows
+        if not rows:
+            skipped = f"; all {faults.count} entries are invalid: {faults.messages[0]}" if faults.count else ""
+            raise AnnotationError(f"{given.source}: holds no annotated images{skipped}")
         if given.images is not None and not found:
             raise AnnotationError(f"{given.images}: none of the images in {given.source} exist here")
         licence, creators, note = _ABOUT[given.form]
@@ -107,9 +115,8 @@ def _check_options(given: Import) -> None:
 
 def _tables(given: Import, faults: Faults, advance: Callable[[int], object]) -> Iterator[pa.Table]:
     if given.form == "tsv":
-        proposals = read_proposals(given.proposals, faults) if given.proposals is not None else None
-        for table in read_tsv(given.source, faults, advance):
-            yield table if proposals is None else from_proposals(table, proposals)
+        tables = read_tsv(given.source, faults, advance)
+        yield from tables if given.proposals is None else _with_proposals(tables, given, faults)
         return
     if given.form == "coco":
         rows = read_coco(given.source, faults)
@@ -119,6 +126,24 @@ def _tables(given: Import, faults: Faults, advance: Callable[[int], object]) -> 
     for table in tables_of(rows):
         advance(table.num_rows)
         yield table
+
+
+def _with_proposals(tables: Iterator[pa.Table], given: Import, faults: Faults) -> Iterator[pa.Table]:
+    assert given.proposals is not None
+    proposals = read_proposals(given.proposals, faults)
+    masks = sum(len(image["regions"]) for image in proposals.values())
+    rows = matched = regions = 0
+    for table in tables:
+        made = from_proposals(table, proposals)
+        rows += table.num_rows
+        matched += sum(join_key(image_id) in proposals for image_id in table["image_id"].to_pylist())
+        regions += pc.sum(pc.list_value_length(made["regions"])).as_py() if table.num_rows else 0
+        yield made
+    if rows and not regions:
+        raise AnnotationError(
+            f"{given.proposals}: none of its {masks} masks belongs to an image with labels in {given.source}; {matched} of "
+            f"its {len(proposals)} images are there"
+        )
 
 
 def from_proposals(table: pa.Table, proposals: dict[str, dict[str, Any]]) -> pa.Table:
@@ -147,6 +172,14 @@ def _provenance(given: Import, faults: Faults) -> dict[str, Any]:
         "files": {path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in files},
         "sizes_from_images": given.images is not None,
         "left_out": faults.count,
-        "faults": [message.replace(f"{given.source.parent}/", "") for message in faults.messages],
+        "faults": [_without_folder(message, given) for message in faults.messages],
         "mlimagenet-data": version_of("mlimagenet-data"),
     }
+
+
+def _without_folder(message: str, given: Import) -> str:
+    """Remove the folder from the path that a message begins with, since the manifest is published."""
+    for path in (given.source, given.proposals, given.classes):
+        if path is not None and path.name and message.startswith(str(path)):
+            return path.name + message[len(str(path)) :]
+    return message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -55,9 +56,11 @@ def read_tsv(file: Path, faults: Faults, advance: Callable[[int], object] = lamb
 
 
 def _blocks(file: Path) -> Iterator[bytes]:
-    """Yield blocks of whole lines; cut a line off where its length exceeds the limit."""
+    """Yield blocks of whole lines, without a byte order mark; cut a line off where its length exceeds the limit."""
     rest = b""
     with open(file, "rb") as opened:
+        if opened.read(len(BOM_UTF8)) != BOM_UTF8:
+            opened.seek(0)
         while chunk := opened.read(_BLOCK_BYTES):
             end = chunk.rfind(b"\n") + 1
             if end:

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import MLImageNetError
-from mlimagenet_data.files.reading import TORCH_LOAD_ERRORS
+from mlimagenet_data.files.printing import printable
+from mlimagenet_data.files.reading import is_transient, read_regular
+from mlimagenet_data.labelling.tensor_file import read_tensor
 from mlimagenet_data.views.grids import edges_of, overlap
 
 if TYPE_CHECKING:
@@ -26,13 +28,15 @@ if TYPE_CHECKING:
 __all__ = ["LabelMapError", "PooledLabelMap", "densify", "read_label_map"]
 
 _LARGEST = 4096  # cells per map; the published maps have 225
+_MOST_BYTES = 4 << 20  # per file; the published files have about 10 kB, all 1000 classes in as many cells 1.8 MB
+_MOST_LOGIT = 1e6  # so that means and softmax of logits stay finite
 
 
 class LabelMapError(MLImageNetError, ValueError):
     """An unusable label map.
 
     Attributes:
-        status: `missing` or `damaged`.
+        status: `missing`, `damaged`, or `inaccessible` if the system could not read the file this time.
     """
 
     def __init__(self, message: str, *, status: str) -> None:
@@ -44,34 +48,33 @@ def read_label_map(folder: Path, image_id: str) -> Tensor:
     """Return an image's map: (2, k, h, w) float32, logits and classes.
 
     Raises:
-        LabelMapError: If the file does not exist or is not a tensor of this form, a logit is not finite, or a class
-            index is out of range.
+        LabelMapError: If the file does not exist or cannot be opened, has more than 4 MiB, or is not a tensor of this
+            form, if a logit is not finite or beyond a million, or if a class index is out of range.
     """
     path = folder / f"{image_id}.pt"
-    if not path.is_file():
-        raise LabelMapError(f"{path}: no such file", status="missing")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except TORCH_LOAD_ERRORS as error:
-        raise LabelMapError(f"{path}: {type(error).__name__}: {str(error)[:200]}", status="damaged") from error
-    if reason := _fault(found):
-        raise LabelMapError(f"{path}: {reason}", status="damaged")
-    out: Tensor = found.float()
-    return out
+        found = read_tensor(read_regular(path, _MOST_BYTES))
+        if reason := _fault(found):
+            raise ValueError(reason)
+        return found.float()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise LabelMapError(f"{printable(str(path))}: no such file", status="missing") from error
+    except (OSError, ValueError) as error:
+        status = "inaccessible" if isinstance(error, OSError) and is_transient(error) else "damaged"
+        reason = printable(str(error).removeprefix(f"{path}: ")[:200])
+        raise LabelMapError(f"{printable(str(path))}: {reason}", status=status) from error
 
 
-def _fault(found: object) -> str:
+def _fault(found: Tensor) -> str:
     """Return the fault of a file's content; empty if it is valid."""
-    if not isinstance(found, Tensor):
-        return f"expected a tensor, got a {type(found).__name__}"
     shape = tuple(found.shape)
-    if found.is_sparse or len(shape) != 4 or shape[0] != 2 or not 1 <= shape[1] <= NUM_CLASSES:
+    if len(shape) != 4 or shape[0] != 2 or not 1 <= shape[1] <= NUM_CLASSES:
         return f"expected a dense tensor [2, k, h, w], got {shape}"
     if not 1 <= shape[2] * shape[3] <= _LARGEST:
         return f"the map has {shape[2]} x {shape[3]} cells; it must have between 1 and {_LARGEST}"
     logits, classes = found.float()
-    if not torch.isfinite(logits).all():
-        return "a logit is not finite"
+    if not (logits.abs() <= _MOST_LOGIT).all():  # also catches NaN
+        return f"a logit is not a finite number of at most {_MOST_LOGIT:g}"
     if not ((classes >= 0) & (classes < NUM_CLASSES) & (classes == classes.round())).all():
         return f"a class index is not an integer between 0 and {NUM_CLASSES - 1}"
     return ""
@@ -100,7 +103,7 @@ class PooledLabelMap:
 
     Raises:
         LabelMapError: When called, if a file is missing or damaged and `missing` is `error` or there is no original
-            label.
+            label, or if the system cannot read a file.
         UntrackableTransformError: When called with a rotated or sheared view.
     """
 
@@ -115,8 +118,8 @@ class PooledLabelMap:
         edges = torch.tensor([edges_of(seen.view)], dtype=torch.float64)
         try:
             logits, classes = read_label_map(self.folder, seen.record.image_id)
-        except LabelMapError:
-            if self.missing == "error" or seen.record.label is None:
+        except LabelMapError as error:
+            if self.missing == "error" or error.status == "inaccessible" or seen.record.label is None:
                 raise
             target[seen.record.label] = 1.0
             return target

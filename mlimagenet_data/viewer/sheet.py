@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from mlimagenet_data.annotations.masks import stretch_mask
 from mlimagenet_data.annotations.records import Record
 from mlimagenet_data.classes import imagenet_classes
+from mlimagenet_data.files.single import PICTURE_METADATA
 
 __all__ = ["clearest", "draw_card", "draw_regions", "region_colour", "write_sheet"]
 
@@ -118,7 +120,10 @@ def write_sheet(path: Path, items: Iterable[tuple[Image.Image, Record]], *, colu
     sheet = Image.new("RGB", (columns * _CARD[0], rows * _CARD[1]), _PAPER)
     for k, card in enumerate(cards):
         sheet.paste(card, (k % columns * _CARD[0], k // columns * _CARD[1]))
-    sheet.save(path, format="PNG", optimize=True)
+    facts = PngInfo()
+    for name, value in PICTURE_METADATA.items():
+        facts.add_text(name, value)
+    sheet.save(path, format="PNG", optimize=True, pnginfo=facts)
 
 
 def _shorten(text: str, most: int) -> str:

@@ -15,27 +15,29 @@ from typing import Any
 
 from mlimagenet_data.annotations.audit import VERDICTS
 from mlimagenet_data.classes import imagenet_classes
-from mlimagenet_data.errors import MLImageNetError
-from mlimagenet_data.files.atomic import replace_folder, write_atomic
+from mlimagenet_data.files.outputs import OutputFolder
+from mlimagenet_data.files.single import write_new
 from mlimagenet_data.labelling.policy import MAIN_SHARE, ROUNDING, LabelPolicy
 from mlimagenet_data.viewer.entries import PageEntry
 
-__all__ = ["CHUNK", "write_file", "write_folder"]
+__all__ = ["CHUNK", "PAGE_MARK", "write_file", "write_folder"]
 
 CHUNK = 100  # images per script of regions in a folder
 _SCRIPTS = ("labels.js", "masks.js", "crop.js", "detail.js", "grid.js")
-_MARK = '<meta name="generator" content="mlimagenet view">'
-_MARK_WITHIN = 4096  # of the first bytes of index.html
+PAGE_MARK = '<meta name="generator" content="mlimagenet view">'  # near the start of a page
 
 
 def write_file(out: Path, found: Iterable[PageEntry], policy: LabelPolicy, about: dict[str, Any]) -> int:
     """Write a self-contained HTML file; return its size in bytes.
 
     Args:
-        out: The file, replaced atomically.
+        out: The file; an earlier page there is replaced.
         found: The images.
         policy: Decides which labels remain in a crop.
         about: Facts for the page: `title`, `split`, `total` (number of rows), `photographs` (whether it has any).
+
+    Raises:
+        OutputError: If the file exists and is not a page.
     """
     summaries, regions = [], []
     for entry in found:
@@ -43,27 +45,26 @@ def write_file(out: Path, found: Iterable[PageEntry], policy: LabelPolicy, about
         summaries.append({**entry.summary, "thumbnail": address})
         regions.append(entry.regions)
     text = _page(_data(summaries, regions, policy, about), "img-src data:")
-    write_atomic(out, lambda path: path.write_bytes(text.encode()))
+    write_new(out, lambda path: path.write_bytes(text.encode()), mark=PAGE_MARK.encode())
     return len(text.encode())
 
 
-def write_folder(out: Path, found: Iterable[PageEntry], policy: LabelPolicy, about: dict[str, Any]) -> int:
+def write_folder(out: OutputFolder, found: Iterable[PageEntry], policy: LabelPolicy, about: dict[str, Any]) -> int:
     """Write a folder with `index.html`, thumbnails and scripts of regions; return its size in bytes.
 
     Each script holds the regions of 100 images.
 
     Args:
-        out: The folder. An earlier viewer there is replaced once the new one is complete.
+        out: The folder; an earlier page there is replaced once the new one is complete.
         found: The images.
         policy: Decides which labels remain in a crop.
         about: As for `write_file`.
 
     Raises:
-        MLImageNetError: If `out` exists and is not a viewer.
+        OutputError: If the folder holds a file that is not the page's.
     """
-    _check_replaceable(out)
     sizes: list[int] = []
-    replace_folder(out, lambda folder: sizes.append(_fill(folder, found, policy, about)))
+    out.replace_all(lambda folder: sizes.append(_fill(folder, found, policy, about)))
     return sizes[0]
 
 
@@ -89,17 +90,6 @@ def _parts(found: Iterable[PageEntry]) -> Iterator[list[PageEntry]]:
         yield part
 
 
-def _check_replaceable(out: Path) -> None:
-    if not (out.exists() or out.is_symlink()) or (out.is_dir() and not any(out.iterdir())):
-        return
-    index = out / "index.html"
-    if out.is_symlink() or not index.is_file():
-        raise MLImageNetError(f"{out}: exists, but `mlimagenet view` did not write it; choose another --out")
-    with open(index, "rb") as file:
-        if _MARK.encode() not in file.read(_MARK_WITHIN):
-            raise MLImageNetError(f"{index}: exists, but `mlimagenet view` did not write it; choose another --out")
-
-
 def _data(
     summaries: list[dict[str, Any]], regions: list[Any] | None, policy: LabelPolicy, about: dict[str, Any]
 ) -> dict[str, Any]:
@@ -119,7 +109,7 @@ def _page(data: dict[str, Any], images: str, more_scripts: str = "script-src") -
     script, style = "\n".join(_text(name) for name in _SCRIPTS), _text("style.css")
     rules = f"default-src 'none'; {images}; style-src {_hash(style)}; {more_scripts} {_hash(script)}"
     parts = {
-        "MARK": _MARK, "RULES": html.escape(rules), "TITLE": html.escape(str(data["about"]["title"])),
+        "MARK": PAGE_MARK, "RULES": html.escape(rules), "TITLE": html.escape(str(data["about"]["title"])),
         "STYLE": style, "DATA": _json(data), "SCRIPT": script,
     }  # fmt: skip
     out = []

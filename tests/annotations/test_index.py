@@ -2,13 +2,13 @@ import json
 import multiprocessing
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pycocotools.mask as coco_mask
 import pytest
 
 from mlimagenet_data.annotations import index as index_module
-from mlimagenet_data.annotations.index import open_index, source_key
 from mlimagenet_data.annotations.masks import encode_mask, parse_runs
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.dataset import MultiLabelImageNet
@@ -54,22 +54,12 @@ def test_rows_are_found_by_image_id(tmp_path):
 def test_the_index_is_rebuilt_only_when_a_file_changes(tmp_path, monkeypatch):
     folder = write_rows(tmp_path / "data set", random_rows(5))
     AnnotationStore(folder, "train")
-    monkeypatch.setattr(index_module, "_write", None)
+    monkeypatch.setattr(index_module, "write_index", None)
     assert len(AnnotationStore(folder, "train")) == 5
     monkeypatch.undo()
     monkeypatch.setenv("MLIMAGENET_CACHE", str(tmp_path / "cache"))
     write_rows(folder, random_rows(6, seed=1))
     assert len(AnnotationStore(folder, "train")) == 6
-
-
-def test_leftovers_of_an_interrupted_build_are_discarded(tmp_path):
-    folder = write_rows(tmp_path / "set", random_rows(5))
-    files = sorted((folder / "data").iterdir())
-    left = tmp_path / "cache" / f".{source_key(files)}.12345.tmp"
-    left.mkdir(parents=True)
-    (left / "height.bin").write_bytes(b"half")
-    assert len(open_index(files)) == 5
-    assert not left.exists()
 
 
 def _open(folder, cache, queue):
@@ -95,7 +85,7 @@ def test_the_index_holds_no_pickle_files(tmp_path):
     AnnotationStore(write_rows(tmp_path / "set", random_rows(5)), "train")
     (folder,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
     assert {path.suffix for path in folder.iterdir()} == {".bin", ".json"}
-    assert set(json.loads((folder / "index.json").read_text())) == {"version", "lengths"}
+    assert json.loads((folder / "index.json").read_text())["rows"] == 5
 
 
 def test_stores_and_datasets_pickle_to_a_few_hundred_bytes(tmp_path):
@@ -129,8 +119,29 @@ def test_a_hub_id_is_downloaded_at_its_revision(tmp_path, monkeypatch):
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    assert len(AnnotationStore("someone/mlimagenet@v1.0", "train")) == 4
+    assert len(AnnotationStore("hf:someone/mlimagenet@v1.0", "train")) == 4
     assert (asked["repo"], asked["revision"], asked["repo_type"]) == ("someone/mlimagenet", "v1.0", "dataset")
+    asked.clear()
+    for mistyped in ("someone/mlimagenet", "someone/mlimagenet@v1.0", "data/imagenet", Path("hf:someone/mlimagenet")):
+        with pytest.raises(AnnotationsNotFoundError, match="no such folder"):
+            AnnotationStore(mistyped, "train")
+    with pytest.raises(AnnotationsNotFoundError, match=r"for a dataset on the Hub write hf:a/b$"):
+        AnnotationStore("a/b", "train")
+    for odd in ("hf:", "hf:someone", "hf:a/b/c", "hf:a/b@", "hf:a/b@v 1", "hf:/etc/passwd", "hf:../x"):
+        with pytest.raises(AnnotationError, match="not a dataset on the Hub; write hf:USER/NAME"):
+            AnnotationStore(odd, "train")
+    assert not asked  # none of these reached the network
+
+
+def test_a_dataset_that_the_hub_does_not_have_is_named(monkeypatch):
+    import huggingface_hub
+
+    def snapshot_download(repo, **options):
+        raise FileNotFoundError("offline")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    with pytest.raises(AnnotationsNotFoundError, match="hf:a/b: cannot be downloaded from the Hub: offline"):
+        AnnotationStore("hf:a/b", "train")
 
 
 def test_image_ids_must_be_unique(tmp_path):

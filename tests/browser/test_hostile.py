@@ -20,7 +20,8 @@ def test_hostile_names_are_shown_but_not_run(tmp_path, open_page, name):
     item["image_id"], item["file_name"] = HOSTILE, HOSTILE.replace("/", "")
     folder = tmp_path / HOSTILE.replace("/", "")
     set_ = write_rows(folder, [item])
-    assert main(["view", str(set_), "--images", str(tmp_path), "--out", str(tmp_path / name)]) == 0
+    (tmp_path / "images").mkdir()
+    assert main(["view", str(set_), "--images", str(tmp_path / "images"), "--out", str(tmp_path / name)]) == 0
     page = open_page(tmp_path / name / "index.html" if name == "page" else tmp_path / name)
     assert page.inner_text("h1") == folder.name
     assert page.title() == folder.name

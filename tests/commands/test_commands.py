@@ -12,23 +12,16 @@ from mlimagenet_data.annotations.verify import faults_of
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.cli import main
 from mlimagenet_data.files.atomic import write_json
-from mlimagenet_data.files.reading import file_hash
 from tests.support.annotated import random_rows, region, row, write_images, write_rows
+from tests.support.manifested import write_manifest
 
 NAMES = imagenet_classes().names
 
 
 def write_set(folder, rows, shards=1, **changes):
     write_rows(folder, rows, shards=shards)
-    files = annotation_files(folder, "train")
-    ends = [len(rows) * k // shards for k in range(shards + 1)]
-    listed = {
-        f.name: {"bytes": f.stat().st_size, "sha256": file_hash(f), "rows": ends[k + 1] - ends[k]}
-        for k, f in enumerate(files)
-    }
-    split = {"files": listed, "config": {"regions": {"tau": 0.3}}, "networks": [{"source": "a net", "licence": "MIT"}]}
-    write_json(folder / "build_manifest.json", {"schema_version": 1, "splits": {"train": split | changes}})
-    return folder
+    about = {"config": {"regions": {"tau": 0.3}}, "networks": [{"source": "a net", "licence": "MIT"}]}
+    return write_manifest(folder, **about | changes)
 
 
 @pytest.fixture
@@ -131,10 +124,29 @@ def test_verify_compares_files_with_the_manifest(tmp_path):
     assert "bytes, but the manifest states" in next(faults_of(files, "train"))
     files[1].write_bytes(content)
     assert list(faults_of(files, "train")) == []
-    write_json(folder / "build_manifest.json", {"schema_version": 2, "splits": {"train": {"files": {"gone": 1}}}})
+    manifest = json.loads((folder / "build_manifest.json").read_text())
+    (folder / "README.md").write_text("# changed")
+    (folder / "data/private_notes.parquet").write_text("mine")
+    beside = {"README.md": {"bytes": 9, "sha256": "0" * 64}, "croissant.json": {"bytes": 2, "sha256": "0" * 64}}
+    write_json(folder / "build_manifest.json", manifest | {"schema_version": 2, "files": beside})
     texts = " ".join(faults_of(files, "train"))
-    for words in ("schema_version 2", "gone: listed in the manifest", "present, but not listed in the manifest"):
+    for words in (
+        "schema_version 2",
+        "README.md: SHA-256 differs from the manifest",
+        "croissant.json: listed in the manifest, but missing",
+        "private_notes.parquet: present, but not listed in the manifest",
+    ):
         assert words in texts
+    (folder / "data/private_notes.parquet").unlink()
+    for damage, words in (
+        ({"files": None}, "files: must list files with their SHA-256 and bytes; build or import again"),
+        ({"files": {"data/x": {}}}, "'data/x' is not the name of a file beside the shards"),
+        ({"splits": {"train": {"files": {"gone": {}}}}}, "'gone' is not one of this split's 1 shards"),
+        ({"splits": {"val": {"files": {}}}}, "does not list split 'train'"),
+    ):
+        write_json(folder / "build_manifest.json", manifest | damage)
+        (found,) = faults_of(files, "train")
+        assert words in found
     (folder / "build_manifest.json").unlink()
     assert "no such file" in next(faults_of(files, "train"))
 

@@ -90,9 +90,10 @@ def test_errors_name_the_argument(paths, capsys, truth, arguments, message):
 
 
 def test_a_plot_needs_label_sets(tmp_path, capsys):
-    mask_folder(tmp_path, picture(thing(), image_id="a"))
+    (tmp_path / "truth").mkdir()
+    mask_folder(tmp_path / "truth", picture(thing(), image_id="a"))
     item = row("a", (4, 2), [], labels=[(10, 0.9)]) | {"image_id": "a", "file_name": "a.png", "label": None}
-    command = ["compare", str(write_rows(tmp_path / "set", [item])), f"masks:{tmp_path}", *QUICK]
+    command = ["compare", str(write_rows(tmp_path / "set", [item])), f"masks:{tmp_path / 'truth'}", *QUICK]
     assert main([*command, "--plot", str(tmp_path / "plot.png")]) == 1
     assert "needs a truth with label sets" in capsys.readouterr().err
     assert main(command) == 0

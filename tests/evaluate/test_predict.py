@@ -486,7 +486,7 @@ def test_eval_accepts_annotations_of_this_project(weights, tmp_path, capsys):
     assert json.loads((tmp_path / "all.json").read_text())["by_labels"]["2"]["images"] == 3
     with Image.open(tmp_path / "all.png") as drawn:
         assert drawn.size == (1320, 540)
-    assert run_json([*command, "--min-score", "0.8"], capsys)["by_labels"]["1"]["images"] == 3
+    assert run_json([*command[:-4], "--min-score", "0.8"], capsys)["by_labels"]["1"]["images"] == 3
 
 
 @pytest.mark.parametrize(

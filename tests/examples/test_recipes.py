@@ -11,6 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
+from mlimagenet_data.errors import OutputError
 from mlimagenet_data.evaluate.networks import open_network
 from mlimagenet_data.losses.heatmaps import Heatmaps
 from tests.examples.test_train import SMALL, losses, write_colours
@@ -278,8 +279,32 @@ def test_a_resumed_run_restores_the_memory_of_its_checkpoint(root, tmp_path, mon
     torch.testing.assert_close(*memories, rtol=0, atol=0, equal_nan=True)
 
 
+def test_a_run_replaces_no_other_runs_checkpoint(root, tmp_path):
+    for name in ("a", "b"):
+        run(root, tmp_path / name, "--epochs", 1, "--steps", 1)
+    before = (tmp_path / "a/checkpoint.pt").read_bytes()
+    for options in ([], ["--resume", tmp_path / "b/checkpoint.pt"]):
+        with pytest.raises(OutputError, match=r"checkpoint\.pt: already exists; continue that run with --resume"):
+            run(root, tmp_path / "a", "--epochs", 2, "--steps", 1, *options)
+    assert (tmp_path / "a/checkpoint.pt").read_bytes() == before
+    run(root, tmp_path / "a", "--epochs", 2, "--steps", 1, "--resume", tmp_path / "a/checkpoint.pt")
+    assert (tmp_path / "a/checkpoint.pt").read_bytes() != before
+
+
+def test_only_copies_of_the_memory_are_tidied_up(root, tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in ("heatmaps-backup.npy", "checkpoint.tmp", ".thesis.tmp"):
+        (tmp_path / "run" / name).write_text("mine")
+    run(root, tmp_path / "run", "--epochs", 2, "--steps", 1, "--loss", "consistency")
+    assert {path.name for path in (tmp_path / "run").iterdir() if not path.read_bytes().startswith(b"mine")} == {
+        "checkpoint.pt", "heatmaps.npy", "heatmaps-1.npy",
+    }  # fmt: skip
+    assert len(list((tmp_path / "run").iterdir())) == 6
+
+
 def test_a_new_run_clears_the_memory_of_an_old_one(root, tmp_path):
     run(root, tmp_path, "--epochs", 1, "--steps", 1, "--loss", "consistency")
+    (tmp_path / "checkpoint.pt").unlink()
     fresh = trainer(root, tmp_path, "--epochs", 1, "--loss", "consistency")
     assert (fresh.objective.memory.read(torch.arange(16))[0] == -1).all()
 

@@ -17,10 +17,12 @@ from build.config.options import ConfigError
 from build.engines.ray_pool import RayPool
 from build.engines.runner import run_stage
 from build.engines.scheduler import Outcome, Pool, UnitsFailedError, run_units
+from build.state.output import open_output
 from build.state.plan import Unit, make_plan
 from tests.faults.flaky import FlakyRegions
 from tests.faults.harness import SMALL, result
 from tests.support.children import CONTEXT, seconds_to_start
+from tests.support.leases import lease_for
 
 
 class FakePool(Pool):
@@ -87,7 +89,9 @@ def test_each_unit_is_done_once_or_fails_in_all_its_tries(fates, workers, attemp
 
 def flaky_stage(photographs, out, faults, **options):
     """Return a regions stage whose units go wrong: {unit: (fault, times)}."""
-    plan = make_plan(BuildConfig(images=str(photographs), out=str(out), **SMALL, **options), str(photographs))
+    config = BuildConfig(images=str(photographs), out=str(out), **SMALL, **options)
+    open_output(config, [])
+    plan = make_plan(config, str(photographs), lease_for(out / ".build" / "train"))
     for unit, (fault, times) in faults.items():
         (plan.work / f"{unit}.{fault}").write_text(str(times))
     return FlakyRegions(plan)

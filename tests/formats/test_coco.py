@@ -197,8 +197,10 @@ def test_duplicates_non_objects_and_regions_without_an_image_size_are_refused(tm
     value["images"] += [{"id": 7, "file_name": "b.jpg"}, {"id": 8, "file_name": "n01440764/a.png"}, 5]
     value["images"].append({"id": 9, "file_name": "c.jpg"})
     value["annotations"].append(value["annotations"][0] | {"image_id": 9})
+    value["categories"].append({"id": 1, "name": "goldfish"})
     rows, faults = read(tmp_path, value, skip=True)
     assert [message.partition("a.json: ")[2] for message in faults.messages] == [
+        "categories[1], id: 1 repeats the id of an earlier category",
         "images[1], id: 7 repeats the id of an earlier image",
         "images[2], file_name: 'n01440764/a.png' and 'n01440764/a.JPEG' would both be image n01440764/a; rename or remove one",
         "images[3], entry: 5 must be an object",

@@ -9,15 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from build.config.options import ConfigError
-from build.state.manifest import refuse_imports
 from mlimagenet_data import MultiLabelImageNet
 from mlimagenet_data.annotations.masks import encode_mask
 from mlimagenet_data.annotations.schema import features
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import class_of_folder, imagenet_classes
 from mlimagenet_data.cli import main
-from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
+from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError, OutputError
+from mlimagenet_data.files.outputs import LOCK, MARKER, OutputFolder
 from mlimagenet_data.formats import tsv as module
 from mlimagenet_data.formats.faults import Faults
 from mlimagenet_data.formats.importing import Import, import_annotations
@@ -218,7 +217,8 @@ def test_sizes_and_statuses_come_from_the_images(tmp_path, capsys):
     assert [store.record(k).size for k in range(3)] == [(20, 30), None, None]
     assert [store.record(k).status for k in range(3)] == ["no_regions", "unreadable", "missing"]
     assert store.record(2).labels == ((0, 0.5),)
-    assert main([*command, str(tmp_path), "--split", "val"]) == 1
+    (tmp_path / "others").mkdir()
+    assert main([*command, str(tmp_path / "others"), "--split", "val"]) == 1
     assert "none of the images" in capsys.readouterr().err
 
 
@@ -247,34 +247,68 @@ def test_an_import_overwrites_no_split_and_no_build(tmp_path):
     (tmp_path / "a.tsv").write_text(GOOD)
     given = Import(tmp_path / "a.tsv", "tsv", tmp_path / "set")
     import_annotations(given)
-    with pytest.raises(AnnotationError, match="already holds a split 'train'"):
+    with pytest.raises(AnnotationError, match="already holds split 'train'; choose another --out"):
         import_annotations(given)
     import_annotations(Import(tmp_path / "a.tsv", "tsv", tmp_path / "set", split="val"))
     assert set(load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))) == {"train", "val"}
     (tmp_path / "set/build_manifest.json").write_text('{"schema_version": 1, "splits": {"test": {"rows": 1}}}')
-    with pytest.raises(AnnotationError, match="already holds a build"):
+    with pytest.raises(AnnotationError, match="holds split 'test', which is not an import"):
         import_annotations(Import(tmp_path / "a.tsv", "tsv", tmp_path / "set", split="other"))
-
-
-def test_a_build_does_not_write_into_imported_annotations(tmp_path):
-    (tmp_path / "a.tsv").write_text(GOOD)
-    refuse_imports(tmp_path / "set")
-    import_annotations(Import(tmp_path / "a.tsv", "tsv", tmp_path / "set"))
-    with pytest.raises(ConfigError, match="holds imported annotations"):
-        refuse_imports(tmp_path / "set")
+    OutputFolder.open(tmp_path / "built", "build")
+    with pytest.raises(OutputError, match="holds a build, not an import"):
+        import_annotations(Import(tmp_path / "a.tsv", "tsv", tmp_path / "built"))
 
 
 def test_an_import_that_fails_leaves_no_output(tmp_path):
     (tmp_path / "a.tsv").write_text(f"{GOOD}\nbad")
     with pytest.raises(AnnotationError, match="line 2"):
         import_annotations(Import(tmp_path / "a.tsv", "tsv", tmp_path / "set"))
-    assert list((tmp_path / "set").rglob("*")) == []
+    assert {path.name for path in (tmp_path / "set").rglob("*")} == {MARKER, LOCK}
 
 
-def test_an_empty_file_becomes_an_empty_split(tmp_path):
-    (tmp_path / "a.tsv").write_text("")
-    assert import_annotations(Import(tmp_path / "a.tsv", "tsv", tmp_path / "set"))["rows"] == 0
-    assert len(AnnotationStore(tmp_path / "set", "train")) == 0
+@pytest.mark.parametrize("form", ["tsv", "coco"])
+@pytest.mark.parametrize("skip", [False, True])
+def test_files_without_images_are_refused(tmp_path, form, skip):
+    texts = {
+        "tsv": ["", "\ufeff", "filename\tgt\tclasses\tscores\n"],
+        "coco": ["", "\ufeff", '{"categories": [], "images": [], "annotations": []}'],
+    }[form]
+    for text in texts:
+        (tmp_path / "a").write_text(text)
+        with pytest.raises(AnnotationError, match=r"/a: ") as caught:
+            import_annotations(Import(tmp_path / "a", form, tmp_path / "set", skip_bad=skip))
+        assert "holds no annotated images" in str(caught.value) or "line 1" in str(caught.value) or form == "coco"
+    assert not list((tmp_path / "set").rglob("*.parquet"))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
+    rows, _ = read(tmp_path / "a.tsv", f"\ufeff{GOOD}\r\n")
+    assert rows == read(tmp_path / "b.tsv", GOOD)[0]
+    assert rows[0]["image_id"] == "n01440764/n01440764_1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"images": []}, r"none of its 0 masks .*; 0 of its 0 images are there"),
+        ({"annotations": []}, r"none of its 0 masks .*; 1 of its 1 images are there"),
+        ({"images": [{"id": 1, "file_name": "n01440764_7.JPEG", "height": 4, "width": 6}]}, r"1 masks .*; 0 of its 1"),
+    ],
+)
+def test_proposals_that_match_nothing_are_refused(tmp_path, changes, words):
+    (tmp_path / "a.tsv").write_text(GOOD)
+    code = encode_mask(np.eye(4, 6, dtype=bool))
+    proposals = {
+        "categories": [],
+        "images": [{"id": 1, "file_name": "n01440764_1.JPEG", "height": 4, "width": 6}],
+        "annotations": [{"id": 1, "image_id": 1, "segmentation": {"size": [4, 6], "counts": code}}],
+    }
+    if changes.get("images") == []:
+        changes = changes | {"annotations": []}
+    (tmp_path / "p.json").write_text(json.dumps(proposals | changes))
+    with pytest.raises(AnnotationError, match=rf"p\.json: .*{words}"):
+        import_annotations(Import(tmp_path / "a.tsv", "tsv", tmp_path / "set", proposals=tmp_path / "p.json"))
+    assert not list((tmp_path / "set").rglob("*.parquet"))
 
 
 def test_skipped_lines_are_reported_without_the_folder(tmp_path, capsys):

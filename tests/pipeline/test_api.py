@@ -122,7 +122,7 @@ def test_verify_names_the_files_that_changed(copied, capsys):
     assert faults == [f"{file}: file damaged: hash differs"]
     assert main(["verify", str(copied)]) == 1
     text = capsys.readouterr().out
-    assert faults[0] in text
+    assert f"{file}: not finished" in text  # its entry is withdrawn, so that a run makes it again
     assert "1 files have changed; a run rebuilds them" in text
 
 

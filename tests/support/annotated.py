@@ -64,7 +64,7 @@ def write_rows(folder: Path, rows: list[dict[str, Any]], split: str = "train", s
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for k in range(shards):
         table = pa.Table.from_pylist(rows[k * len(rows) // shards : (k + 1) * len(rows) // shards], schema=schema)
-        pq.write_table(table, folder / "data" / shard_name(split, k, shards))
+        pq.write_table(table, folder / "data" / shard_name(split, k, shards), write_page_checksum=True)
     return folder
 
 

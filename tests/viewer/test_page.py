@@ -18,6 +18,7 @@ from mlimagenet_data.annotations.masks import decode_mask
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.cli import main
+from mlimagenet_data.files.outputs import LOCK, OutputFolder
 from mlimagenet_data.labelling.policy import MAIN_SHARE, ROUNDING, LabelPolicy
 from mlimagenet_data.viewer import write
 from mlimagenet_data.viewer.entries import entries, pick_rows
@@ -146,7 +147,9 @@ def test_annotations_stay_data(tmp_path):
     data, _, _ = page_of(tmp_path / "page.html")
     assert data["images"][0]["id"] == HOSTILE
     assert data["about"]["title"] == HOSTILE
-    write.write_folder(tmp_path / "page", entries(store, [0], None, 32), LabelPolicy(), ABOUT)
+    write.write_folder(
+        OutputFolder.open(tmp_path / "page", "page"), entries(store, [0], None, 32), LabelPolicy(), ABOUT
+    )
     assert page_of(tmp_path / "page" / "index.html")[0] == {
         **data,
         "regions": None,
@@ -164,7 +167,7 @@ def test_unusable_photographs_are_reported(annotated, tmp_path, capsys):
     said = json.loads(capsys.readouterr().out)
     assert (said["images"], said["rows"], len(said["problems"])) == (11, 12, 3)
     for problem, path, reason in zip(
-        said["problems"], (gone, damaged, other), ("no such file", "cannot identify", "5 x 3 pixels"), strict=True
+        said["problems"], (gone, damaged, other), ("no such file", "not an image", "5 x 3 pixels"), strict=True
     ):
         assert problem.startswith(f"{path.parent.name}/{path.name}: ")  # without the folder, which is private
         assert reason in problem
@@ -192,20 +195,51 @@ def test_rows_are_evenly_spaced(tmp_path, limit, rows):
     assert pick_rows(AnnotationStore(write_rows(tmp_path, random_rows(10)), "train"), limit) == rows
 
 
-def test_only_an_earlier_viewer_is_replaced(annotated, tmp_path, capsys):
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != LOCK}
+
+
+def test_only_an_earlier_page_is_replaced(annotated, tmp_path, capsys):
     out = tmp_path / "page"
     out.mkdir()
     assert view(annotated[0], "--out", out) == 0  # an empty folder is fine
-    assert view(annotated[0], "--out", out, "--limit", 2) == 0
-    assert len(list((out / "thumbnails").iterdir())) == 2
-    capsys.readouterr()
-    (tmp_path / "photographs").mkdir()
-    (tmp_path / "photographs" / "index.html").write_text("<p>mine")
     (tmp_path / "link").symlink_to(out)
-    for kept in ("photographs", "link", "images"):
+    assert view(annotated[0], "--out", tmp_path / "link", "--limit", 2) == 0
+    assert (tmp_path / "link").is_symlink()
+    assert len(list((out / "thumbnails").iterdir())) == 2
+    (out / "thumbnails" / "notes.txt").write_text("mine")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "index.html").write_text(write.PAGE_MARK)
+    (tmp_path / "mine.html").write_text("<p>mine")
+    before = contents(tmp_path)
+    capsys.readouterr()
+    for kept, words in (
+        ("page", "page/thumbnails/notes.txt: this project did not write it"), ("mine", "holds 'index.html', which this"),
+        ("mine.html", "already exists"), ("images", "holds 'train', which this project did not write"),
+    ):  # fmt: skip
         assert view(annotated[0], "--out", tmp_path / kept) == 1
-        assert "choose another --out" in capsys.readouterr().err
-    assert (tmp_path / "photographs" / "index.html").read_text() == "<p>mine"
+        assert words in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "place", ["images/train", "images/train/page", "images/train/page.html", "set/page.html", ".", "link"]
+)
+def test_a_page_stays_out_of_its_inputs(annotated, tmp_path, capsys, place):
+    (tmp_path / "link").symlink_to(annotated[1])
+    before = contents(tmp_path)
+    assert view(annotated[0], "--images", tmp_path / "images", "--out", tmp_path / place) == 1
+    assert "must not contain one another" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+def test_a_second_page_file_replaces_the_first(annotated, tmp_path):
+    out = tmp_path / "page.html"
+    assert view(annotated[0], "--out", out) == 0
+    first = out.read_bytes()
+    assert view(annotated[0], "--out", out, "--limit", 2) == 0
+    assert len(page_of(out)[0]["images"]) == 2
+    assert out.read_bytes() != first
 
 
 @pytest.mark.parametrize("name", ["page.html", "page"])
@@ -215,7 +249,7 @@ def test_a_failure_leaves_the_last_page_unchanged(annotated, tmp_path, monkeypat
     out, write_page = tmp_path / "out" / name, write.write_file if name == "page.html" else write.write_folder
     assert view(annotated[0], "--out", out) == 0
     store, replace = AnnotationStore(annotated[0], "train"), os.replace
-    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    before = contents(tmp_path / "out")
 
     def failing():
         yield from entries(store, [0, 1], None, 32)
@@ -229,8 +263,8 @@ def test_a_failure_leaves_the_last_page_unchanged(annotated, tmp_path, monkeypat
 
     monkeypatch.setattr(os, "replace", refusing)
     with pytest.raises(OSError, match="no space"):
-        write_page(out, failing(), LabelPolicy(), ABOUT)
-    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+        write_page(out if name == "page.html" else OutputFolder(out, "page"), failing(), LabelPolicy(), ABOUT)
+    assert contents(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from mlimagenet_data.errors import EvaluationError
 from mlimagenet_data.evaluate.compare.bootstrap import Estimate
 from mlimagenet_data.evaluate.compare.label_sets import BY_COUNT
 from mlimagenet_data.evaluate.compare.report import Comparison
+from mlimagenet_data.files.single import PICTURE_METADATA
 
 __all__ = ["plot"]
 
@@ -38,7 +39,7 @@ def plot(found: Comparison, path: Path, dataset: str = "") -> None:
         one.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     for one in axes.values():
         one.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120, format="png", metadata={"Software": None})
+    figure.savefig(path, dpi=120, format="png", metadata=PICTURE_METADATA)
 
 
 def _reliability(curve: Any, counts: Any, found: Comparison) -> None:

@@ -54,7 +54,7 @@ def _lines(path: Path) -> list[str]:
     if path.stat().st_size > _MOST:
         raise EvaluationError(f"{path}: {path.stat().st_size} bytes; must have at most {_MOST}")
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines()]
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
     except UnicodeDecodeError as error:
         raise EvaluationError(f"{path}: not text: {error}; must have {_LISTS}") from error
 

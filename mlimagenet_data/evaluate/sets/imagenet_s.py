@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from mlimagenet_data.classes import NUM_CLASSES, class_of_folder
 from mlimagenet_data.errors import AnnotationError, EvaluationError, ImageError
 from mlimagenet_data.evaluate.sets.examples import EvaluationSet, Example, class_folders
 from mlimagenet_data.formats.imagenet_s import read_mask
+from mlimagenet_data.images import image_size
 
 __all__ = ["open_imagenet_s"]
 
@@ -78,7 +78,7 @@ def _ids(path: Path, image: Path, count: int) -> NDArray[np.int64]:
 def _size(image: Path) -> tuple[int, int] | None:
     """Return an image file's (width, height); None if it is unreadable, which the evaluation reports later."""
     try:
-        with Image.open(image) as opened:
-            return opened.size
-    except (OSError, ValueError, SyntaxError):
+        height, width = image_size(image, upright=False)
+    except ImageError:
         return None
+    return width, height

@@ -6,13 +6,14 @@ import math
 import os
 from pathlib import Path
 from typing import NamedTuple
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import EvaluationError
+from mlimagenet_data.files.reading import read_xml
 from mlimagenet_data.files.walk import walk_files
 from mlimagenet_data.names import class_of_path, image_id_of
 
@@ -77,18 +78,11 @@ def _read(folder: Path, name: str) -> BoxedImage:
 
 def _parse(path: Path) -> Element:
     try:
-        from defusedxml import ElementTree
-        from defusedxml.common import DefusedXmlException
+        return read_xml(path, _LARGEST)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error}; boxes in XML need it: pip install 'mlimagenet-data[eval]'") from error
-
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise EvaluationError(f"{path}: {path.stat().st_size} bytes; must have at most {_LARGEST}")
-        root: Element = ElementTree.fromstring(path.read_bytes(), forbid_dtd=True)
-    except (OSError, ParseError, DefusedXmlException, RecursionError, LookupError) as error:
-        raise ValueError(f"not readable XML: {type(error).__name__}: {str(error)[:200]}") from error
-    return root
+    except OSError as error:
+        raise ValueError(f"not readable: {error}") from error
 
 
 def _original(name: str, classes: list[str]) -> int:

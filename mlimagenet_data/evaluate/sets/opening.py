@@ -33,7 +33,7 @@ def open_truth(
 
     Args:
         kind: `real`, `multilabel`, `imagenet-m`, `v2`, `imagenet-s`, `annotations`, `boxes` or `masks`.
-        path: Its folder of images; for `annotations`, a dataset folder or Hub id; for `boxes` and `masks`, see
+        path: Its folder of images; for `annotations`, a dataset folder or `hf:USER/NAME`; for `boxes` and `masks`, see
             `open_boxes` and `open_masks`.
         labels: Label file of `real`, `multilabel`, `imagenet-m` and `v2`; see their readers.
         class_list: List of the original classes, see `read_validation_classes`.

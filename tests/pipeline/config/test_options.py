@@ -249,7 +249,7 @@ def test_the_command_line_refuses_what_it_cannot_read(arguments, capsys):
 
 
 def test_an_error_is_printed_as_it_is_even_with_brackets(tmp_path, capsys):
-    assert main(["--images", str(tmp_path / "old[/red]new[bold]")]) == 1
+    assert main(["--images", str(tmp_path / "old[/red]new[bold]"), "--out", str(tmp_path / "out")]) == 1
     assert "old[/red]new[bold]: no such folder" in capsys.readouterr().out
 
 
@@ -274,6 +274,7 @@ def test_each_stage_counts_its_own_options_and_no_other():
         "unlabelled",
         "split",
         "limit",
+        "check_content",
         "out",
         "work",
         "sheet",

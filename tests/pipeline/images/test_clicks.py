@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -42,6 +44,16 @@ def test_a_missing_file_has_a_status(tmp_path):
     assert caught.value.status == "missing"
 
 
+def test_what_cannot_be_opened_is_inaccessible_and_a_fifo_damaged(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "fifo.xml")
+    write(tmp_path, entry(), image_id="a")
+    monkeypatch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+    for name, status in (("fifo", "damaged"), ("a", "inaccessible")):
+        with pytest.raises(ByproductError, match=f"{name}.xml") as caught:
+            read_clicks(tmp_path, name)
+        assert caught.value.status == status
+
+
 BOMB = '<!DOCTYPE a [<!ENTITY b "bbbbbbbb"><!ENTITY c "&b;&b;&b;&b;">]><annotation>&c;</annotation>'
 OUTSIDE = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><annotation><metadata>&b;</metadata></annotation>'
 
@@ -51,6 +63,8 @@ OUTSIDE = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><annotation><me
     [
         ("", "ParseError"),
         ("<annotation>", "ParseError"),
+        ('<?xml version="1.0" encoding="nothing"?><annotation/>', "LookupError: unknown encoding"),
+        ('<?xml version="1.0" encoding="utf-7"?><annotation/>', "multi-byte encodings"),
         (BOMB, "DTDForbidden"),
         (OUTSIDE, "DTDForbidden"),
         ("<a>" * 100_000, "damaged|ParseError|Recursion"),
@@ -59,7 +73,7 @@ OUTSIDE = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><annotation><me
         (f"<annotation>{entry('left', '0')}</annotation>", "left"),
         ("<annotation><metadata><selected>True</selected></metadata></annotation>", "has no selectedRecord"),
         (b"\xff\xfe\x00", "ParseError"),
-        (" " * 5_000_000, "exceeds 4000000 bytes"),
+        (" " * 5_000_000, "must have at most 4000000"),
     ],
 )
 def test_a_damaged_file_has_a_status_and_its_name(tmp_path, content, message):

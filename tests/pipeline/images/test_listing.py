@@ -1,4 +1,7 @@
+import datetime
 import os
+import socket
+import types
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -7,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from build.config.options import ConfigError
+from build.images.listing import file_stamps, left_out_text
+from build.images.listing_check import changes_since
 from build.images.sources import list_images
 
 
@@ -68,7 +73,8 @@ def test_other_files_are_counted_and_hidden_folders_left_alone(tmp_path):
     tree(tmp_path, "0/a.jpg", "0/notes.txt", "0/b.xml", "0/c.xml", ".cache/d.jpg")
     listing = list_images(str(tmp_path), split="train")
     assert [image.file_name for image in listing.images] == ["0/a.jpg"]
-    assert listing.ignored == {".txt": 1, ".xml": 2}
+    assert listing.left_out == {"other files (.txt)": 1, "other files (.xml)": 2, "hidden folders": 1}
+    assert listing.found == 5
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path):
@@ -98,7 +104,7 @@ def test_extensions_count_in_any_case_and_other_kinds_do_not(tmp_path):
     tree(tmp_path, "0/a.JPEG", "0/b.Png", "0/c.TIFF", "0/d.WebP", "0/e.gif", "0/f.jpg.txt", "0/jpg")
     listing = list_images(str(tmp_path), split="train")
     assert [image.file_name for image in listing.images] == ["0/a.JPEG", "0/b.Png", "0/c.TIFF", "0/d.WebP"]
-    assert listing.ignored == {".gif": 1, ".txt": 1, "jpg": 1}
+    assert listing.left_out == {"other files (.gif)": 1, "other files (.txt)": 1, "other files (no extension)": 1}
 
 
 def test_size_and_time_are_noted(tmp_path):
@@ -110,7 +116,7 @@ def test_size_and_time_are_noted(tmp_path):
 
 def test_class_folders_beside_a_folder_named_as_the_split_are_not_passed_over(tmp_path):
     tree(tmp_path, "n01440764/a.jpg", "train/n01440764/b.jpg")
-    with pytest.raises(ConfigError, match="train must be named"):
+    with pytest.raises(ConfigError, match="'train' must be named"):
         listed(tmp_path)
     tree(tmp_path / "other", "0", "a.jpg", "train/0/b.jpg")  # a file named 0 is no class folder
     assert list(listed(tmp_path / "other")) == ["0/b.jpg"]
@@ -177,7 +183,77 @@ def test_a_link_to_itself_is_listed_as_a_broken_one(tmp_path):
     assert [(image.file_name, image.stamp[0]) for image in listing.images] == [("0/a.jpg", 1), ("0/loop.jpg", -1)]
 
 
-def test_a_folder_reached_on_two_ways_counts_twice(tmp_path):
+def test_a_folder_reached_on_two_ways_is_listed_where_it_is(tmp_path):
+    tree(tmp_path, "1/a.jpg")
+    os.symlink(tmp_path / "1", tmp_path / "0")
+    listing = list_images(str(tmp_path), split="train")
+    assert [image.file_name for image in listing.images] == ["1/a.jpg"]
+    assert listing.left_out == {"links to folders that are listed already": 1}
+
+
+def test_only_regular_files_are_images(tmp_path):
     tree(tmp_path, "0/a.jpg")
-    os.symlink(tmp_path / "0", tmp_path / "1")
-    assert list(listed(tmp_path)) == ["0/a.jpg", "1/a.jpg"]
+    os.mkfifo(tmp_path / "0" / "fifo.jpg")
+    os.symlink("fifo.jpg", tmp_path / "0" / "linked.jpg")
+    os.symlink("/dev/null", tmp_path / "0" / "device.jpg")
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(os.path.relpath(tmp_path / "0" / "socket.jpg"))  # a socket's path has at most 108 bytes
+        listing = list_images(str(tmp_path), split="train")
+    assert [image.file_name for image in listing.images] == ["0/a.jpg"]
+    assert listing.left_out == {"FIFOs, sockets and devices": 4}
+
+
+def test_names_that_no_table_can_hold_are_counted_with_an_example(tmp_path):
+    tree(tmp_path, "0/a.jpg", "0/b\\c.jpg", "12:30.jpg")
+    (tmp_path / "0" / os.fsdecode(b"\xff.jpg")).write_bytes(b"x")
+    (tmp_path / "0" / os.fsdecode(b"\xfe")).mkdir()
+    (tmp_path / "0" / os.fsdecode(b"\xfe") / "d.jpg").write_bytes(b"x")
+    listing = list_images(str(tmp_path), split="train")
+    assert [image.file_name for image in listing.images] == ["0/a.jpg"]
+    assert listing.left_out == {
+        r"names that are not UTF-8, such as '0/\udcfe/d.jpg'": 2,
+        r"names with \, or : in the first part, which other systems read as folders, such as '0/b\\c.jpg'": 2,
+    }
+    assert "\udcfe" not in left_out_text(listing.left_out)
+
+
+def test_many_kinds_of_other_files_are_counted_in_a_few_lines(tmp_path):
+    tree(tmp_path, "0/a.jpg", *(f"0/b.x{k}" for k in range(60)), "0/c.\x1b[31m", "0/d.aVeryLongExtension")
+    left_out = list_images(str(tmp_path), split="train").left_out
+    assert left_out.total() == 62
+    assert len(left_out) == 51
+    assert left_out["other files (odd extensions)"] == 2
+    assert left_out["other reasons"] == 11
+
+
+def test_images_beside_the_split_and_beyond_the_limit_are_counted(tmp_path):
+    tree(tmp_path, "stray.jpg", "train/0/a.jpg", "train/0/b.jpg", "train/0/backup.tar", "val/0/c.jpg")
+    listing = list_images(str(tmp_path), split="train", limit=1)
+    assert [image.file_name for image in listing.images] == ["0/a.jpg"]
+    assert listing.left_out == {
+        "image files beside the folder train/": 1, "images beyond --limit": 1, "tar and Parquet files in an image folder": 1,
+    }  # fmt: skip
+    assert listing.found == 4
+
+
+@pytest.mark.parametrize("year", [1901, 2400])
+def test_any_time_that_a_disk_can_hold_is_noted(tmp_path, year):
+    tree(tmp_path, "0/a.jpg")
+    seconds = int(datetime.datetime(year, 1, 1, tzinfo=datetime.UTC).timestamp())
+    try:
+        os.utime(tmp_path / "0" / "a.jpg", (seconds, seconds))
+    except OSError:
+        pytest.skip("this file system holds no such times")
+    listing = list_images(str(tmp_path), split="train")
+    assert len(listing.images) == 1
+    assert changes_since(listing) == ""
+
+
+def test_the_time_of_change_and_the_inode_are_noted(tmp_path):
+    tree(tmp_path, "0/a.jpg")
+    (image,) = list_images(str(tmp_path), split="train").images
+    info = os.stat(tmp_path / "0" / "a.jpg")
+    assert (image.changed_ns, image.inode) == (info.st_ctime_ns, info.st_ino)
+    largest = types.SimpleNamespace(st_size=1, st_mtime_ns=2, st_ctime_ns=3, st_ino=2**64 - 1)
+    assert file_stamps(largest) == (1, 2, 3, -1)
+    assert (image.container, image.source, image.fault) == (None, None, None)

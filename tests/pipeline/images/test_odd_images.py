@@ -26,6 +26,7 @@ def make_odd_images(root):
     (root / "cut_off.jpg").write_bytes((root / "whole.jpg").read_bytes()[:900])
     (root / "empty.jpg").write_bytes(b"")
     (root / "text.jpg").write_text("not an image")
+    image.save(root / "postscript.jpg", "EPS")
     os.symlink("nowhere.jpg", root / "broken_link.jpg")
 
 
@@ -33,6 +34,7 @@ UNREADABLE = {
     "cut_off.jpg": "unreadable",
     "empty.jpg": "unreadable",
     "text.jpg": "unreadable",
+    "postscript.jpg": "unreadable",
     "broken_link.jpg": "missing",
 }
 
@@ -50,7 +52,7 @@ def built(tmp_path_factory):
 
 def test_every_file_has_a_row(built):
     rows, _ = built
-    assert len(rows) == 13
+    assert len(rows) == 14
 
 
 @pytest.mark.parametrize(("name", "status"), UNREADABLE.items())
@@ -87,14 +89,15 @@ def test_what_can_be_read_is_used(built, name, size):
 def test_the_summary_counts_them(built):
     _, manifest = built
     statuses = manifest["splits"]["train"]["statuses"]
-    assert statuses["unreadable"] == 3
+    assert statuses["unreadable"] == 4
     assert statuses["missing"] == 1
-    assert sum(statuses.values()) == 13
+    assert sum(statuses.values()) == 14
 
 
-def test_a_folder_of_nothing_readable_still_has_its_rows(tmp_path):
+def test_a_folder_of_nothing_readable_is_a_failure_and_publishes_nothing(tmp_path, capsys):
     (tmp_path / "images").mkdir()
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / "images" / name).write_text("no image")
-    assert main(["--images", str(tmp_path / "images"), "--out", str(tmp_path / "out"), "--sheet", "2"]) == 0
-    assert pq.read_table(tmp_path / "out" / "data").num_rows == 2
+    assert main(["--images", str(tmp_path / "images"), "--out", str(tmp_path / "out"), "--sheet", "2"]) == 1
+    assert "(2 unreadable)" in capsys.readouterr().out
+    assert not list((tmp_path / "out").glob("data/*"))

@@ -25,6 +25,7 @@ from build.stages.labeler import LabelerStage, aligned_regions, is_held_out, who
 from build.state.ledger import UnitOutput
 from build.state.plan import LABELER_FILE, Plan
 from tests.support.children import as_torchrun
+from tests.support.leases import lease_for
 
 
 @pytest.fixture(autouse=True)
@@ -214,7 +215,7 @@ def test_the_error_for_a_file_that_is_not_a_labeler_names_it(tmp_path):
     without_trust = json.dumps({**Labeler(3, 3).config, "temperature": 1.0})
     save_file(Labeler(3, 3).state_dict(), tmp_path / "older.safetensors", metadata={"labeler": without_trust})
     for name in ("other", "text", "older"):
-        with pytest.raises(ValueError, match=f"{name}.safetensors: not a labeler file"):
+        with pytest.raises(ValueError, match=f"{name}.safetensors: damaged: not a labeler"):
             Labeler.load(tmp_path / f"{name}.safetensors")
 
 
@@ -323,7 +324,9 @@ def test_versions_with_patches_dropped_follow_the_features(tmp_path):
 def labeler_facts(tmp_path, rows, **options):
     config = BuildConfig(out=str(tmp_path), epochs=1, **options)
     images = [ImageInput(row.image_id, row.image_id, row.label, (1, 1)) for row in rows]
-    plan = Plan(config, Listing(Path(tmp_path), Images.of(images), Counter()), tmp_path / "work")
+    plan = Plan(
+        config, Listing(Path(tmp_path), Images.of(images), Counter()), tmp_path / "work", lease_for(tmp_path / "work")
+    )
     (shard,) = plan.shards
     plan.ledger("regions").commit(shard.file, "", {}, UnitOutput(len(rows), {}, partial(write_rows, rows)))
     stage = LabelerStage(plan)

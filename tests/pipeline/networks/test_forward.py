@@ -8,12 +8,14 @@ import pytest
 from PIL import Image
 
 from build import BuildConfig, relabel
+from build.images.listing import ImageInput
 from build.images.reader import ImageReader
 from build.images.sources import list_images
 from build.networks.forward import Clock, Forward
 from build.records import RegionsRow, read_rows
 from build.region_batch import make_rows
 from build.stages.regions import find_regions
+from mlimagenet_data.errors import ImageError
 
 PHOTOGRAPHS = {
     "n01440764/a.png": (40, 40),
@@ -127,3 +129,54 @@ def test_rows_come_in_the_listings_order_and_are_the_same_in_any_batch(root, tmp
     assert sum(len(row.counts) for row in together) >= 5
     for row, other in zip(together, alone, strict=True):
         assert pickle.dumps(row) == pickle.dumps(other), row.image_id
+
+
+class Reader:
+    """Stands for an ImageReader; each image is decoded, or fails, as its script says."""
+
+    def __init__(self, script):
+        self.script, self.calls = script, []
+
+    def loaded(self, listed):
+        self.calls.append(listed.file_name)
+        step = self.script[listed.file_name]
+        step = step.pop(0) if len(step) > 1 else step[0]
+        if isinstance(step, Exception):
+            raise step
+        return step, "hash"
+
+
+def out_of_memory():
+    error = ImageError("image in memory: not enough memory for 9 x 9 pixels", status="too_large")
+    error.__cause__ = MemoryError()
+    outer = ImageError("a.tar: b.png: not enough memory for 9 x 9 pixels", status="too_large")
+    outer.__cause__ = error
+    return outer
+
+
+def test_whatever_one_image_does_becomes_its_status():
+    image = Image.new("RGB", (30, 30))
+    script = {
+        "fine.png": [image],
+        "large.png": [MemoryError()],
+        "large_in_tar.png": [out_of_memory()],
+        "crowded.png": [MemoryError(), image],
+        "crowded_in_tar.png": [out_of_memory(), image],
+        "denied.png": [ImageError("denied.png: Permission denied", status="inaccessible")],
+        "bomb.png": [ImageError("bomb.png: exceeds limit", status="too_large")],
+    }
+    images = [ImageInput(name, name, 0, (1, 1)) for name in script]
+    reader, forward = Reader(script), Forward(BuildConfig(device="cpu", **SIZES))
+    found = {}
+    for batch in forward.batches(images, reader, Clock()):
+        found |= {image.file_name: one for image, one in zip(batch.images, batch.decoded, strict=True)}
+    forward.close()
+    assert {name: one.status for name, one in found.items()} == {
+        "fine.png": "ok", "large.png": "too_large", "large_in_tar.png": "too_large", "crowded.png": "ok",
+        "crowded_in_tar.png": "ok", "denied.png": "inaccessible", "bomb.png": "too_large",
+    }  # fmt: skip
+    assert found["large.png"].reason == "large.png: not enough memory"
+    assert all(bool(one.tensors) == (one.status == "ok") for one in found.values())
+    tried = {name: reader.calls.count(name) for name in script}
+    assert tried["large.png"] == tried["crowded.png"] == 2  # the second time alone
+    assert tried["denied.png"] == tried["bomb.png"] == 1

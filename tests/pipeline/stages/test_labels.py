@@ -20,6 +20,7 @@ from build.stages.labels import LabelsStage, name_beside_original, name_unlabell
 from build.state.ledger import UnitOutput
 from build.state.plan import LABELER_FILE, Plan
 from mlimagenet_data.annotations.masks import encode_mask
+from tests.support.leases import lease_for
 
 LEFT, MOST, RIGHT = [[1, 1, 0, 0]] * 2, [[1, 1, 1, 0]] * 2, [[0, 0, 1, 1]] * 2  # IoU: 2/3, 0, and 1/4 of the last two
 EVEN = OriginalTrust(error=0.5, weight=1.0)  # odds of 1: a score is own / (own + rival)
@@ -233,7 +234,9 @@ def labels_of(tmp_path, rows, labeler, **options):
     """The labels stage's rows and facts for a shard."""
     config = BuildConfig(out=str(tmp_path), **options)
     images = [ImageInput(row.image_id, row.image_id, row.label, (1, 1)) for row in rows]
-    plan = Plan(config, Listing(Path(tmp_path), Images.of(images), Counter()), tmp_path / "work")
+    plan = Plan(
+        config, Listing(Path(tmp_path), Images.of(images), Counter()), tmp_path / "work", lease_for(tmp_path / "work")
+    )
     (shard,) = plan.shards
     table = table_of(rows, RegionsRow)
     plan.ledger("regions").commit(shard.file, "", {}, UnitOutput(len(rows), {}, partial(pq.write_table, table)))

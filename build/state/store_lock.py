@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from build.config.options import ConfigError
-from build.state.ledger import write_json
 from build.state.remote import Remote
+from mlimagenet_data.files.atomic import write_json
 
-__all__ = ["lease"]
+__all__ = ["holder", "store_lock"]
 
 _BEAT = 60.0  # seconds between signs of life
 _DEAD = 300.0  # seconds without a sign of life after which a run counts as stopped
@@ -29,7 +29,7 @@ _SETTLE = 1.0  # seconds after which one of two runs that began together has ove
 
 
 @contextmanager
-def lease(remote: Remote, path: Path, others: Sequence[Path] = ()) -> Iterator[bool]:
+def store_lock(remote: Remote, path: Path, others: Sequence[Path] = ()) -> Iterator[tuple[str, bool]]:
     """Hold a lock in the store while the block runs. It compares the clocks of the machines, not the store's.
 
     Args:
@@ -38,7 +38,7 @@ def lease(remote: Remote, path: Path, others: Sequence[Path] = ()) -> Iterator[b
         others: Other locks that must be free.
 
     Yields:
-        Whether an earlier holder stopped without releasing the lock.
+        The key that the lock holds as long as it is ours, and whether an earlier holder stopped without releasing it.
 
     Raises:
         ConfigError: If another run holds the lock.
@@ -56,31 +56,36 @@ def lease(remote: Remote, path: Path, others: Sequence[Path] = ()) -> Iterator[b
     beating = threading.Thread(target=_beat, args=(remote, path, mine, ended), daemon=True)
     beating.start()
     try:
-        yield held is not None
+        yield mine, held is not None
     finally:
         ended.set()
         beating.join()
-        remote.remove(path)
+        if (holder(remote, path) or {}).get("id") == mine:  # another run may have taken it over
+            remote.remove(path)
 
 
 def holder(remote: Remote, path: Path) -> dict[str, Any] | None:
     """Return the holder of a lock, or None if it is free."""
+    content = remote.read(path)
+    if content is None:
+        return None
     try:
-        found: dict[str, Any] | None = json.loads(remote.read(path) or b"null")
-    except json.JSONDecodeError:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
         return {}
-    return found
+    return found if isinstance(found, dict) else {}
 
 
 def _is_alive(held: dict[str, Any]) -> bool:
     if held.get("host") == socket.gethostname() and isinstance(held.get("process"), int):
         try:
             os.kill(held["process"], 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):
             return False
         except PermissionError:
             pass  # another user's process
-    return time.time() - float(held.get("beat", 0)) < _DEAD
+    beat = held.get("beat")
+    return isinstance(beat, int | float) and time.time() - beat < _DEAD
 
 
 def _sign(remote: Remote, path: Path, mine: str) -> None:
@@ -93,6 +98,8 @@ def _sign(remote: Remote, path: Path, mine: str) -> None:
 def _beat(remote: Remote, path: Path, mine: str, ended: threading.Event) -> None:
     while not ended.wait(_BEAT):
         try:
+            if (holder(remote, path) or {}).get("id") != mine:
+                return  # this process slept, and another run has taken the lock over
             _sign(remote, path, mine)
         except OSError:
             continue  # the next sign will do; a run may miss five
