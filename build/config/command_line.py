@@ -20,7 +20,7 @@ __all__ = ["VERBS", "from_mapping", "parse", "parse_verb"]
 
 VERBS = {
     "status": "show how far a build is, and what remains to be done",
-    "verify": "hash every file of a build and list those that have changed",
+    "verify": "hash every file of a build, and list those that have changed; the next run makes them again",
 }
 _MOST_BYTES = 1 << 16  # of a configuration file; all options take about 5 kB
 _VALUE_ERRORS = (LookupError, TypeError, AttributeError, OverflowError)  # of PyYAML, for tags such as !!int
@@ -28,7 +28,7 @@ _GROUPS = ("input", "output", "running", "regions", "naming", "labels")
 _USAGE = """\
 python -m build.run [OPTIONS]
        python -m build.run status OUT    show how far a build is, and what remains to be done
-       python -m build.run verify OUT    hash every file of a build and list those that have changed"""
+       python -m build.run verify OUT    hash every file of a build, and list those that have changed"""
 _DESCRIPTION = """\
 Relabel an image folder automatically, without human annotation.
 

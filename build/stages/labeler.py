@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from build.config.options import BuildConfig, ConfigError, digest
 from build.distributed import process_group
 from build.images.listing import evenly_spaced
-from build.labeler.head import Labeler
+from build.labeler.head import Labeler, one_thread
 from build.labeler.originals import fit_trust
 from build.labeler.training import Regions, Training, fit_temperature, train
 from build.networks.classifier import make_classifier
@@ -134,6 +134,10 @@ class LabelerStage(Stage):
 
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
         """Count the aligned regions, decide whether to train, and train if so."""
+        with one_thread():  # the weights do not depend on how many there are
+            return self._compute(unit, advance)
+
+    def _compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
         start = time.perf_counter()
         config = self.plan.config
         labeler, path = self._start()

@@ -65,7 +65,7 @@ def _split(plan: Plan, files: list[str]) -> dict[str, Any]:
         "inputs": {
             "images": len(images),
             "sha256": digest_of(images, times=False),
-            "other_files_ignored": dict(sorted(plan.listing.left_out.items())),
+            "left_out": dict(sorted(plan.listing.left_out.items())),
         },
         "rows": sum(entry.rows for entry in entries["publish"]),
         "statuses": statuses,

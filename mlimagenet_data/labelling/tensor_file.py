@@ -14,7 +14,7 @@ import struct
 import zipfile
 import zlib
 from collections import OrderedDict
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -121,7 +121,8 @@ def _unpickled(content: bytes) -> tuple[Any, int]:
 class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined, misc] # C's allocates as many places as an opcode names
     """Builds plain values and the descriptions above; no name in the file leads to anything else."""
 
-    dispatch = {key: load for key, load in pickle._Unpickler.dispatch.items() if key != pickle.BYTEARRAY8[0]}  # type: ignore[attr-defined] # it allocates what it is told
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    del dispatch[pickle.BYTEARRAY8[0]]  # it allocates what it is told
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):

@@ -62,6 +62,27 @@ def test_builds_killed_at_any_moment_resume_to_the_same_result(tmp_path, photogr
         assert result(out)[0] == result(undisturbed)[0]
 
 
+def test_builds_killed_and_restarted_with_other_options_end_in_the_same_bytes(tmp_path, photographs, undisturbed):
+    options = [
+        (), ("--tau", "0.5"), ("--label-threshold", "0.4", "--top-k", "3"), ("--processes", "2", "--device", "cpu"),
+        ("--stage", "regions", "--tau", "0.6"), ("--stage", "labels", "--unconfirmed", "drop"), ("--stage", "publish"),
+        ("--stage", "regions", "--num-shards", "2", "--shard-index", "1"), ("--shard-size", "3"), ("--split", "val"),
+    ]  # fmt: skip
+    chance, out, ends = np.random.default_rng(3), tmp_path / "mlimagenet", set()
+    for round_number in range(16):
+        chosen = options[round_number % len(options)]
+        process = start(photographs, out, *chosen, setup=KillAt(int(chance.integers(1, 80))))
+        ends.add(finish(process))
+        assert ends <= {0, 1, -signal.SIGKILL}  # done, refused, killed
+        log = Path(f"{out}.log").read_text()
+        assert "Traceback" not in log
+    assert ends >= {0, -signal.SIGKILL}
+    assert finish(start(photographs, out)) == 0
+    assert result(out)[0].items() >= {k: v for k, v in result(undisturbed)[0].items() if k != "README.md"}.items()
+    assert result(out)[1]["splits"]["train"] == result(undisturbed)[1]["splits"]["train"]
+    assert main(["verify", str(out)]) == 0
+
+
 @pytest.mark.parametrize("size", [2_000, 20_000])
 def test_the_build_after_a_full_disk_resumes(tmp_path, photographs, undisturbed, size):
     out = tmp_path / "mlimagenet"

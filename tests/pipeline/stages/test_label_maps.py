@@ -172,7 +172,7 @@ def test_what_cannot_be_opened_is_inaccessible_and_a_fifo_damaged(tmp_path, monk
 
 
 @given(st.binary(max_size=400), st.integers(0, 9000), st.booleans())
-@example(b"\x96", 0, legacy=False)  # an opcode that allocates a bytearray of any size
+@example(patch=b"\x96", place=0, legacy=False)  # an opcode that allocates a bytearray of any size
 def test_whatever_the_bytes_are_a_map_is_read_or_damaged(tmp_path_factory, patch, place, legacy):
     folder = tmp_path_factory.getbasetemp()
     content = bytearray(saved(**(LEGACY if legacy else {})))
