@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from build.config.options import STAGES, BuildConfig, ConfigError
+from build.config.options import STAGES, BuildConfig, ConfigError, digest
 from build.distributed import is_first_process, number_of_processes
 from build.engines.runner import StageRun, run_stage
 from build.images.demo import lay_out_demo
@@ -96,6 +96,8 @@ def relabel(config: BuildConfig) -> BuildReport:
     """
     if number_of_processes() > 1 and config.stage != "labeler":
         raise ConfigError("stage: several processes (torchrun) can only train the labeler; pass --stage labeler")
+    if config.limit and not (config.images or config.demo):
+        raise ConfigError("limit: needs --images or --demo; without them, the list of the earlier run is used")
     console.quiet = not is_first_process()
     if not is_first_process():
         return _run_stages(config)
@@ -117,7 +119,8 @@ def _run_stages(config: BuildConfig, lease: Lease | None = None) -> BuildReport:
     if "regions" in names:
         plan = with_tau(plan)
     if is_first_process():
-        write_json(plan.work / "run.json", plan.config.as_dict())
+        options = plan.config.as_dict()
+        write_json(plan.work / "run.json", {"options": options, "sha256": digest(options)})
         plan.push(plan.work / "run.json")
     _check_earlier_stages(plan, names[0])
     if config.stage == "all":
@@ -195,7 +198,7 @@ def verify(out: str) -> tuple[int, list[str]]:
         plan = stages[0].plan
         units += sum(len(stage.units()) for stage in stages)
         with ExitStack() as stack:
-            with suppress(ConfigError):  # a run is at work: only look
+            with suppress(ConfigError, OSError):  # a run is at work, or the folder is read-only: only look
                 lease = stack.enter_context(sole_run(plan.work, None, plan.remote))
                 stages = [type(stage)(replace(plan, lease=lease)) for stage in stages]  # noqa: PLW2901
             faults |= dict.fromkeys(find_faults(stages))
@@ -212,11 +215,15 @@ def _last_runs(out: str) -> list[list[Stage]]:
         remote.pull(here.folder / "build_manifest.json")
     known = {option.name for option in fields(BuildConfig)}  # an earlier version's run may have had others
     for path in sorted((here.folder / ".build").glob("*/run.json")):
-        saved = {name: value for name, value in (read_json(path) or {}).items() if name in known}
+        saved = read_json(path) or {}
         try:
-            config = BuildConfig(**{**saved, "out": out, "work": None, "demo": False})
-        except ConfigError as error:
-            raise StateError(f"{path}: damaged: {error}; delete it and run the same command again") from error
+            if digest(options := saved["options"]) != saved["sha256"]:
+                raise ValueError("its hash differs")
+            options = {name: value for name, value in options.items() if name in known}
+            config = BuildConfig(**{**options, "out": out, "work": None, "demo": False})
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            reason = "its hash is missing" if isinstance(error, KeyError) else error
+            raise StateError(f"{path}: damaged: {reason}; delete it and run the same command again") from error
         plan = read_plan(config)
         found.append([_STAGES[name](plan) for name in STAGES])
     if not found:

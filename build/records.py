@@ -36,7 +36,7 @@ class RegionsRow:
         width: Pixels, None if the file could not be read.
         status: One of `mlimagenet_data.annotations.schema.STATUSES`.
         reason: Why the file could not be read.
-        content: Hash of the file's bytes (`build.images.reader.content_digest`); None if it could not be read.
+        content: Hash of the file's bytes (`build.images.reader.content_digest`); None if they could not be read.
         grid: (gh, gw) of the masks.
         counts: R compressed COCO RLE codes.
         bbox: R boxes (x, y, width, height) as shares of the image's width and height.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from build.config.options import ConfigError
 from build.stage import Stage
 from build.state.ledger import Ledger, LedgerEntry
 from build.state.manifest import read_manifest
-from build.state.plan import Plan
+from build.state.plan import Plan, Unit
+from mlimagenet_data.errors import MLImageNetError
 
 __all__ = ["StageProgress", "count_statuses", "find_faults", "stage_progress"]
 
@@ -93,24 +95,47 @@ def find_faults(stages: Sequence[Stage]) -> list[str]:
                 wrong.append(f"{ledger.path(name)}: {reason}")
                 if stage.plan.lease is not None:
                     stage.plan.ledger(stage.name).withdraw(name)
+        wrong += [
+            f"{ledger.path(unit.file)}: made from other images, or other results, than those listed"
+            for unit in stage.units()
+            if unit.file in known and not _is_of_plan(stage, unit, known[unit.file])
+        ]
         if later:
             wrong += [f"{ledger.path(name)}: not finished" for name in used[stage.name] if name not in known]
     return wrong + _published_faults(stages)
+
+
+def _is_of_plan(stage: Stage, unit: Unit, entry: LedgerEntry) -> bool:
+    try:
+        return stage.fingerprint(unit, entry.settings) == entry.fingerprint
+    except ConfigError:  # an earlier stage has not finished the unit's inputs, which is reported there
+        return True
 
 
 def _published_faults(stages: Sequence[Stage]) -> list[str]:
     """Return how the published files differ from those that the publish stage made, and from the manifest."""
     plan, wrong = stages[0].plan, []
     out, made = plan.config.folder, plan.ledger("publish").entries()
-    manifest = read_manifest(out)
-    files = dict(manifest.get("files", {}))
+    try:
+        manifest = read_manifest(out)
+    except MLImageNetError as error:
+        return [str(error)]
+    listed: dict[str, Any] = dict(_facts(manifest, "files"))
     for split in manifest["splits"].values():
-        files |= {f"data/{name}": facts for name, facts in split.get("files", {}).items()}
-    files |= {f"data/{name}": {"sha256": entry.sha256, "bytes": entry.size} for name, entry in made.items()}
+        listed |= {f"data/{name}": facts for name, facts in _facts(split, "files").items()}
+    listed |= {f"data/{name}": {"sha256": entry.sha256, "bytes": entry.size} for name, entry in made.items()}
     if made and plan.config.split not in manifest["splits"]:
         wrong.append(f"{out / 'build_manifest.json'}: does not list split {plan.config.split}, whose files are made")
-    for name, facts in files.items():
+    if not made and plan.config.split in manifest["splits"]:
+        wrong.append(f"{plan.ledger('publish').folder}: holds no finished file of split {plan.config.split}")
+    for name in listed:
+        facts = _facts(listed, name)
         entry = LedgerEntry(name, facts.get("sha256", ""), facts.get("bytes", -1), 0, "", 0, {}, {})
         if reason := Ledger(out, plan.remote).fault(entry):
             wrong.append(f"{out / name}: {reason}")
     return wrong
+
+
+def _facts(found: dict[str, Any], name: str) -> dict[str, Any]:
+    value = found.get(name)
+    return value if isinstance(value, dict) else {}

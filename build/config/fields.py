@@ -53,6 +53,10 @@ def check(owner: type, declared: dataclasses.Field[Any], value: Any) -> None:
         raise ConfigError(f"{declared.name}: {shown(value)}; it must be one of {', '.join(choices)}")
     if isinstance(value, str) and "\0" in value:
         raise ConfigError(f"{declared.name}: {shown(value)} holds a NUL character")
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        raise ConfigError(
+            f"{declared.name}: {shown(value)} is not valid UTF-8; rename it, or make a link with another name"
+        )
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
         raise ConfigError(f"{declared.name}: {shown(value)} is out of range")
     low, high = declared.metadata["low"], declared.metadata["high"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from array import array
@@ -33,6 +34,7 @@ __all__ = [
     "digest_of",
     "evenly_spaced",
     "file_stamps",
+    "hash_of_stamps",
     "left_out_text",
     "other_file",
     "stamps_of",
@@ -215,9 +217,13 @@ def digest_of(images: Iterable[ImageInput], *, times: bool) -> str:
 
 
 def stamps_of(images: Iterable[ImageInput]) -> str:
-    """Return the hash of images' change times and inodes: what a changed file cannot keep, and a copy does not keep."""
-    values = array("q", (value for image in images for value in (image.changed_ns, image.inode)))
-    return hashlib.sha256(values.tobytes()).hexdigest()
+    """Return the hash of images' modification times, change times and inodes."""
+    return hash_of_stamps((image.stamp[1], image.changed_ns, image.inode) for image in images)
+
+
+def hash_of_stamps(stamps: Iterable[tuple[int, int, int]]) -> str:
+    """Return the hash of modification times, change times and inodes, three numbers per image."""
+    return hashlib.sha256(array("q", itertools.chain.from_iterable(stamps)).tobytes()).hexdigest()
 
 
 def evenly_spaced(items: Sequence[T], count: int) -> list[T]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from build.config.options import ConfigError
-from build.images.listing import ImageInput, Listing, file_stamps
+from build.images.listing import ImageInput, Listing, file_stamps, hash_of_stamps
 from build.images.parquet_rows import parquet_structure
 from build.images.tar_members import tar_structure
 from mlimagenet_data.files.printing import printable
 
-__all__ = ["changes_since"]
+__all__ = ["changes_since", "stamps_now"]
 
 _THREADS = 32  # disks on a network answer slowly, but many at a time
 _PART = 4096  # files per task
@@ -101,3 +102,16 @@ def _difference(path: str, size: int, modified: int) -> str:
     if now[0] != size:
         return f"{now[0]} bytes, but {size} when it was listed"
     return "" if now[1] == modified else "modified since it was listed"
+
+
+def stamps_now(root: Path, images: Sequence[ImageInput]) -> str:
+    """Return `stamps_of` images as their files are now."""
+
+    def stamp(image: ImageInput) -> tuple[int, int, int]:
+        try:
+            _, modified, changed, inode = file_stamps(os.stat(root / (image.container or image.file_name)))
+        except OSError:
+            return (-1, -1, -1)
+        return modified, changed, inode
+
+    return hash_of_stamps(map(stamp, images))

@@ -39,6 +39,8 @@ def pick_device(name: str) -> torch.device:
     """Return the torch device that `--device` names; auto selects CUDA if available."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: PyTorch finds no CUDA device; pass --device auto or cpu")
     return torch.device(name)
 
 
@@ -124,9 +126,9 @@ def _lacks_memory(error: BaseException | None) -> bool:
     return error is not None and (isinstance(error, MemoryError) or _lacks_memory(error.__cause__))
 
 
-def _unusable(listed: ImageInput, error: Exception) -> Decoded:
+def _unusable(reader: ImageReader, listed: ImageInput, error: Exception) -> Decoded:
     reason = str(error) if isinstance(error, ImageError) else f"{printable(listed.file_name)}: not enough memory"
-    return Decoded((), None, fault_status(error), reason)
+    return Decoded((), None, fault_status(error), reason, reader.digest(listed))
 
 
 class Forward:
@@ -197,12 +199,12 @@ class Forward:
             return self._decoded(reader, listed)
         except (ImageError, MemoryError) as error:
             if not _lacks_memory(error):
-                return _unusable(listed, error)
+                return _unusable(reader, listed, error)
         with self._alone:  # other large images may have taken the memory
             try:
                 return self._decoded(reader, listed)
             except (ImageError, MemoryError) as error:
-                return _unusable(listed, error)
+                return _unusable(reader, listed, error)
 
     def _decoded(self, reader: ImageReader, listed: ImageInput) -> Decoded:
         image, content = reader.loaded(listed)

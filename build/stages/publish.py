@@ -6,6 +6,7 @@ Shards are written with the intermediate results, and appear in the dataset fold
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ import pyarrow as pa
 from build.config.options import digest
 from build.images.listing import ImageInput
 from build.images.reader import ImageReader, content_digest
+from build.progress import console
 from build.publishing.card import card_writer
 from build.publishing.croissant import croissant_of
 from build.records import LabelsRow, RegionsRow, read_rows
@@ -40,6 +42,7 @@ from mlimagenet_data.annotations.statistics import collect, plot
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import ImageError, StateError
 from mlimagenet_data.files.outputs import OutputFolder
+from mlimagenet_data.files.reading import file_hash
 
 __all__ = ["PublishStage"]
 
@@ -105,6 +108,7 @@ class PublishStage(Stage):
                 plan.push(out.path / name)
             self._remove(out, earlier)
             manifest = updated_manifest(plan, files, out)
+            _keep_edits(out, manifest)
             # the image column can be declared for a split without images, but not omitted for one with images
             embed_images = any(split["config"]["publish"]["embed_images"] for split in manifest["splits"].values())
             beside = [
@@ -205,6 +209,15 @@ class PublishStage(Stage):
                 f"{listed.file_name}: the file has changed since its regions were found; run `--stage all` with --images"
             )
         return content
+
+
+def _keep_edits(out: OutputFolder, manifest: dict[str, Any]) -> None:
+    """Move a card aside that somebody has edited since it was written."""
+    card, written = out.path / "README.md", manifest.get("files", {}).get("README.md", {})
+    if card.is_file() and written and file_hash(card) != written.get("sha256"):
+        number = next(k for k in itertools.count(1) if not os.path.lexists(out.path / f"README.edited-{k}.md"))
+        os.rename(card, out.path / f"README.edited-{number}.md")
+        console.print(f"{card} was edited; it is kept as README.edited-{number}.md")
 
 
 def _is_shard(name: str, split: str) -> bool:

@@ -38,8 +38,12 @@ from mlimagenet_data.files.reading import file_hash
 
 __all__ = ["ImagesLostError", "RegionsStage"]
 
-_MOST_LOST = 8  # images of a unit that may be inaccessible, whatever its size
-_MOST_LOST_SHARE = 0.05  # of a unit's images
+_MOST_LOST = 8  # images of a unit that may be lost before the whole build is counted
+MOST_LOST_SHARE = 0.05  # of the images, if it is more than one
+_LOST = (
+    "{} of {} images could not be opened, though they could be listed; the first: {}. More than {:.0%} stop the build: "
+    "restore the access, and run the same command again"
+)
 _LIKELY = 20  # a region's likeliest classes, which are checked for evidence elsewhere
 
 
@@ -68,14 +72,13 @@ class RegionsStage(Stage):
         return settings
 
     def fingerprint(self, unit: Unit, settings: dict[str, Any]) -> str:
-        """Hash the settings and the unit's image files (names, sizes, modification times)."""
+        """Hash the settings and the unit's image files (names, sizes)."""
         return digest([settings, inputs_digest(self.plan.images(unit))])
 
     def why_again(self, unit: Unit) -> str | None:
-        """Do a unit again if files that could not be opened can be now, or if files hold other bytes than before.
+        """Do a unit again if files hold other bytes than before, or can be read now and could not be.
 
-        Size and modification time are part of the fingerprint. Files with the same ones are hashed if their change
-        times or inodes differ, or with --check-content.
+        Files whose times or inode differ from those before are hashed; with --check-content, all are.
         """
         ledger = self.plan.ledger(self.name)
         entry, images = ledger.entry(unit.file), self.plan.images(unit)
@@ -84,13 +87,13 @@ class RegionsStage(Stage):
         lost = [images[k] for k in entry.facts["lost"]]
         if any(self._reader.is_accessible(image) for image in lost):
             return "files can be opened now"
-        stamps = stamps_of(images)
+        stamps = self.plan.stamps(unit)
         if entry.facts["stamps"] == stamps and not self.plan.config.check_content:
             return None
         rows = read_rows(ledger.read(unit.file), RegionsRow, "content")
         with ThreadPoolExecutor(self.plan.config.workers or os.cpu_count()) as pool:
             found = pool.map(self._reader.digest, images)
-            if any(row.content not in (None, digest) for row, digest in zip(rows, found, strict=True)):
+            if any(row.content != digest for row, digest in zip(rows, found, strict=True)):
                 return "files hold other bytes"
         ledger.update(replace(entry, facts={**entry.facts, "stamps": stamps}))
         return None
@@ -160,12 +163,20 @@ class RegionsStage(Stage):
         """
         broken = {image.image_id for image in self.plan.images(unit) if image.stamp[0] < 0}  # links, known when listed
         lost = [row for row in rows if row.status in TRANSIENT_STATUSES and row.image_id not in broken]
-        if len(lost) > max(_MOST_LOST, _MOST_LOST_SHARE * unit.images):
-            raise ImagesLostError(
-                f"{len(lost)} of the {unit.images} images of {unit.file} could not be opened; the first: {lost[0].reason}. "
-                f"More than {_MOST_LOST_SHARE:.0%} of a unit (and more than {_MOST_LOST} images) stop the build: "
-                "restore the access, and run the same command again"
-            )
+        if len(lost) > max(_MOST_LOST, MOST_LOST_SHARE * unit.images):
+            raise ImagesLostError(_LOST.format(len(lost), unit.images, lost[0].reason, MOST_LOST_SHARE))
+
+    def finish(self) -> None:
+        """Stop a build that has lost its images, counted over all units.
+
+        Raises:
+            ImagesLostError: If more than one file, and more than a small share, could not be opened.
+        """
+        lost = [unit.start + k for unit in self.units() for k in self.plan.entry(self.name, unit.file).facts["lost"]]
+        images = self.plan.listing.images
+        lost = [k for k in lost if images[k].stamp[0] >= 0]
+        if len(lost) > max(1, MOST_LOST_SHARE * len(images)):
+            raise ImagesLostError(_LOST.format(len(lost), len(images), images[lost[0]].file_name, MOST_LOST_SHARE))
 
 
 @functools.cache

@@ -13,19 +13,19 @@ reads it for the first time.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from build.config.options import digest
 from build.state.lock import Lease, LeaseLostError
 from build.state.remote import Remote
 from mlimagenet_data.errors import StateError
 from mlimagenet_data.files.atomic import staged_file, write_json
-from mlimagenet_data.files.reading import file_hash, version_of
+from mlimagenet_data.files.reading import file_hash, parse_json, version_of
 
 __all__ = ["Ledger", "LedgerEntry", "UnitOutput", "changed_settings", "stamp_of"]
 
@@ -69,13 +69,20 @@ class LedgerEntry:
     def of(cls, content: bytes) -> LedgerEntry | None:
         """Return the entry in a file's content; None if it is damaged, so that the unit counts as not done."""
         try:
-            found = json.loads(content)
-            entry = cls(**found)
-        except (ValueError, TypeError, RecursionError):
+            found = parse_json(content)
+            entry, check = cls(**found["entry"]), found["sha256"]
+        except (ValueError, TypeError, KeyError):
             return None
-        kinds = {"str": str, "int": int, "dict[str, Any]": dict, "dict[str, Any] | None": dict | None}
-        good = all(isinstance(getattr(entry, field.name), kinds[str(field.type)]) for field in fields(cls))
-        return entry if good else None
+        return entry if entry._hash == check else None
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What its file holds: the entry and its hash."""
+        return {"entry": asdict(self), "sha256": self._hash}
+
+    @property
+    def _hash(self) -> str:
+        return digest(asdict(self))
 
     @property
     def stamp(self) -> Stamp:
@@ -212,14 +219,14 @@ class Ledger:
         with staged_file(path) as staged:
             output.write(staged.path)
             staged.sync()
-            digest = file_hash(staged.path)
+            sha256 = file_hash(staged.path)
             with self._committing():
                 staged.put()
         if self._remote is not None:
             self._remote.push(path)
         size, modified, changed, inode = stamp_of(path)
         entry = LedgerEntry(
-            unit, digest, size, output.rows, fingerprint, modified, settings, output.facts, changed, inode, _versions()
+            unit, sha256, size, output.rows, fingerprint, modified, settings, output.facts, changed, inode, _versions()
         )
         with self._committing():
             self._record(entry)
@@ -258,7 +265,7 @@ class Ledger:
 
     def _record(self, entry: LedgerEntry) -> None:
         path = self._entry_path(entry.file)
-        write_json(path, asdict(entry))
+        write_json(path, entry.content)
         if self._remote is not None:
             self._remote.push(path)
 

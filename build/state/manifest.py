@@ -13,6 +13,7 @@ from build.records import RegionsRow, read_rows
 from build.state.ledger import LedgerEntry
 from build.state.plan import LABELER_FILE, Plan, Unit
 from mlimagenet_data.annotations.schema import SCHEMA_VERSION, USABLE_STATUSES
+from mlimagenet_data.errors import AnnotationError, StateError
 from mlimagenet_data.files.outputs import OutputFolder
 from mlimagenet_data.files.reading import read_manifest as manifest_in
 
@@ -35,7 +36,12 @@ def updated_manifest(plan: Plan, files: list[str], out: OutputFolder) -> dict[st
     """
     if plan.remote is not None:
         plan.remote.pull(out.path / "build_manifest.json")
-    manifest = read_manifest(out.path)
+    try:
+        manifest = read_manifest(out.path)
+    except AnnotationError as error:
+        raise StateError(
+            f"{error}; delete {out.path / 'build_manifest.json'}, and run `--stage publish` for each split"
+        ) from error
     manifest["schema_version"] = SCHEMA_VERSION
     manifest["splits"][plan.config.split] = _split(plan, files)
     return manifest

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from build.config.options import BuildConfig, ConfigError
+from build.progress import console
 from build.state.plan import Plan, remote_of
 from build.state.remote import Remote
 from build.state.store_lock import store_lock
-from mlimagenet_data.errors import OutputError
+from mlimagenet_data.errors import MLImageNetError, OutputError
+from mlimagenet_data.files.atomic import write_json
 from mlimagenet_data.files.outputs import MARKER, OutputFolder
+from mlimagenet_data.files.reading import file_hash, read_manifest
 
 __all__ = ["claim", "open_output", "shared_files", "sweep"]
 
@@ -29,7 +33,11 @@ def open_output(config: BuildConfig, inputs: list[Path]) -> OutputFolder:
         OutputError: If the folder (or the store's) holds something else, or overlaps an input.
         ConfigError: If the run has no images and the folder no earlier run.
     """
+    if config.out.startswith(("file:", "local:")):
+        raise ConfigError(f"out: {config.out} is a local path; pass it without {config.out.partition(':')[0]}://")
     remote, folder = remote_of(config), config.folder
+    if not os.path.lexists(folder / MARKER) and (folder / _INTERMEDIATE).is_dir():
+        _mark_again(folder)
     in_store = remote is not None and _fetch_marker(remote, folder)
     if not (config.images or config.demo or (folder / MARKER).exists()):
         raise ConfigError(f"images: pass --images DIR or --demo; {config.out} holds no earlier run to resume")
@@ -39,6 +47,25 @@ def open_output(config: BuildConfig, inputs: list[Path]) -> OutputFolder:
     if remote is not None and not (in_store and _INTERMEDIATE in known):
         remote.push(folder / MARKER)
     return out
+
+
+def _mark_again(folder: Path) -> None:
+    """Restore the marker of a build that lost it: its intermediate results, and published files with the listed hashes."""
+    if not any((folder / _INTERMEDIATE).glob("*/inputs.parquet")):
+        return
+    names = {_INTERMEDIATE}
+    with suppress(MLImageNetError):  # a manifest that is damaged lists nothing
+        manifest = read_manifest(folder)
+        listed = dict(manifest.get("files", {}))
+        for split in manifest.get("splits", {}).values():
+            listed |= {f"data/{name}": facts for name, facts in split.get("files", {}).items()}
+        for name, facts in listed.items():
+            path = folder / name
+            if path.is_file() and not path.is_symlink() and file_hash(path) == facts.get("sha256"):
+                names.add(name)
+        names.add("build_manifest.json")
+    console.print(f"{folder / MARKER} is missing; made again from the build's own files")
+    write_json(folder / MARKER, {"kind": _KIND, "files": sorted(names)})
 
 
 def _fetch_marker(remote: Remote, folder: Path) -> bool:

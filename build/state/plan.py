@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from build.config.options import BuildConfig, ConfigError, digest
-from build.images.listing import SCHEMA, ImageInput, Images, Listing, digest_of
+from build.images.listing import SCHEMA, ImageInput, Images, Listing, digest_of, stamps_of
+from build.images.listing_check import stamps_now
 from build.images.sources import list_images
 from build.state.ledger import Ledger, LedgerEntry, changed_settings
 from build.state.lock import Lease
@@ -43,12 +44,21 @@ class Unit:
 
 @dataclass(frozen=True)
 class Plan:
-    """A build: its configuration, images, folder of intermediate results, and, if it may commit, its lease."""
+    """A build.
+
+    Attributes:
+        config: Its configuration.
+        listing: Its images.
+        work: The folder of its intermediate results.
+        lease: The run's right to commit; None to read only.
+        is_listed: Whether the images were listed in this run, and not in an earlier one.
+    """
 
     config: BuildConfig
     listing: Listing
     work: Path
     lease: Lease | None = None
+    is_listed: bool = False
 
     @property
     def shards(self) -> list[Unit]:
@@ -59,6 +69,11 @@ class Plan:
     def images(self, unit: Unit) -> list[ImageInput]:
         """Return the images of a unit."""
         return self.listing.images[unit.start : unit.stop]
+
+    def stamps(self, unit: Unit) -> str:
+        """Return the hash of the times and inodes of a unit's image files."""
+        images = self.images(unit)
+        return stamps_of(images) if self.is_listed else stamps_now(self.listing.root, images)
 
     @cached_property
     def remote(self) -> Remote | None:
@@ -124,9 +139,10 @@ def make_plan(config: BuildConfig, images: str, lease: Lease | None = None) -> P
         ConfigError: If there are no images, or fewer (with --limit) than an earlier run has worked on.
     """
     listing = list_images(images, split=config.split, unlabelled=config.unlabelled, limit=config.limit)
-    plan = Plan(config, listing, _work(config), lease)
+    plan = Plan(config, listing, _work(config), lease, is_listed=True)
     _refuse_trial(plan)
     facts = {"root": str(listing.root.resolve()), "left_out": json.dumps(listing.left_out)}
+    facts["sha256"] = digest([facts["root"], facts["left_out"]])
     write_table(_inputs(plan.work), listing.images.table.replace_schema_metadata(facts))
     plan.push(_inputs(plan.work))
     return plan
@@ -179,13 +195,15 @@ def remote_of(config: BuildConfig) -> Remote | None:
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a Parquet file atomically."""
-    write_atomic(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    write_atomic(path, lambda temporary: pq.write_table(table, temporary, compression="zstd", write_page_checksum=True))
 
 
 def _read_listing(path: Path) -> Listing:
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
         facts = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
+        if digest([facts["root"], facts["left_out"]]) != facts["sha256"]:
+            raise ValueError("the hash of its facts differs")
         left_out = Counter(json.loads(facts["left_out"]))
         listing = Listing(Path(facts["root"]), Images(table.select(SCHEMA.names).cast(SCHEMA)), left_out)
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
@@ -196,5 +214,5 @@ def _read_listing(path: Path) -> Listing:
 
 
 def inputs_digest(images: list[ImageInput]) -> str:
-    """Return the hash of images' ids, names, classes, sizes and modification times."""
-    return digest_of(images, times=True)
+    """Return the hash of images' ids, names, classes and sizes, and of the structure of their tar or Parquet file."""
+    return digest_of(images, times=False)

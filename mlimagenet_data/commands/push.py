@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
 from mlimagenet_data.commands.common import command, say, say_json
+from mlimagenet_data.errors import MLImageNetError
 
 __all__ = ["add"]
 
@@ -30,6 +32,8 @@ def add(commands: Any) -> None:
 def _push(given: argparse.Namespace) -> None:
     from mlimagenet_data.annotations.hub import prepare, push
 
+    if not re.fullmatch(r"(hf:)?[\w.-]+/[\w.-]+", given.repository):
+        raise MLImageNetError(f"{given.repository}: must have the form USER/NAME")
     publication = prepare(given.folder, with_images=given.with_images)
     address = None
     if not given.dry_run:

@@ -41,5 +41,5 @@ def _verify(given: argparse.Namespace) -> int:
     elif faults:
         say(*faults, *(["stopped; there may be more: raise --top N"] if len(faults) == given.top else []))
     else:
-        say(f"{len(files)} files, {rows} rows: no faults")
+        say(f"split {given.split}: {len(files)} files, {rows} rows: no faults")
     return 1 if faults else 0

@@ -250,8 +250,8 @@ class OutputFolder:
         except StateError as error:
             reason = str(error).removeprefix(f"{path}: damaged: ").partition("; ")[0]
             raise StateError(
-                f"{path}: damaged: {reason}. It names the files here that this project wrote; without it, choose a new "
-                "output folder"
+                f"{path}: damaged: {reason}. It names the files here that this project wrote. Choose a new output folder; a "
+                "build makes it again if you delete it"
             ) from error
         return marker
 

@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -387,7 +389,7 @@ def test_images_that_are_lost_in_numbers_stop_the_build(tmp_path, photographs, m
         {path.relative_to(photographs).as_posix() for path in photographs.rglob("*.png")},
     )
     denying(monkeypatch, denied)
-    with pytest.raises(ImagesLostError, match=r"12 of the 12 images of 00000\.parquet could not be opened; the first:"):
+    with pytest.raises(ImagesLostError, match=r"12 of 12 images could not be opened, though they could be listed"):
         build(photographs, out, shard_size=12)
     assert not (out / ".build" / "train" / "regions" / "00000.parquet").exists()
 
@@ -437,3 +439,92 @@ def test_what_is_published_names_no_folder_of_this_machine_and_has_one_mode(tmp_
     assert manifest["splits"]["train"]["failures"][0]["reason"].startswith("n01440764/2.png: ")
     modes = {stat.S_IMODE(path.stat().st_mode) for path in out.rglob("*") if path.is_file() and path.suffix != ".lock"}
     assert len(modes) == 1
+
+
+# --- what was found by trying
+
+
+def test_images_lost_in_small_units_are_counted_over_all_of_them(tmp_path, photographs, monkeypatch):
+    out, denied = tmp_path / "out", {f"n01440764/{k:02d}.png" for k in (1, 3)}
+    denying(monkeypatch, denied)
+    with pytest.raises(ImagesLostError, match=r"2 of 12 images could not be opened"):
+        build(photographs, out)
+    denied.clear()
+    assert build(photographs, out).split["statuses"] == {"no_regions": 12}
+
+
+def test_an_edited_card_is_kept_aside(tmp_path, photographs, undisturbed):
+    out = copied(undisturbed, tmp_path)
+    card = out / "README.md"
+    card.write_text("my own section")
+    build(photographs, out)
+    assert (out / "README.edited-1.md").read_text() == "my own section"
+    assert result(out) == result(undisturbed)
+    build(photographs, out)
+    assert not (out / "README.edited-2.md").exists()
+
+
+@pytest.mark.parametrize("damage", ["gone", "odd"])
+def test_a_build_that_lost_its_marker_goes_on(tmp_path, photographs, undisturbed, damage, capsys):
+    out = copied(undisturbed, tmp_path)
+    marker = out / ".mlimagenet.json"
+    if damage == "odd":
+        marker.write_text("[]")
+        with pytest.raises(StateError, match="a build makes it again if you delete it"):
+            build(photographs, out)
+    marker.unlink()
+    (out / "data" / "mine.parquet").write_text("somebody's")
+    build(photographs, out)
+    assert "regions: nothing to do" in capsys.readouterr().out
+    (out / "data" / "mine.parquet").unlink()
+    assert result(out) == result(undisturbed)
+
+
+def test_touched_images_are_hashed_and_not_done_again(tmp_path, photographs, capsys):
+    images, out = shutil.copytree(photographs, tmp_path / "images"), tmp_path / "out"
+    build(images, out)
+    for path in images.rglob("*.png"):
+        os.utime(path)
+    capsys.readouterr()
+    build(images, out)
+    assert "regions: nothing to do" in capsys.readouterr().out
+
+
+def test_images_exchanged_with_their_times_are_seen_without_images_too(tmp_path, capsys):
+    images, out = tmp_path / "images" / "n01440764", tmp_path / "out"
+    images.mkdir(parents=True)
+    for k in range(2):
+        Image.new("RGB", (40, 30), (90 * k, 90, 200)).save(images / f"{k}.bmp")
+        os.utime(images / f"{k}.bmp", ns=(0, 0))
+    build(images.parent, out)
+    os.rename(images / "0.bmp", images / "x.bmp")
+    os.rename(images / "1.bmp", images / "0.bmp")
+    os.rename(images / "x.bmp", images / "1.bmp")
+    capsys.readouterr()
+    relabel(BuildConfig(out=str(out), **SMALL))
+    assert "regions: 1 of 1 units to do (1 files hold other bytes)" in capsys.readouterr().out
+
+
+def test_an_altered_listing_is_seen_by_verify(tmp_path, undisturbed):
+    out = copied(undisturbed, tmp_path)
+    listing = out / ".build" / "train" / "inputs.parquet"
+    table = pq.read_table(listing)
+    labels = pa.array([7] * table.num_rows, pa.int64())
+    place = table.schema.get_field_index("label")
+    pq.write_table(table.set_column(place, table.schema.field(place), labels), listing)
+    assert any("made from other images" in fault for fault in verify(str(out))[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limit": 4}, "limit: needs --images"),
+        ({"out": "file:///tmp/x"}, "out: file:///tmp/x is a local path"),
+        ({"images": "hf:a/b/c"}, "images: hf:a/b/c: Repo id"),
+        ({"images": "caf\udce9"}, "images: .* not valid UTF-8"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_are_refused(tmp_path, options, message):
+    with pytest.raises(ConfigError, match=message):
+        relabel(BuildConfig(**{"out": str(tmp_path / "out"), **options}))
+    assert main([word for name, value in options.items() for word in (f"--{name}", str(value))]) == 1

@@ -145,6 +145,9 @@ class Reader:
             raise step
         return step, "hash"
 
+    def digest(self, listed):
+        return "hash"
+
 
 def out_of_memory():
     error = ImageError("image in memory: not enough memory for 9 x 9 pixels", status="too_large")
