@@ -33,6 +33,7 @@ from benchmarks.synthetic import image_ids
 from build.config.options import BuildConfig
 from build.engines.runner import run_stage
 from build.images.listing import SCHEMA as IMAGES
+from build.images.listing import Images, Listing
 from build.images.sources import list_images
 from build.networks.backbone import Maps
 from build.networks.embedded import EmbeddedBackbone
@@ -45,7 +46,7 @@ from build.stages.regions import RegionsStage
 from build.state.ledger import UnitOutput
 from build.state.lock import sole_run
 from build.state.output import open_output
-from build.state.plan import Unit, make_plan, read_plan, write_table
+from build.state.plan import Unit, make_plan, read_plan, write_listing
 from mlimagenet_data.annotations.masks import encode_mask
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.files.reading import file_hash
@@ -112,11 +113,8 @@ def make_list(out: Path, rows: int) -> None:
         pa.array(columns[kind.name], kind.type) if kind.name in columns else pa.nulls(rows, kind.type)
         for kind in IMAGES
     ]
-    table = pa.table(arrays, IMAGES)
     open_output(BuildConfig(images="made up", out=str(out)), [])
-    write_table(
-        out / ".build" / "train" / "inputs.parquet", table.replace_schema_metadata({"root": str(out), "left_out": "{}"})
-    )
+    write_listing(out / ".build" / "train", Listing(out, Images(pa.table(arrays, IMAGES))))
 
 
 def _made_up(generator: np.random.Generator) -> list[dict[str, Any]]:

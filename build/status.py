@@ -126,8 +126,9 @@ def _published_faults(stages: Sequence[Stage]) -> list[str]:
     listed |= {f"data/{name}": {"sha256": entry.sha256, "bytes": entry.size} for name, entry in made.items()}
     if made and plan.config.split not in manifest["splits"]:
         wrong.append(f"{out / 'build_manifest.json'}: does not list split {plan.config.split}, whose files are made")
-    if not made and plan.config.split in manifest["splits"]:
-        wrong.append(f"{plan.ledger('publish').folder}: holds no finished file of split {plan.config.split}")
+    if plan.config.split in manifest["splits"]:
+        ledger, units = plan.ledger("publish"), next(stage.units() for stage in stages if stage.name == "publish")
+        wrong += [f"{ledger.path(unit.file)}: not finished" for unit in units if unit.file not in made]
     for name in listed:
         facts = _facts(listed, name)
         entry = LedgerEntry(name, facts.get("sha256", ""), facts.get("bytes", -1), 0, "", 0, {}, {})

@@ -23,7 +23,17 @@ from build.state.remote import Remote
 from mlimagenet_data.errors import StateError
 from mlimagenet_data.files.atomic import write_atomic
 
-__all__ = ["LABELER_FILE", "Plan", "Unit", "inputs_digest", "make_plan", "read_plan", "remote_of", "write_table"]
+__all__ = [
+    "LABELER_FILE",
+    "Plan",
+    "Unit",
+    "inputs_digest",
+    "make_plan",
+    "read_plan",
+    "remote_of",
+    "write_listing",
+    "write_table",
+]
 
 LABELER_FILE = "labeler.safetensors"  # the one unit of the labeler stage
 
@@ -141,11 +151,16 @@ def make_plan(config: BuildConfig, images: str, lease: Lease | None = None) -> P
     listing = list_images(images, split=config.split, unlabelled=config.unlabelled, limit=config.limit)
     plan = Plan(config, listing, _work(config), lease, is_listed=True)
     _refuse_trial(plan)
-    facts = {"root": str(listing.root.resolve()), "left_out": json.dumps(listing.left_out)}
-    facts["sha256"] = digest([facts["root"], facts["left_out"]])
-    write_table(_inputs(plan.work), listing.images.table.replace_schema_metadata(facts))
+    write_listing(plan.work, listing)
     plan.push(_inputs(plan.work))
     return plan
+
+
+def write_listing(work: Path, listing: Listing) -> None:
+    """Write a listing into the folder of intermediate results."""
+    facts = {"root": str(listing.root.resolve()), "left_out": json.dumps(listing.left_out)}
+    facts["sha256"] = digest([facts["root"], facts["left_out"]])
+    write_table(_inputs(work), listing.images.table.replace_schema_metadata(facts))
 
 
 def read_plan(config: BuildConfig, lease: Lease | None = None) -> Plan:

@@ -140,7 +140,7 @@ def test_processes_make_the_same_bytes(tmp_path, photographs, undisturbed):  # s
     relabel(BuildConfig(images=str(photographs), out=str(tmp_path / "out"), **SMALL, **processes))
     assert result(tmp_path / "out") == result(undisturbed)
     entries = sorted((tmp_path / "out" / ".build" / "train" / "regions").glob("*.parquet.json"))
-    assert [json.loads(entry.read_text())["rows"] for entry in entries] == [4, 4, 4]
+    assert [json.loads(entry.read_text())["entry"]["rows"] for entry in entries] == [4, 4, 4]
 
 
 def is_alive(process):

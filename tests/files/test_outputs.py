@@ -73,7 +73,7 @@ def test_another_kind_of_output_is_refused(out):
 def test_a_damaged_marker_is_refused_by_name(out, content):
     out.write("README.md", text("ours"))
     (out.path / MARKER).write_bytes(content)
-    with pytest.raises(StateError, match=rf"{MARKER}: damaged: .* choose a new output folder"):
+    with pytest.raises(StateError, match=rf"{MARKER}: damaged: .* Choose a new output folder"):
         OutputFolder.open(out.path, "import")
     with pytest.raises(StateError, match=MARKER):
         out.write("README.md", text("new"))

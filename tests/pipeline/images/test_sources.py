@@ -204,10 +204,11 @@ def test_the_digest_depends_on_times_only_on_request():
     assert digest_of([one], times=True) == digest_of([replace(one, changed_ns=8, inode=9)], times=True)
 
 
-def test_the_stamps_are_those_that_a_changed_file_cannot_keep():
+def test_the_stamps_are_times_and_inodes():
     one = ImageInput("a", "b", 1, (5, 6), changed_ns=7, inode=8)
-    assert stamps_of([one]) == stamps_of([replace(one, stamp=(1, 2), label=3)])
-    assert len({stamps_of([i]) for i in (one, replace(one, changed_ns=9), replace(one, inode=9))}) == 3
+    assert stamps_of([one]) == stamps_of([replace(one, stamp=(1, 6), label=3)])
+    others = (replace(one, stamp=(5, 9)), replace(one, changed_ns=9), replace(one, inode=9))
+    assert len({stamps_of([i]) for i in (one, *others)}) == 4
     assert stamps_of(Images.of([one])) == stamps_of([one])
 
 
