@@ -72,7 +72,7 @@ class MadeUpRegions(RegionsStage):
         table = table_of(rows, RegionsRow)
         facts = {
             "seconds": {}, "statuses": {"ok": len(rows)}, "regions": REGIONS * len(rows), "networks": [], "label_maps": {},
-            "byproducts": {}, "dimension": DIMENSION, "solver": {},
+            "byproducts": {}, "dimension": DIMENSION, "solver": {}, "lost": [], "stamps": "",
         }  # fmt: skip
         advance(len(rows))
         return UnitOutput(len(rows), facts, lambda path: pq.write_table(table, path, compression="zstd"))
