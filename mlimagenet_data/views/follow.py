@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torchvision import transforms as v1
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
 from mlimagenet_data.errors import UntrackableTransformError
 from mlimagenet_data.views.follow_timm import TIMM, is_timm
@@ -67,7 +68,6 @@ _V1_TO_V2: dict[type, tuple[type, tuple[str, ...]]] = {
     v1.Resize: (v2.Resize, ("size", "interpolation", "max_size", "antialias")),
     v1.CenterCrop: (v2.CenterCrop, ("size",)),
     v1.Pad: (v2.Pad, ("padding", "fill", "padding_mode")),
-    v1.RandomCrop: (v2.RandomCrop, ("size", "padding", "pad_if_needed", "fill", "padding_mode")),
     v1.RandomResizedCrop: (v2.RandomResizedCrop, ("size", "scale", "ratio", "interpolation", "antialias")),
     v1.RandomHorizontalFlip: (v2.RandomHorizontalFlip, ("p",)),
     v1.RandomVerticalFlip: (v2.RandomVerticalFlip, ("p",)),
@@ -85,7 +85,9 @@ _V1_PHOTOMETRIC = (
     v1.ConvertImageDtype, v1.ToPILImage,
 )  # fmt: skip
 _SEQUENCES = (v1.Compose, v2.Compose, torch.nn.Sequential)
-_CONTAINERS = (*_SEQUENCES, v1.RandomApply, v1.RandomChoice, v1.RandomOrder, v2.RandomApply, v2.RandomChoice, v2.RandomOrder)  # fmt: skip
+_CONTAINERS = (
+    *_SEQUENCES, v1.RandomApply, v1.RandomChoice, v1.RandomOrder, v2.RandomApply, v2.RandomChoice, v2.RandomOrder,
+)  # fmt: skip
 
 
 def follow(transform: Callable[..., Any]) -> Followed:
@@ -107,21 +109,35 @@ def follow(transform: Callable[..., Any]) -> Followed:
 
 def _apply(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
     """Apply a transform, or a part of one, to an image and its tracker."""
-    return _marked(transform, image, tracker) if _is_marked(transform) else _handler(type(transform))(transform, image, tracker)
+    return (
+        _marked(transform, image, tracker)
+        if _is_marked(transform)
+        else _handler(_class_of(transform))(transform, image, tracker)
+    )
+
+
+def _class_of(transform: Any) -> Any:
+    return type(transform)
 
 
 def _is_marked(transform: Any) -> bool:
-    return getattr(transform, "tracks_views", False) is True
+    own = getattr(transform, "__dict__", {})  # asking a module for an attribute that it lacks is slow
+    return bool(own["tracks_views"] if "tracks_views" in own else _is_marked_class(_class_of(transform)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_marked_class(kind: Any) -> bool:
+    return bool(getattr(kind, "tracks_views", False))
 
 
 def _check(transform: Any) -> None:
     """Raise for the first part that is known to be untrackable."""
     if _is_marked(transform):
         return
-    if isinstance(transform, _CONTAINERS) and _runs_itself(type(transform)) is False:
+    if isinstance(transform, _CONTAINERS) and not _runs_itself(_class_of(transform)):
         for part in _parts(transform):
             _check(part)
-    elif _handler(type(transform)) is _refuse:
+    elif _handler(_class_of(transform)) is _refuse:
         _refuse(transform, None, None)
 
 
@@ -130,14 +146,14 @@ def _parts(container: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=1024)
-def _runs_itself(kind: type) -> bool:
+def _runs_itself(kind: Any) -> bool:
     """Return whether a container's class has code of its own for running its parts."""
     base = next(known for known in _CONTAINERS if issubclass(kind, known))
     return any(getattr(kind, name, None) is not getattr(base, name, None) for name in ("forward", "__call__"))
 
 
 @functools.lru_cache(maxsize=1024)
-def _handler(kind: type) -> Handler:  # noqa: PLR0911 - one line per kind is easiest to read
+def _handler(kind: Any) -> Handler:  # noqa: PLR0911 - one line per kind is easiest to read
     """Return the function that applies transforms of a class."""
     if issubclass(kind, _CONTAINERS):
         return _own if _runs_itself(kind) else _sequence if issubclass(kind, _SEQUENCES) else _container
@@ -146,9 +162,15 @@ def _handler(kind: type) -> Handler:  # noqa: PLR0911 - one line per kind is eas
             return _refuse
         if issubclass(kind, _AUTO_V2):
             return _auto_augment
-        return _photometric if kind.__module__.rpartition(".")[2] in _PHOTOMETRIC_V2 and not _has_steps(kind) else _directly
+        return (
+            _photometric
+            if kind.__module__.rpartition(".")[2] in _PHOTOMETRIC_V2 and not _has_steps(kind)
+            else _directly
+        )
     if kind in _V1_TO_V2:
         return _as_v2
+    if kind is v1.RandomCrop:
+        return _v1_random_crop
     if kind in _V1_PHOTOMETRIC:
         return _photometric
     if kind in _REFUSED_V1:
@@ -183,10 +205,15 @@ def _container(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Track
 
 
 @functools.lru_cache(maxsize=1024)
-def _has_steps(kind: type) -> bool:
+def _has_steps(kind: Any) -> bool:
     """Return whether a v2 class draws its parameters and applies them in separate steps, as current releases do."""
     flips = kind.forward is v2.RandomHorizontalFlip.forward
     return hasattr(kind, "make_params") and (flips or kind.forward is v2.Transform.forward)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_geometric(kind: Any) -> bool:
+    return kind.__module__.rpartition(".")[2] not in _PHOTOMETRIC_V2
 
 
 def _directly(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
@@ -195,8 +222,8 @@ def _directly(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracke
     This repeats `forward` without flattening nested inputs, which takes longer than following the geometry. Transforms
     that override `forward`, and torchvision releases with other names for these steps, are called directly.
     """
-    kind = type(transform)
-    geometric = kind.__module__.rpartition(".")[2] not in _PHOTOMETRIC_V2
+    kind = _class_of(transform)
+    geometric = _is_geometric(kind)
     if not _has_steps(kind):
         if not geometric:
             return _photometric(transform, image, tracker)
@@ -234,6 +261,25 @@ def _as_v2(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
     return _apply(equivalent, image, tracker)
 
 
+def _v1_random_crop(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
+    """Run it with its own draws: where one side fits already, v2 draws one number less."""
+    drawn: list[tuple[int, int, int, int]] = []
+
+    def get_params(img: Any, size: Any) -> tuple[int, int, int, int]:
+        drawn.append(transform.get_params(img, size))
+        return drawn[0]
+
+    twin = copy.copy(transform)
+    twin.get_params = get_params
+    output = twin(image)
+    if transform.padding is not None:
+        tracker = F.pad(tracker, transform.padding)
+    height, width = tracker.view.canvas_size
+    if transform.pad_if_needed:
+        tracker = F.pad(tracker, [max(transform.size[1] - width, 0), max(transform.size[0] - height, 0)])
+    return output, F.crop(tracker, *drawn[0])
+
+
 def _auto_augment(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
     """Follow AutoAugment and similar policies: apply each geometric operation to both image and tracker."""
 
@@ -268,13 +314,15 @@ def _stand_in(value: Any) -> Any:
 
 
 def _is_part(value: Any, depth: int = 3) -> bool:
-    kind = type(value)
     if not callable(value) or isinstance(value, type | Proxy):
         return False
-    if _is_marked(value) or isinstance(value, _CONTAINERS) or kind.__module__.startswith("torchvision.transforms") or is_timm(kind):
-        return not callable(getattr(value, "__code__", None)) and not hasattr(value, "__code__") or _is_marked(value)
-    if depth == 0 or hasattr(value, "__code__"):
+    if _is_marked(value):
+        return True
+    if depth == 0 or hasattr(value, "__code__"):  # functions get the image itself
         return False
+    kind = _class_of(value)
+    if isinstance(value, _CONTAINERS) or kind.__module__.startswith("torchvision.transforms") or is_timm(kind):
+        return True
     held = [item for attribute in getattr(value, "__dict__", {}).values() for item in _flat(attribute)]
     return any(_is_part(item, depth - 1) for item in held)
 

@@ -35,6 +35,7 @@ class Proxy:
         self._part, self._followed = part, followed
 
     def __call__(self, *inputs: Any) -> Any:
+        """Apply the part to one image."""
         given = inputs[0] if len(inputs) == 1 else None
         if isinstance(given, Pair):
             return Pair(*self._followed(given.image, given.tracker))

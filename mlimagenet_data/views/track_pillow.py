@@ -134,7 +134,7 @@ class TrackedImage(Image.Image):
             return self is mask and isinstance(canvas, TrackedImage) and _take_turn(canvas)
         if isinstance(canvas, TrackedImage):  # it became one a moment ago; the source may be its own mask
             return self is mask and _take_turn(canvas)
-        if mask is not None and getattr(mask, "view", None) != self.view or not _is_of_one_colour(canvas):
+        if (mask is not None and getattr(mask, "view", None) != self.view) or not _is_of_one_colour(canvas):
             return False
         _adopt(canvas, self)
         canvas.view = self.view.crop(-box[1], -box[0], canvas.height, canvas.width)  # type: ignore[attr-defined]
@@ -194,7 +194,7 @@ class TrackedImage(Image.Image):
 
     # --- methods that change colours, or overwrite ----------------------------------------------------------------
 
-    def filter(self, filter: Any) -> TrackedImage:  # noqa: A002, D102
+    def filter(self, filter: Any) -> TrackedImage:  # noqa: D102
         kind = filter if isinstance(filter, type) else type(filter)
         if kind.__module__ != "PIL.ImageFilter":
             raise UntrackableTransformError(f"Image.filter: the effect of {kind.__name__} is unknown")
@@ -230,10 +230,10 @@ class TrackedImage(Image.Image):
         image.apply_transparency()
         self._become(image, self.view)
 
-    def draft(self, *args: Any) -> None:  # noqa: D102
+    def draft(self, *args: Any) -> None:
         """Do nothing, as for every image that is loaded."""
 
-    def close(self) -> None:  # noqa: D102
+    def close(self) -> None:
         """Do nothing: others hold the same pixels."""
 
     def getdata(self, band: int | None = None) -> Any:  # noqa: D102
@@ -246,7 +246,7 @@ class TrackedImage(Image.Image):
         return self.copy()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.plain().__reduce_ex__(protocol)
+        return Image.Image.copy, (self.plain(),)  # a plain image
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -275,6 +275,7 @@ class MarkedImage(TrackedImage):
     trail: Trail
 
     def derived(self, image: Image.Image, view: View) -> MarkedImage:
+        """Return an image made from this one, with its own view."""
         self.trail.step(self.view, view)
         out = self.of(image, view)
         out.trail = self.trail

@@ -64,7 +64,7 @@ def size_of(output: Any) -> tuple[int, int] | None:
     """Return (height, width) of an image: PIL, or a tensor or array (..., height, width); None for anything else."""
     if isinstance(output, Image.Image):
         return output.height, output.width
-    shape = getattr(output, "shape", ())
+    shape: tuple[int, ...] = tuple(getattr(output, "shape", ()))
     return (int(shape[-2]), int(shape[-1])) if len(shape) >= 2 else None
 
 
