@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
@@ -46,8 +47,8 @@ class SampleBuilder:
         transform: See `mlimagenet_data.views.follow.follow`; None leaves the image unchanged.
         policy: Rules that decide which classes count as present in a view.
         target: The kind of target; see `MultiLabelImageNet`.
-        untrackable: Response to a transform that cannot be followed: `error` raises; `whole` warns once and labels the
-            whole image.
+        untrackable: Response to what cannot be followed: `error` raises; `whole` warns once for each kind and labels the
+            whole image. It concerns the whole transform if a part is known to be untrackable, else the sample.
 
     Raises:
         UntrackableTransformError: If a part of the transform cannot be followed.
@@ -79,19 +80,22 @@ class SampleBuilder:
         self.transform = transform
         self._followed: Followed | None = None
         self._gives_up = False
+        self._said: set[str] = set()
         if transform is None:
             return
         try:
             self._followed = follow(transform)
         except UntrackableTransformError as error:
-            self._give_up(error)
+            self._say("every view", error)
+            self._gives_up = True
 
-    def _give_up(self, error: UntrackableTransformError) -> None:
+    def _say(self, what: str, error: UntrackableTransformError) -> None:
+        """Raise the error or, if the whole image's labels are wanted then, warn of it once."""
         if self.untrackable == "error":
             raise error
-        if not self._gives_up:
-            warnings.warn(f"every view gets the whole image's labels: {error}", stacklevel=4)
-        self._gives_up = True
+        if str(error) not in self._said:
+            self._said.add(str(error))
+            warnings.warn(f"{what} gets the whole image's labels: {error}", stacklevel=5)
 
     def apply_transform(self, record: Record, image: Image.Image) -> tuple[Any, View]:
         """Return the transformed image and its view.
@@ -105,13 +109,19 @@ class SampleBuilder:
                 f"{image.height} x {image.width} pixels, but {record.image_id} was annotated at {record.size}: use the "
                 "annotated copy of the image and a loader that applies the EXIF orientation"
             )
+        if self.untrackable == "error":
+            return transform_with_view(self._followed, image)
+        whole = View.of(image.height, image.width)
         if not self._gives_up:
+            before, copy = _random_states(), image.copy()  # a part may change the image before another is refused
             try:
                 return transform_with_view(self._followed, image)
             except UntrackableTransformError as error:
-                self._give_up(error)
+                self._say("a view", error)
+            _set_random_states(before)
+            image = copy
         assert self.transform is not None
-        return self.transform(image), View.of(image.height, image.width)
+        return self.transform(image), whole
 
     def __call__(self, record: Record, image: Image.Image) -> tuple[Any, Any]:
         """Return the transformed image and its target; raise the same errors as `apply_transform`."""
@@ -137,6 +147,16 @@ class SampleBuilder:
         if self.target == "regions":
             return _regions(record, labels, view)
         return torch.from_numpy(_VECTORS[self.target](labels))
+
+
+def _random_states() -> tuple[Any, Any, Any]:
+    return torch.get_rng_state(), random.getstate(), np.random.get_state()
+
+
+def _set_random_states(states: tuple[Any, Any, Any]) -> None:
+    torch.set_rng_state(states[0])
+    random.setstate(states[1])
+    np.random.set_state(states[2])
 
 
 def _regions(record: Record, labels: ViewLabels, view: View) -> dict[str, Any]:
