@@ -15,6 +15,7 @@ from torchvision import tv_tensors
 
 from mlimagenet_data.annotations.records import NO_SIZE, Record
 from mlimagenet_data.errors import AnnotationError, UntrackableTransformError
+from mlimagenet_data.labelling.later import change_after_labelling
 from mlimagenet_data.labelling.policy import LabelPolicy
 from mlimagenet_data.labelling.targets import ViewLabels, label_view, multi_hot, pooled, soft, with_ignore
 from mlimagenet_data.views.follow import Followed, follow, transform_with_view
@@ -57,11 +58,10 @@ class SampleBuilder:
     def __init__(
         self, transform: Callable[..., Any] | None, policy: LabelPolicy, target: Target, untrackable: Untrackable
     ) -> None:
-        if target not in TARGETS:
-            raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
         if untrackable not in get_args(Untrackable):
             raise ValueError(f"untrackable must be one of {', '.join(get_args(Untrackable))}, got {untrackable!r}")
-        self.policy, self.target, self.untrackable = policy, target, untrackable
+        self.untrackable = untrackable
+        self.set_rules(policy, target)
         self.set_transform(transform)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -75,15 +75,30 @@ class SampleBuilder:
             warnings.simplefilter("ignore")  # the user was warned when the builder was created
             self.set_transform(self.transform)
 
+    def set_rules(self, policy: LabelPolicy, target: Target) -> None:
+        """Replace the policy and the kind of target.
+
+        Raises:
+            TypeError: If `policy` is not a LabelPolicy.
+            ValueError: If `target` is unknown.
+        """
+        if not isinstance(policy, LabelPolicy):
+            raise TypeError(f"policy must be a LabelPolicy, got a {type(policy).__name__}")
+        if target not in TARGETS:
+            raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
+        self.policy, self.target = policy, target
+
     def set_transform(self, transform: Callable[..., Any] | None) -> None:
         """Replace the transform."""
         self.transform = transform
         self._followed: Followed | None = None
         self._gives_up = False
         self._said: set[str] = set()
-        if transform is None:
-            return
         try:
+            if why := change_after_labelling():
+                raise UntrackableTransformError(why)
+            if transform is None:
+                return
             self._followed = follow(transform)
         except UntrackableTransformError as error:
             self._say("every view", error)
@@ -120,8 +135,7 @@ class SampleBuilder:
                 self._say("a view", error)
             _set_random_states(before)
             image = copy
-        assert self.transform is not None
-        return self.transform(image), whole
+        return image if self.transform is None else self.transform(image), whole
 
     def __call__(self, record: Record, image: Image.Image) -> tuple[Any, Any]:
         """Return the transformed image and its target; raise the same errors as `apply_transform`."""
