@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from build.config.options import STAGES, BuildConfig, ConfigError, digest
+from build.config.options import STAGES, BuildConfig, ConfigError
 from build.distributed import is_first_process, number_of_processes
 from build.engines.runner import StageRun, run_stage
 from build.images.demo import lay_out_demo
@@ -22,6 +23,7 @@ from build.stages.labeler import LabelerStage
 from build.stages.labels import LabelsStage
 from build.stages.publish import PublishStage
 from build.stages.regions import RegionsStage
+from build.state.last_run import LAST_RUN, read_last_run, write_last_run
 from build.state.ledger import changed_settings
 from build.state.lock import Lease, sole_run
 from build.state.manifest import read_manifest
@@ -31,8 +33,7 @@ from build.status import StageProgress, count_statuses, find_faults, stage_progr
 from build.tau import with_tau
 from mlimagenet_data.annotations.schema import USABLE_STATUSES
 from mlimagenet_data.errors import MLImageNetError, StateError
-from mlimagenet_data.files.atomic import write_json
-from mlimagenet_data.files.reading import read_json
+from mlimagenet_data.files.outputs import OutputFolder
 
 __all__ = ["BuildReport", "SplitStatus", "relabel", "status", "verify"]
 
@@ -101,7 +102,20 @@ def relabel(config: BuildConfig) -> BuildReport:
     console.quiet = not is_first_process()
     if not is_first_process():
         return _run_stages(config)
+    existed = config.folder.exists()
+    is_new = not config.is_remote and not (existed and any(config.folder.iterdir()))
     out = open_output(config, input_paths(config))
+    try:
+        return _relabel(config, out)
+    except (ConfigError, MLImageNetError, OSError):
+        if is_new and not any((config.folder / ".build").glob("*/inputs.parquet")):  # it did not come to a listing
+            shutil.rmtree(config.folder)
+            if existed:
+                config.folder.mkdir()
+        raise
+
+
+def _relabel(config: BuildConfig, out: OutputFolder) -> BuildReport:
     part = (config.shard_index, config.num_shards) if config.num_shards > 1 else None
     with sole_run(config.folder / ".build" / config.split, part, remote_of(config)) as lease:
         if lease.earlier:
@@ -119,9 +133,7 @@ def _run_stages(config: BuildConfig, lease: Lease | None = None) -> BuildReport:
     if "regions" in names:
         plan = with_tau(plan)
     if is_first_process():
-        options = plan.config.as_dict()
-        write_json(plan.work / "run.json", {"options": options, "sha256": digest(options)})
-        plan.push(plan.work / "run.json")
+        plan.push(write_last_run(plan.work, plan.config))
     _check_earlier_stages(plan, names[0])
     if config.stage == "all":
         for state in stage_progress([_STAGES[name](plan) for name in names]):
@@ -211,19 +223,14 @@ def _last_runs(out: str) -> list[list[Stage]]:
     here = BuildConfig(out=out)
     if remote := remote_of(here):
         for split in remote.names(here.folder / ".build"):
-            remote.pull(here.folder / ".build" / split / "run.json")
+            remote.pull(here.folder / ".build" / split / LAST_RUN)
         remote.pull(here.folder / "build_manifest.json")
-    known = {option.name for option in fields(BuildConfig)}  # an earlier version's run may have had others
-    for path in sorted((here.folder / ".build").glob("*/run.json")):
-        saved = read_json(path) or {}
+    for path in sorted((here.folder / ".build").glob(f"*/{LAST_RUN}")):
+        options = read_last_run(path)
         try:
-            if digest(options := saved["options"]) != saved["sha256"]:
-                raise ValueError("its hash differs")
-            options = {name: value for name, value in options.items() if name in known}
             config = BuildConfig(**{**options, "out": out, "work": None, "demo": False})
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            reason = "its hash is missing" if isinstance(error, KeyError) else error
-            raise StateError(f"{path}: damaged: {reason}; delete it and run the same command again") from error
+        except (TypeError, ValueError) as error:
+            raise StateError(f"{path}: damaged: {error}; delete it and run the same command again") from error
         plan = read_plan(config)
         found.append([_STAGES[name](plan) for name in STAGES])
     if not found:

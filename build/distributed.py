@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import torch
-from torch import distributed
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["is_first_process", "number_of_processes", "process_group"]
 
@@ -28,6 +29,9 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
     if number_of_processes() == 1:
         yield device
         return
+    import torch  # slow to import, and --help needs this module
+    from torch import distributed
+
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)

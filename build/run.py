@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from build.config.command_line import parse, parse_verb
+from build.config.command_line import CommandLine, parse_verb, read_command_line
 from build.config.options import BuildConfig, ConfigError
+from build.distributed import is_first_process
 from build.progress import console, styled
+from build.state.last_run import kept_settings
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.errors import ImageError, MLImageNetError
 from mlimagenet_data.files.printing import guard_terminal
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from build.api import BuildReport
+    from build.engines.runner import StageRun
     from build.state.plan import Plan
     from mlimagenet_data.annotations.records import Record
 
@@ -42,18 +47,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if verb := parse_verb(arguments):
             name, out = verb
             return {"status": _print_status, "verify": _print_faults}[name](out)
-        config = parse(arguments)
+        line = read_command_line(arguments)
+        config = _with_kept_settings(line)
         if config.demo or config.sheet:
             check_new(_sheet(config), mark=PICTURE_MARK)
+        if is_first_process():
+            console.print("loading PyTorch ...")
         from build.api import relabel  # imports torch, which --help does not need
 
-        return _print_report(relabel(config))
+        return _print_report(relabel(config), verbose=line.verbose)
     except (ConfigError, MLImageNetError, OSError) as error:
         _print_error(str(error))
         return 1
     except KeyboardInterrupt:
         console.print("stopped; run the same command to resume")
         return 130
+
+
+def _with_kept_settings(line: CommandLine) -> BuildConfig:
+    """Return a command line's configuration with the settings of the output's last run where it gives none.
+
+    Raises:
+        ConfigError: If it does not say what to build.
+    """
+    if not {"images", "demo", "out"} & line.given:
+        raise ConfigError(
+            "images: pass --images SOURCE for a new build (--demo for an example), or --out DATASET to resume one; --help "
+            "lists all options"
+        )
+    kept = kept_settings(line.config, line.given)
+    if kept and is_first_process():
+        defaults = BuildConfig()
+        what = ", ".join(f"{name} {value} (default: {getattr(defaults, name)})" for name, value in sorted(kept.items()))
+        console.print(f"settings kept from the last run: {what}; to change one, pass it")
+    return replace(line.config, **kept)
 
 
 def _print_error(reason: str) -> None:
@@ -83,22 +110,34 @@ def _print_faults(out: str) -> int:
     return 1 if faults else 0
 
 
-def _print_report(report: BuildReport) -> int:
+def _print_report(report: BuildReport, *, verbose: bool = False) -> int:
     config = report.plan.config
     if not report.split:
         console.print(f"stage {config.stage} is done; `--stage publish` writes the dataset")
         return 0
-    _print_summary(report)
+    _print_summary(report, verbose=verbose)
     if config.demo:
         _print_rows(report.plan)
     if config.demo or config.sheet:
         _draw_sheet(report.plan)
+    _print_next_steps(report)
     if report.missing_rows:
         _print_error(f"{report.missing_rows} images have no row")
     return 1 if report.missing_rows else 0
 
 
-def _print_summary(report: BuildReport) -> None:
+def _print_next_steps(report: BuildReport) -> None:
+    """Say how to look at the dataset and how to train on it."""
+    config, root = report.plan.config, report.plan.listing.root
+    if config.is_remote:
+        return
+    data, images, page = (shlex.quote(text) for text in (config.out, str(root), f"{config.out.rstrip('/')}-viewer"))
+    console.print(f"look at it:   mlimagenet view {data} --images {images} --out {page}")
+    names = f"{str(root)!r}, transform, split={config.split!r}, annotations={config.out!r}"
+    console.print(f"train on it:  MultiLabelImageNet({names})")
+
+
+def _print_summary(report: BuildReport, *, verbose: bool) -> None:
     from mlimagenet_data.annotations.schema import USABLE_STATUSES
 
     config, split = report.plan.config, report.split
@@ -114,17 +153,26 @@ def _print_summary(report: BuildReport) -> None:
         table.add_row("original label confirmed", f"{found} of {total} ({100 * found / total:.1f}%)")
     table.add_row("labeler", _LABELERS[split["labeler"]["path"]])
     for name, run in report.stages.items():
-        parts = ", ".join(f"{part} {spent:.1f}" for part, spent in split["seconds"][name].items())
-        table.add_row(
-            name, f"{run.seconds:.1f} s, {run.units} units ({run.skipped} done before); seconds over all runs: {parts}"
-        )
-    table.add_row("bottleneck of the regions stage", split["regions_bottleneck"])
+        parts = ", ".join(f"{part} {spent:.1f} s" for part, spent in split["seconds"][name].items())
+        table.add_row(name, _spent(run) + (f"; all runs: {parts}" if verbose and parts else ""))
+    if verbose:
+        table.add_row("slowest part of the regions stage", split["regions_bottleneck"])
     table.add_row("this run", f"{report.seconds:.1f} s")
     console.print(table)
     for failure in split["failures"][:10]:
         console.print(f"  {failure['status']}: {failure['reason']}")
     if len(split["failures"]) > 10:
         console.print(f"  ... and more, in {config.out}/build_manifest.json")
+
+
+def _spent(run: StageRun) -> str:
+    """Return a stage's time and rate."""
+    if not run.units:
+        return "done before"
+    rate = f" ({run.images / run.seconds:.1f} images/s)" if run.images and run.seconds >= 1 else ""
+    return f"{run.seconds:.0f} s{rate}" + (
+        f", {run.skipped} of {run.units + run.skipped} parts done before" if run.skipped else ""
+    )
 
 
 def _records(plan: Plan, count: int) -> list[tuple[int, Record]]:

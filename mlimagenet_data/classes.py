@@ -6,14 +6,13 @@ each WordNet 3.0 synset, with a qualifier in parentheses where two classes share
 
 from __future__ import annotations
 
-import difflib
 import functools
+import re
+import unicodedata
 from dataclasses import dataclass
 from importlib import resources
 
-from mlimagenet_data.errors import MLImageNetError
-
-__all__ = ["NUM_CLASSES", "ClassTable", "class_of_folder", "find_class", "imagenet_classes"]
+__all__ = ["NUM_CLASSES", "ClassTable", "class_of_folder", "imagenet_classes", "kinds", "match_classes"]
 
 NUM_CLASSES = 1000
 
@@ -57,22 +56,56 @@ def class_of_folder(name: str) -> int | None:
     return None
 
 
-def find_class(text: str) -> int:
-    """Return the class with a given name, WordNet id or index.
+@functools.cache
+def kinds() -> dict[str, tuple[int, ...]]:
+    """Return the classes of each kind: by the plain name of a WordNet hypernym or synonym, sorted by name."""
+    text = resources.files("mlimagenet_data").joinpath("imagenet_hypernyms.tsv").read_text(encoding="utf-8")
+    lemmas, above = {}, {}
+    for line in text.splitlines():
+        wnid, names, parents = line.split("\t")
+        lemmas[wnid], above[wnid] = names.split("|"), parents.split()
+    found: dict[str, set[int]] = {}
+    for index, wnid in enumerate(imagenet_classes().wnids):
+        waiting, seen = [wnid], set()
+        while waiting:
+            here = waiting.pop()
+            if here not in seen:
+                seen.add(here)
+                waiting += above[here]
+                for lemma in lemmas[here]:
+                    found.setdefault(_plain(lemma), set()).add(index)
+    return {name: tuple(sorted(found[name])) for name in sorted(found)}
 
-    Case matters only between `Cardigan` (a dog) and `cardigan`.
 
-    Raises:
-        MLImageNetError: If there is no such class; the message suggests similar names.
+def match_classes(text: str) -> list[int]:
+    """Return the classes that a text names, best first; none if it names none.
+
+    A class's own name stands for that class alone. Otherwise come the classes of a WordNet kind (all dogs for "dog"), then
+    those with a name, or of a kind, in which a word starts with the text, then those whose name contains it. Case,
+    accents, hyphens and a plural's s do not matter. The page of `mlimagenet view` ranks in the same way (search.js).
     """
-    index, text = class_of_folder(text), text.strip()
-    exact = {name: number for number, name in enumerate(imagenet_classes().names)}
-    names = {name.lower(): number for name, number in exact.items()}
-    if index is None:
-        index = exact.get(text, names.get(text.lower()))
-    if index is None:
-        alike = difflib.get_close_matches(text.lower(), names, n=3, cutoff=0.5)
-        alike += [name for name in names if text.lower() in name and name not in alike][:3]
-        hint = f"; did you mean {', '.join(alike)}?" if alike else ""
-        raise MLImageNetError(f"{text!r} is not an ImageNet class; it must be a name, WordNet id or index{hint}")
-    return index
+    wanted = _plain(text)
+    if not wanted:
+        return []
+    names = [_plain(name) for name in imagenet_classes().names]
+    if wanted not in kinds() and wanted not in names:
+        singular = [re.sub(f"{end}$", instead, wanted) for end, instead in (("ies", "y"), ("es", ""), ("s", ""))]
+        wanted = next((word for word in singular if word in kinds()), wanted)
+    exact = [index for index, name in enumerate(names) if name == wanted]
+    if exact:
+        own = [index for index, name in enumerate(imagenet_classes().names) if name == text.strip()]
+        return own or exact
+    start = f" {wanted}"
+    found = [
+        *kinds().get(wanted, ()),
+        *(index for index, name in enumerate(names) if start in f" {name}"),
+        *(index for name, indices in kinds().items() if start in f" {name}" for index in indices),
+        *(index for index, name in enumerate(names) if wanted in name),
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _plain(text: str) -> str:
+    """Return a name in lower case, without accents, with single spaces for hyphens, underscores and white space."""
+    bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return re.sub(r"[-_\s]+", " ", bare.lower()).strip()

@@ -79,7 +79,8 @@ def join_key(image_id: str) -> str:
     """Return the part of an image_id that identifies the photograph in every copy.
 
     ImageNet's own photographs are identified by their stem (`n01440764_10026`, `ILSVRC2012_val_00000293`), all others
-    by the whole id, such as `n01514668/n01491361_5`, whose stem names another class. Ids of earlier releases, which kept a trailing `_<wnid>` or an index folder, have the same key.
+    by the whole id, such as `n01514668/n01491361_5`, whose stem names another class. Ids of earlier releases, which kept a
+    trailing `_<wnid>` or an index folder, have the same key.
     """
     label, below = _parse(image_id)
     whole = below if label is None else f"{imagenet_classes().wnids[label]}/{below}"

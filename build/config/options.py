@@ -80,8 +80,8 @@ class BuildConfig:
         group="running", choices=(*STAGES, "all"),
     )  # fmt: skip
     device: str = option(
-        "auto", "Where the networks run; auto uses CUDA if available.",
-        group="running", choices=("auto", "cpu", "cuda"),
+        "auto", "Where the networks run; auto uses CUDA if available. mps: Apple GPUs.",
+        group="running", choices=("auto", "cpu", "cuda", "mps"),
     )  # fmt: skip
     workers: int = option(
         0, "Threads that decode images. 0: one per CPU core.",

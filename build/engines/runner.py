@@ -22,11 +22,13 @@ class StageRun:
     Attributes:
         units: Units computed in this run.
         skipped: Units already done before.
+        images: Images of the units computed.
         seconds: Wall time of this run.
     """
 
     units: int
     skipped: int
+    images: int
     seconds: float
 
 
@@ -54,7 +56,8 @@ def run_stage(stage: Stage) -> StageRun:
             stage.finish()
     finally:
         stage.close()
-    return StageRun(len(todo), len(own) - len(todo), time.perf_counter() - start)
+    images = sum(unit.images for unit in todo)
+    return StageRun(len(todo), len(own) - len(todo), images, time.perf_counter() - start)
 
 
 def _todo(stage: Stage, own: list[Unit]) -> list[Unit]:

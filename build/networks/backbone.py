@@ -27,6 +27,11 @@ class Maps:
     features: tuple[torch.Tensor, ...]
     label_maps: tuple[torch.Tensor, ...]
 
+    def to(self, device: torch.device) -> Maps:
+        """Return the same maps on another device."""
+        features, label_maps = (tuple(m.to(device) for m in maps) for maps in (self.features, self.label_maps))
+        return Maps(self.patches.to(device), features, label_maps)
+
 
 class Backbone(Protocol):
     """A frozen network.

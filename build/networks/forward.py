@@ -36,9 +36,15 @@ _AHEAD = 2  # batches decoded ahead of the network
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the torch device that `--device` names; auto selects CUDA if available."""
+    """Return the torch device that `--device` names; auto selects CUDA if available.
+
+    Raises:
+        ConfigError: If PyTorch finds no such device.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device: PyTorch finds no Apple GPU; pass --device auto or cpu")
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device: PyTorch finds no CUDA device; pass --device auto or cpu")
     return torch.device(name)
@@ -241,6 +247,8 @@ class Forward:
         batches = [self._to_device(torch.stack(tensors)) for tensors in zip(*readable, strict=True)]
         seen = [network(batch) for network, batch in zip(self._networks, batches, strict=False)]
         self._synchronise()
+        if self.device.type == "mps":  # an Apple GPU runs the networks only: it has no float64
+            seen = [maps.to(torch.device("cpu")) for maps in seen]
         named_by = seen[:1] if self._config.names_by_backbone else seen[self._classifiers]
         features = tuple(f for maps in named_by for f in maps.features)
         if self._label_maps is not None:
@@ -262,11 +270,12 @@ class Forward:
         found = [d.label_map for d in decoded if d.tensors]
         size = next(((m.shape[1], m.shape[2]) for m in found if m is not None), (1, 1))
         none = torch.full((NUM_CLASSES, *size), torch.nan)
-        return torch.stack([none if m is None else adaptive_avg_pool2d(m, size) for m in found]).to(self.device)
+        maps = torch.stack([none if m is None else adaptive_avg_pool2d(m, size) for m in found])
+        return maps if self.device.type == "mps" else maps.to(self.device)
 
     def _to_device(self, batch: torch.Tensor) -> torch.Tensor:
         if self.device.type != "cuda":
-            return batch
+            return batch.to(self.device)
         return batch.pin_memory().to(self.device, non_blocking=True)
 
     def _synchronise(self) -> None:

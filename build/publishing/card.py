@@ -17,6 +17,7 @@ __all__ = ["card_writer"]
 _TEMPLATE = Path(__file__).parents[2] / "dataset_card.md"
 _ENSEMBLE = " (the normalised geometric mean of three small networks)"
 _OPINION = "; two other networks' view of the class has a quarter of the weight"
+_INTRO = "ImageNet's training images mostly show several objects but carry one label. "
 _BODY_MARK = "<!-- card -->\n"  # the text above it explains the template and is left out
 
 
@@ -24,7 +25,8 @@ def card_writer(manifest: dict[str, Any], classes: ClassTable, *, embed_images: 
     """Return the function that writes the dataset's README.md to a path."""
     text = _TEMPLATE.read_text(encoding="utf-8").partition(_BODY_MARK)[2]
     body = string.Template(text).substitute(_values(manifest["splits"], embed_images))
-    card = card_text(body, manifest["splits"], classes, embed_images=embed_images)
+    title = body.partition("\n")[0].removeprefix("# ")
+    card = card_text(body, manifest["splits"], classes, embed_images=embed_images, title=title)
     return lambda path: path.write_text(card, encoding="utf-8")
 
 
@@ -40,7 +42,10 @@ def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
         if embed_images
         else "It contains no pixels: join the rows with your own copy of the images by `image_id` or `file_name`."
     )
+    labelled = any(splits[name]["with_original_label"] for name in names)
     return {
+        "title": "Multi-label ImageNet" if labelled else "Multi-label annotations",
+        "intro": _INTRO if labelled else "",
         "pixels": pixels,
         "config_sha256": ", ".join(f"`{splits[name]['config_sha256'][:16]}`" for name in names),
         "networks": "; ".join(network["source"] for network in networks),

@@ -35,6 +35,7 @@ def card_text(
     embed_images: bool = False,
     licence: str = "apache-2.0",
     creators: Sequence[str] = ("machine-generated",),
+    title: str = "Multi-label ImageNet",
 ) -> str:
     """Return a README.md: the YAML metadata, followed by `body`.
 
@@ -45,13 +46,14 @@ def card_text(
         embed_images: Whether the rows have an `image` column.
         licence: The Hub's identifier of the annotations' licence.
         creators: The Hub's identifiers of the annotations' creators.
+        title: The dataset's name for people.
     """
-    metadata = _metadata(splits, classes, embed_images, licence, creators).to_yaml()
+    metadata = _metadata(splits, classes, embed_images, licence, creators, title).to_yaml()
     return f"---\n{metadata}\n---\n{body}"
 
 
 def _metadata(
-    splits: dict[str, Any], classes: ClassTable, embed_images: bool, licence: str, creators: Sequence[str]
+    splits: dict[str, Any], classes: ClassTable, embed_images: bool, licence: str, creators: Sequence[str], title: str
 ) -> Any:
     from datasets import DatasetInfo, SplitDict, SplitInfo
     from datasets.info import DatasetInfosDict
@@ -65,8 +67,8 @@ def _metadata(
     data = DatasetCardData(
         license=licence,
         task_categories=["image-classification", "image-segmentation"],
-        tags=["multi-label", "imagenet", "region-grounded"],
-        pretty_name="Multi-label ImageNet",
+        tags=["multi-label", *(["imagenet"] if "ImageNet" in title else []), "region-grounded"],
+        pretty_name=title,
         size_categories=[_size_category(sum(split["rows"] for split in splits.values()))],
         annotations_creators=list(creators),
         configs=[{

@@ -21,12 +21,12 @@ class Query(NamedTuple):
     """Conditions on an image's labels.
 
     Attributes:
-        shown: Classes that must all be among the labels.
+        shown: Groups of classes; the labels must hold one of each group.
         not_shown: Classes that must not be among the labels.
         min_score: Minimum score for a label to count.
     """
 
-    shown: tuple[int, ...]
+    shown: tuple[tuple[int, ...], ...]
     not_shown: tuple[int, ...] = ()
     min_score: float = 0.0
 
@@ -38,8 +38,8 @@ class _Labels(NamedTuple):
     scores: NDArray[np.float32]
 
 
-def find_images(files: Sequence[Path], query: Query) -> Iterator[tuple[str, list[float]]]:
-    """Yield the image_id of each image that matches a query, and its scores for the `shown` classes.
+def find_images(files: Sequence[Path], query: Query) -> Iterator[tuple[str, list[tuple[int, float]]]]:
+    """Yield the image_id of each image that matches a query, and the best (class, score) of each group in `shown`.
 
     Args:
         files: Shards already checked by opening an `AnnotationStore` of them.
@@ -49,7 +49,8 @@ def find_images(files: Sequence[Path], query: Query) -> Iterator[tuple[str, list
         for row in _matching(part, query).tolist():
             mine = slice(*np.searchsorted(part.row_of, (row, row + 1)))
             scores = dict(zip(part.classes[mine].tolist(), part.scores[mine].tolist(), strict=True))
-            yield part.ids[row].as_py(), [scores[index] for index in query.shown]
+            best = [max((scores.get(index, -1.0), -index) for index in group) for group in query.shown]
+            yield part.ids[row].as_py(), [(-index, score) for score, index in best]
 
 
 def classes_beside(files: Sequence[Path], query: Query) -> tuple[int, list[tuple[int, int]]]:
@@ -64,7 +65,7 @@ def classes_beside(files: Sequence[Path], query: Query) -> tuple[int, list[tuple
         rows = _matching(part, query)
         images += len(rows)
         counts += np.bincount(part.classes[np.isin(part.row_of, rows)], minlength=NUM_CLASSES)
-    counts[list(query.shown)] = 0
+    counts[[index for group in query.shown for index in group]] = 0
     order = np.argsort(-counts, kind="stable")
     return images, [(int(index), int(counts[index])) for index in order if counts[index]]
 
@@ -72,16 +73,15 @@ def classes_beside(files: Sequence[Path], query: Query) -> tuple[int, list[tuple
 def _matching(part: _Labels, query: Query) -> NDArray[np.int64]:
     """Return the rows that match a query, sorted."""
 
-    def showing(index: int) -> NDArray[np.bool_]:
+    def showing(group: tuple[int, ...]) -> NDArray[np.bool_]:
         out = np.zeros(len(part.ids), np.bool_)
-        out[part.row_of[part.classes == index]] = True
+        out[part.row_of[np.isin(part.classes, group)]] = True
         return out
 
     good = np.ones(len(part.ids), np.bool_)
-    for index in query.shown:
-        good &= showing(index)
-    for index in query.not_shown:
-        good &= ~showing(index)
+    for group in query.shown:
+        good &= showing(group)
+    good &= ~showing(query.not_shown)
     return np.flatnonzero(good)
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mlimagenet_data.files.single import PICTURE_MARK, check_new
 __all__ = ["Run", "add_annotations", "check_outputs", "command", "inputs_of", "progress", "say", "say_json"]
 
 Run = Callable[[argparse.Namespace], int | None]  # returns the exit code, None for 0
+_BETWEEN = 30.0  # seconds between two lines in a log
 
 
 def command(commands: Any, name: str, run: Run, text: str) -> argparse.ArgumentParser:
@@ -73,10 +75,36 @@ def say_json(value: Any) -> None:
 
 @contextlib.contextmanager
 def progress(what: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
-    """Show a progress bar on standard error if that is a terminal; yield a function that advances it."""
+    """Show progress on standard error; yield a function that advances it.
+
+    A terminal gets a bar with the time left, after a second. A log gets a line every half minute.
+    """
     from tqdm import tqdm
 
-    with tqdm(
-        total=total, desc=printable(what, sys.stderr.encoding), unit=unit, unit_scale=True, disable=None, leave=False
-    ) as bar:
+    name = printable(what, sys.stderr.encoding)
+    if not sys.stderr.isatty():
+        yield _Log(name, total, unit).advance
+        return
+    with tqdm(total=total, desc=name, unit=unit, unit_scale=True, leave=False, delay=1) as bar:
         yield bar.update
+
+
+class _Log:
+    """Progress in lines."""
+
+    def __init__(self, name: str, total: int | None, unit: str) -> None:
+        self._name, self._total, self._unit = name, total, unit.strip()
+        self._done, self._begin = 0, time.monotonic()
+        self._last = self._begin
+
+    def advance(self, count: int = 1) -> None:
+        self._done += count
+        now = time.monotonic()
+        if now - self._last < _BETWEEN:
+            return
+        self._last = now
+        left = ""
+        if self._total and self._done:
+            minutes = (now - self._begin) * (self._total - self._done) / self._done / 60
+            left = f" of {self._total:,}, {max(minutes, 0):.0f} min left"
+        print(f"{self._name}: {self._done:,}{left} ({self._unit})", file=sys.stderr, flush=True)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from typing import Any
 
-from mlimagenet_data.classes import find_class, imagenet_classes
+from mlimagenet_data.classes import class_of_folder, imagenet_classes, kinds, match_classes
 from mlimagenet_data.commands.common import add_annotations, command, say, say_json
+from mlimagenet_data.errors import MLImageNetError
 
 __all__ = ["add"]
 
 _TEXT = """\
-Find images by their labels, or count classes that co-occur. Name a CLASS by its name, WordNet id or index."""
+Find images by their labels, or count classes that co-occur. Name a CLASS by its name, WordNet id or index. A part of a name,
+or a kind of thing that WordNet knows (dog, vehicle), stands for any of its classes."""
 
 
 def add(commands: Any) -> None:
@@ -41,8 +44,9 @@ def _labels(given: argparse.Namespace) -> None:
     from mlimagenet_data.annotations.shards import annotation_files
     from mlimagenet_data.annotations.store import AnnotationStore
 
-    shown = tuple(dict.fromkeys(find_class(text) for text in (given.shown or given.pairs_with, *given.others)))
-    query = Query(shown, tuple(find_class(text) for text in given.without), given.min_score)
+    shown = tuple(_classes(text) for text in (given.shown or given.pairs_with, *given.others))
+    not_shown = tuple(index for text in given.without for index in _classes(text))
+    query = Query(shown, not_shown, given.min_score)
     AnnotationStore(given.annotations, given.split)  # checks the files
     files = annotation_files(given.annotations, given.split)
     names = imagenet_classes().names
@@ -52,12 +56,36 @@ def _labels(given: argparse.Namespace) -> None:
             say_json({"images": images, "classes": pairs[: given.top]})
         else:
             said = (f"{count:>8} with {names[index]}" for index, count in pairs[: given.top])
-            say(f"{images:>8} images with {' and '.join(names[index] for index in shown)}", *said)
+            say(f"{images:>8} images with {' and '.join(_group_name(group) for group in shown)}", *said)
         return
-    found = sorted(find_images(files, query), key=lambda image: (-min(image[1]), image[0]))
+    found = sorted(find_images(files, query), key=lambda image: (-min(score for _, score in image[1]), image[0]))
     if given.json:
-        say_json({"images": len(found), "found": [{"image_id": i, "scores": s} for i, s in found[: given.top]]})
+        listed = [
+            {"image_id": image_id, "classes": [k for k, _ in best], "scores": [score for _, score in best]}
+            for image_id, best in found[: given.top]
+        ]
+        say_json({"images": len(found), "found": listed})
         return
-    for image_id, scores in found[: given.top]:
-        say(f"{image_id}  " + ", ".join(f"{names[k]} {score:.2f}" for k, score in zip(shown, scores, strict=True)))
+    for image_id, best in found[: given.top]:
+        say(f"{image_id}  " + ", ".join(f"{names[k]} {score:.2f}" for k, score in best))
     say(f"{len(found)} images" + (f"; showing the top {given.top}" if len(found) > given.top else ""))
+
+
+def _classes(text: str) -> tuple[int, ...]:
+    """Return the classes that an argument stands for.
+
+    Raises:
+        MLImageNetError: If there are none; the message suggests names.
+    """
+    index = class_of_folder(text)
+    found = tuple(match_classes(text)) if index is None else (index,)
+    if not found:
+        alike = difflib.get_close_matches(text.lower(), [*imagenet_classes().names, *kinds()], n=4, cutoff=0.6)
+        hint = f"; did you mean {', '.join(dict.fromkeys(alike))}?" if alike else ""
+        raise MLImageNetError(f"{text!r} names no class: by name, WordNet id, index or kind{hint}")
+    return found
+
+
+def _group_name(group: tuple[int, ...]) -> str:
+    names = imagenet_classes().names
+    return names[group[0]] if len(group) == 1 else f"one of {len(group)} classes ({names[group[0]]}, ...)"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlimagenet_data.commands.common import add_annotations, command, inputs_of, say, say_json
+from mlimagenet_data.commands.common import add_annotations, command, inputs_of, progress, say, say_json
 from mlimagenet_data.errors import MLImageNetError
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ def add(commands: Any) -> None:
     parser.epilog = "example: mlimagenet view DATASET --images path/to/imagenet --out viewer.html"
     add_annotations(parser)
     parser.add_argument(
-        "--images", metavar="DIR", type=Path, help="Your copy of the images; without it, masks are drawn on grey."
+        "--images",
+        metavar="DIR",
+        type=Path,
+        help="Your copy of the images. Without it, the images that the dataset holds itself are shown, else masks on grey.",
     )
     parser.add_argument(
         "--out", metavar="FILE.html|FOLDER", type=Path, required=True,
@@ -43,6 +46,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--thumbnail-size", metavar="PIXELS", type=int, default=400, help="Longer side of a thumbnail (default: 400)."
     )
+    parser.add_argument("--open", action="store_true", help="Open the page in the browser.")
     parser.add_argument(
         "--policy", metavar="NAME=VALUE", action="append", default=[],
         help="LabelPolicy setting that decides which labels a crop keeps, e.g. visibility=0.6 (repeatable).",
@@ -51,8 +55,9 @@ def add(commands: Any) -> None:
 
 def _view(given: argparse.Namespace) -> None:
     from mlimagenet_data.annotations.locate import ImageLocator, split_folder
+    from mlimagenet_data.annotations.shards import annotation_files
     from mlimagenet_data.annotations.store import AnnotationStore
-    from mlimagenet_data.viewer.entries import entries, pick_rows
+    from mlimagenet_data.viewer.entries import EmbeddedPhotographs, Photographs, entries, pick_rows
 
     is_file = given.out.suffix.lower() in (".html", ".htm")
     limit = _LIMITS[is_file] if given.limit is None else given.limit
@@ -65,15 +70,24 @@ def _view(given: argparse.Namespace) -> None:
     if not rows:
         raise MLImageNetError(f"{given.annotations}: no readable image in split {given.split}; nothing to show")
     title = Path(given.annotations).resolve().name if Path(given.annotations).is_dir() else given.annotations
-    about = {"title": title, "split": given.split, "total": len(store), "photographs": given.images is not None}
+    files = annotation_files(given.annotations, given.split)
+    images: Photographs | None = ImageLocator(photographs, store) if photographs else None
+    if images is None and EmbeddedPhotographs.are_in(files):
+        images = EmbeddedPhotographs(files, store)
+    about = {"title": title, "split": given.split, "total": len(store), "photographs": images is not None}
     problems: list[str] = []
-    images = ImageLocator(photographs, store) if photographs else None
-    size = write(_noting(entries(store, rows, images, given.thumbnail_size), problems), policy, about)
+    with progress("images", len(rows), " images") as advance:
+        found = entries(store, rows, images, given.thumbnail_size)
+        size = write(_noting(found, problems, advance), policy, about)
     if given.json:
         say_json({"images": len(rows), "rows": len(store), "bytes": size, "problems": problems})
         return
     page = given.out if is_file else given.out / "index.html"
     say(f"{page}: {len(rows)} of {len(store)} images, {size / 1e6:.1f} MB")
+    if given.open:
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
     if problems:
         say(f"{len(problems)} images without a photograph; the first: {problems[0]}")
 
@@ -90,8 +104,9 @@ def _writer(given: argparse.Namespace, is_file: bool, inputs: list[Path]) -> Cal
     return functools.partial(write_file, given.out)
 
 
-def _noting(found: Iterator[PageEntry], problems: list[str]) -> Iterator[PageEntry]:
+def _noting(found: Iterator[PageEntry], problems: list[str], advance: Callable[[int], object]) -> Iterator[PageEntry]:
     for entry in found:
+        advance(1)
         if entry.summary["problem"]:
             problems.append(entry.summary["problem"])
         yield entry

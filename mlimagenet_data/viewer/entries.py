@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import io
+import os
+from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
 
 from mlimagenet_data.annotations.audit import verdict_of
-from mlimagenet_data.annotations.locate import ImageLocator
 from mlimagenet_data.annotations.masks import MAX_CELLS
 from mlimagenet_data.annotations.records import MaskStack, Record
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.errors import AnnotationError, ImageError
+from mlimagenet_data.files.parquet import open_parquet, read_batches
 from mlimagenet_data.images import load_image
 from mlimagenet_data.viewer.sheet import draw_regions
 
-__all__ = ["PageEntry", "entries", "pick_rows"]
+__all__ = ["EmbeddedPhotographs", "PageEntry", "Photographs", "entries", "pick_rows"]
 
 _GREY = (128, 128, 132)
 _FLATTEST = 8  # maximum ratio of a thumbnail's longer to its shorter side, whatever the image's shape
@@ -46,10 +50,54 @@ def pick_rows(store: AnnotationStore, limit: int) -> list[int]:
     return [rows[k * len(rows) // count] for k in range(count)]
 
 
+class Photographs(Protocol):
+    """Where the page's photographs come from: an `ImageLocator`, or the dataset itself."""
+
+    folder: str
+
+    def path(self, record: Record) -> str | BinaryIO:
+        """Return an image's file."""
+
+
+class EmbeddedPhotographs:
+    """Image files that a dataset holds itself, in the column `image` of its shards. Asked in the order of rows.
+
+    Args:
+        files: The shards.
+        store: The annotations of the same shards.
+    """
+
+    folder = ""
+
+    def __init__(self, files: Sequence[Path], store: AnnotationStore) -> None:
+        self._store = store
+        self._rows = enumerate(_embedded(files))
+
+    @staticmethod
+    def are_in(files: Sequence[Path]) -> bool:
+        """Return whether shards hold image files."""
+        return "image" in open_parquet(files[0]).schema_arrow.names
+
+    def path(self, record: Record) -> BinaryIO:
+        """Return an image's file."""
+        wanted = self._store.find(record.image_id)
+        content = next(content for row, content in self._rows if row == wanted)
+        if content is None:
+            raise AnnotationError(f"{record.image_id}: the dataset does not hold this image")
+        return io.BytesIO(content)
+
+
+def _embedded(files: Sequence[Path]) -> Iterator[bytes | None]:
+    for file in files:
+        for _, batch in read_batches(file, ["image"], 64):
+            for value in batch.column("image").to_pylist():
+                yield None if value is None else value["bytes"]
+
+
 def entries(
-    store: AnnotationStore, rows: Sequence[int], images: ImageLocator | None, thumbnail_size: int
+    store: AnnotationStore, rows: Sequence[int], images: Photographs | None, thumbnail_size: int
 ) -> Iterator[PageEntry]:
-    """Yield one entry per row.
+    """Yield one entry per row, in order; threads make the next ones.
 
     Args:
         store: The annotations.
@@ -58,17 +106,32 @@ def entries(
             annotations, is replaced by grey as well, and its entry states the problem.
         thumbnail_size: Maximum longer side of a thumbnail in pixels.
     """
-    for row in rows:
-        record = store.record(row)
-        problem = None
-        try:
-            photograph = None if images is None else _photograph(images.path(record), record, thumbnail_size)
-        except (ImageError, AnnotationError) as error:
-            photograph, problem = None, str(error)
-        if images is not None and problem is not None:
-            problem = problem.removeprefix(f"{images.folder}/")
-        shown = photograph or _without_photograph(record, thumbnail_size)
-        yield PageEntry(_summary(record, problem), _regions(record), _jpeg(shown))
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        running: deque[Future[PageEntry]] = deque()
+        for row in rows:
+            record = store.record(row)
+            try:
+                source: Any = None if images is None else images.path(record)
+            except AnnotationError as error:
+                source = error
+            running.append(pool.submit(_entry, record, source, images.folder if images else "", thumbnail_size))
+            if len(running) > 2 * threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
+def _entry(record: Record, source: Any, folder: str, thumbnail_size: int) -> PageEntry:
+    photograph = problem = None
+    try:
+        if isinstance(source, AnnotationError):
+            raise source
+        photograph = None if source is None else _photograph(source, record, thumbnail_size)
+    except (ImageError, AnnotationError) as error:
+        problem = str(error).removeprefix(f"{folder}/")
+    shown = photograph or _without_photograph(record, thumbnail_size)
+    return PageEntry(_summary(record, problem), _regions(record), _jpeg(shown))
 
 
 def _summary(record: Record, problem: str | None) -> dict[str, Any]:
@@ -108,10 +171,11 @@ def _codes(stack: MaskStack) -> Iterator[tuple[int, str]]:
         yield k, code["counts"].decode("ascii")
 
 
-def _photograph(path: str, record: Record, size: int) -> Image.Image:
-    image = load_image(path)
+def _photograph(source: str | BinaryIO, record: Record, size: int) -> Image.Image:
+    image = load_image(source)
     if record.size != (image.height, image.width):
-        raise AnnotationError(f"{path}: {image.height} x {image.width} pixels, but {record.size} in the annotations")
+        name = source if isinstance(source, str) else record.image_id
+        raise AnnotationError(f"{name}: {image.height} x {image.width} pixels, but {record.size} in the annotations")
     shown = _thumbnail_size(record.size, min(size, max(record.size)))
     return image.resize(shown, Image.Resampling.LANCZOS, reducing_gap=3.0)
 

@@ -55,10 +55,31 @@ function card(position) {
   button.title = image.id;
   button.dataset.position = position;
   button.tabIndex = -1;
-  button.append(picture, text);
-  button.addEventListener("click", () => (location.hash = `image-${position}`));
+  const frame = make("div", "frame");
+  frame.append(picture);
+  button.append(frame, text);
+  button.addEventListener("click", () => (location.hash = addressOf(position)));
   item.append(button);
+  if (byId("grid-masks").checked) drawMasks(button, position);
   return item;
+}
+
+// Draws an image's regions over its thumbnail.
+async function drawMasks(button, position) {
+  const regions = (await regionsOf(position)).map(decodeRegion), canvas = make("canvas"), [height, width] = data.images[position].size;
+  const scale = 300 / Math.max(height, width);
+  [canvas.width, canvas.height] = [Math.max(1, Math.round(scale * width)), Math.max(1, Math.round(scale * height))];
+  for (const k of [...regions.keys()].sort((a, b) => regions[b].cells - regions[a].cells)) {
+    canvas.getContext("2d").drawImage(paintRegion(regions[k], regionColour(k), canvas.width, canvas.height).canvas, 0, 0);
+  }
+  if (byId("grid-masks").checked && !button.querySelector("canvas")) button.querySelector(".frame").append(canvas);
+}
+
+function toggleMasks() {
+  for (const button of byId("grid").querySelectorAll(".card")) {
+    if (byId("grid-masks").checked) drawMasks(button, Number(button.dataset.position));
+    else button.querySelector("canvas")?.remove();
+  }
 }
 
 function showMore() {
@@ -67,27 +88,36 @@ function showMore() {
   byId("more").hidden = grid.children.length >= fitting.length;
 }
 
-// Returns whether an image matches the filters: `classes` (a Set, null for any), `count` of labels and `verdict`
-// ("" for any).
-function fits(image, { classes, count, verdict }) {
-  if (classes && !classes.has(image.original) && !image.labels.some(([index]) => classes.has(index))) return false;
-  if (count !== "" && Math.min(image.labels.length, 4) !== Number(count)) return false;
+// Returns whether an image matches the filters: `classes` (a Set, null for any), `count` of labels, `verdict` ("" for any),
+// and the least `score` of a label that counts.
+function fits(image, { classes, count, verdict, score }) {
+  const labels = image.labels.filter((label) => label[1] >= score), isOriginal = classes?.has(image.original) && !score;
+  if (classes && !isOriginal && !labels.some(([index]) => classes.has(index))) return false;
+  if (score && !labels.length) return false;
+  if (count !== "" && Math.min(labels.length, 4) !== Number(count)) return false;
   if (verdict === "differs") return ["weaker", "replaced", "unseen"].includes(image.verdict);
   return verdict === "" || image.verdict === verdict;
 }
 
-// Returns the classes whose name contains a text, or only the class of exactly that name.
-function classesNamed(text) {
-  const wanted = text.trim().toLowerCase();
-  if (!wanted) return null;
-  const names = data.classes.map((name) => name.toLowerCase());
-  if (names.includes(wanted)) return new Set([names.indexOf(wanted)]);
-  return new Set(names.flatMap((name, index) => (name.includes(wanted) ? [index] : [])));
+const ORDERS = { // a number or text of an image, by which images are sorted; the least first
+  name: (image) => image.id,
+  best: (image) => -(image.labels[0]?.[1] ?? -1),
+  worst: (image) => image.labels.at(-1)?.[1] ?? 2,
+  most: (image) => -image.labels.length,
+};
+
+function sorted(positions) {
+  const key = ORDERS[byId("sort").value];
+  if (!key) return positions;
+  const keys = new Map(positions.map((position) => [position, key(data.images[position])]));
+  return positions.sort((a, b) => (keys.get(a) < keys.get(b) ? -1 : keys.get(a) > keys.get(b) ? 1 : a - b));
 }
 
 function applyFilters() {
-  const filters = { classes: classesNamed(byId("filter-class").value), count: byId("filter-count").value, verdict: byId("filter-verdict").value };
-  fitting = [...data.images.keys()].filter((position) => fits(data.images[position], filters));
+  const named = classesNamed(byId("filter-class").value), score = Number(byId("filter-score").value);
+  const filters = { classes: named && new Set(named), count: byId("filter-count").value, verdict: byId("filter-verdict").value, score };
+  byId("score-from").textContent = score.toFixed(2);
+  fitting = sorted([...data.images.keys()].filter((position) => fits(data.images[position], filters)));
   byId("grid").replaceChildren();
   showMore();
   focusable(byId("grid").querySelector(".card"));
@@ -112,7 +142,8 @@ function moveInGrid(event) {
 
 // Opens the image that the address names, or closes the dialog.
 function followAddress() {
-  const position = Number(/^#image-(\d+)$/.exec(location.hash)?.[1] ?? NaN);
+  const { position, changed } = readAddress();
+  if (changed) applyFilters();
   if (!(position < data.images.length)) {
     detail.dialog.close();
     return;
@@ -123,17 +154,16 @@ function followAddress() {
 }
 
 function go(step) {
-  const position = Number(location.hash.slice("#image-".length));
-  const next = fitting[fitting.indexOf(position) + step];
+  const position = detail.position, next = fitting[fitting.indexOf(position) + step];
   if (fitting.includes(position) && next !== undefined) {
-    history.replaceState(null, "", `#image-${next}`);
+    history.replaceState(null, "", addressOf(next));
     followAddress();
   }
 }
 
 // Focuses the card of the image that was open.
 function leaveDetail() {
-  if (location.hash.startsWith("#image-")) history.replaceState(null, "", "#");
+  if (location.hash.startsWith("#image-")) history.replaceState(null, "", addressOf(null));
   const grid = byId("grid"), place = fitting.indexOf(detail.position);
   while (grid.children.length <= place) showMore();
   grid.children[place]?.firstChild.focus();
@@ -143,9 +173,11 @@ function fillPage() {
   const { title, split, total } = data.about, shown = data.images.length;
   byId("title").textContent = document.title = title;
   byId("about").textContent = `${shown === total ? shown : `${shown} of ${total}`} images of split ${split}, with their regions and labels. Open an image to crop it.`;
-  const seen = new Set(data.images.flatMap((image) => image.labels.map(([index]) => index)));
-  byId("class-names").append(...[...seen].map((index) => data.classes[index]).sort().map((name) => new Option(name, name)));
-  const select = byId("filter-verdict"), having = (verdict) => data.images.filter((image) => fits(image, { classes: null, count: "", verdict })).length;
+  const counts = new Map();
+  for (const image of data.images) for (const [index] of image.labels) counts.set(index, (counts.get(index) ?? 0) + 1);
+  byId("class-names").append(...[...counts.keys()].map((index) => data.classes[index]).sort().map((name) => new Option(name, name)));
+  listClasses(counts);
+  const select = byId("filter-verdict"), having = (verdict) => data.images.filter((image) => fits(image, { classes: null, count: "", verdict, score: 0 })).length;
   for (const [name, text] of [["differs", "the original label does not score best"], ...Object.entries(data.verdicts)]) {
     const count = having(name);
     if (!count) continue;
@@ -155,12 +187,35 @@ function fillPage() {
   }
 }
 
+// Lists the classes with their numbers of images, most frequent first; a click shows these images.
+function listClasses(counts) {
+  const order = [...counts].sort((a, b) => b[1] - a[1] || data.classes[a[0]].localeCompare(data.classes[b[0]]));
+  byId("classes").append(...order.map(([index, count]) => {
+    const item = make("li"), button = make("button", "plain", `${data.classes[index]} `);
+    button.type = "button";
+    button.append(make("span", "score", count));
+    button.addEventListener("click", () => {
+      byId("filter-class").value = data.classes[index];
+      changeFilters();
+    });
+    item.append(button);
+    return item;
+  }));
+  byId("classes-title").textContent = `${order.length} classes`;
+}
+
+function changeFilters() {
+  applyFilters();
+  history.replaceState(null, "", addressOf(null));
+}
+
 const detail = new Detail(data, regionsOf, go);
 fillPage();
 applyFilters();
-byId("filters").addEventListener("input", applyFilters);
+byId("filters").addEventListener("input", changeFilters);
+byId("grid-masks").addEventListener("change", toggleMasks);
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
-byId("filters").addEventListener("reset", () => setTimeout(applyFilters));
+byId("filters").addEventListener("reset", () => setTimeout(changeFilters));
 byId("grid").addEventListener("keydown", moveInGrid);
 byId("grid").addEventListener("focusin", (event) => focusable(event.target.closest(".card")));
 byId("more").addEventListener("click", showMore);

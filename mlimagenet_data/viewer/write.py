@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlimagenet_data.annotations.audit import VERDICTS
-from mlimagenet_data.classes import imagenet_classes
+from mlimagenet_data.classes import imagenet_classes, kinds
 from mlimagenet_data.files.outputs import OutputFolder
 from mlimagenet_data.files.single import write_new
 from mlimagenet_data.labelling.policy import MAIN_SHARE, ROUNDING, LabelPolicy
@@ -23,7 +23,7 @@ from mlimagenet_data.viewer.entries import PageEntry
 __all__ = ["CHUNK", "PAGE_MARK", "write_file", "write_folder"]
 
 CHUNK = 100  # images per script of regions in a folder
-_SCRIPTS = ("labels.js", "masks.js", "crop.js", "detail.js", "grid.js")
+_SCRIPTS = ("labels.js", "masks.js", "crop.js", "detail.js", "search.js", "grid.js")
 PAGE_MARK = '<meta name="generator" content="mlimagenet view">'  # near the start of a page
 
 
@@ -98,10 +98,18 @@ def _data(
         "policy": {**asdict(policy), "rounding": ROUNDING, "main_share": MAIN_SHARE},
         "verdicts": VERDICTS,
         "classes": imagenet_classes().names,
+        "kinds": _kinds_of(summaries),
         "chunk": CHUNK,
         "images": summaries,
         "regions": regions,
     }
+
+
+def _kinds_of(summaries: list[dict[str, Any]]) -> dict[str, list[int]]:
+    """Return the kinds of the classes that the images have, each with these classes."""
+    seen = {index for image in summaries for index, _ in image["labels"]} | {image["original"] for image in summaries}
+    found = {name: [index for index in indices if index in seen] for name, indices in kinds().items()}
+    return {name: indices for name, indices in found.items() if indices}
 
 
 def _page(data: dict[str, Any], images: str, more_scripts: str = "script-src") -> str:

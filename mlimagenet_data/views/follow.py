@@ -23,7 +23,18 @@ from torchvision.transforms.v2 import functional as F
 
 from mlimagenet_data.errors import UntrackableTransformError
 from mlimagenet_data.views.follow_timm import TIMM, is_timm
-from mlimagenet_data.views.proxies import Followed, Pair, Proxy, name_of, run_with_proxies, tracked, untracked
+from mlimagenet_data.views.proxies import (
+    WAY_OUT,
+    Followed,
+    Pair,
+    Proxy,
+    check_size,
+    is_altered,
+    name_of,
+    run_with_proxies,
+    tracked,
+    untracked,
+)
 from mlimagenet_data.views.track_pillow import MarkedImage, TrackedImage, Trail
 from mlimagenet_data.views.track_tensor import TrackedTensor, size_of
 from mlimagenet_data.views.track_torchvision import Tracker
@@ -33,10 +44,6 @@ __all__ = ["Followed", "follow", "transform_with_view"]
 
 Handler = Callable[[Any, Any, Tracker], tuple[Any, Tracker]]
 
-WAY_OUT = (
-    "Remove it, apply it after the dataset, or pass untrackable='whole' to MultiLabelImageNet to get the whole image's "
-    "labels"
-)
 _OWN_WORD = (
     "If every pixel stays in place, or moves only by Pillow's methods or torchvision.transforms.v2.functional, set its "
     "attribute `tracks_views` to True"
@@ -112,8 +119,14 @@ def _apply(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
     return (
         _marked(transform, image, tracker)
         if _is_marked(transform)
-        else _handler(_class_of(transform))(transform, image, tracker)
+        else _handler_of(transform)(transform, image, tracker)
     )
+
+
+def _handler_of(transform: Any) -> Handler:
+    """Return the handler of a transform; hooks and methods of the instance's own run only in its own code."""
+    handler = _handler(_class_of(transform))
+    return _own if handler is not _refuse and is_altered(transform) else handler
 
 
 def _class_of(transform: Any) -> Any:
@@ -351,7 +364,7 @@ def _marked(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]
         raise UntrackableTransformError(
             f"{name}: it made several images of its input, and which of them it returned is unknown. {WAY_OUT}"
         )
-    _check_size(output, trail.latest, f"{name}: ")
+    check_size(output, trail.latest, f"{name}: ")
     return output, Tracker.of(trail.latest)
 
 
@@ -370,23 +383,5 @@ def transform_with_view(transform: Followed | None, image: Image.Image) -> tuple
         return image, view
     output, tracker = transform(image, Tracker.of(view))
     if isinstance(output, Image.Image | torch.Tensor | np.ndarray):
-        _check_size(output, tracker.view, "")
+        check_size(output, tracker.view, "")
     return output, tracker.view
-
-
-def _check_size(output: Any, view: View, name: str) -> None:
-    """Compare an image with its view.
-
-    Raises:
-        UntrackableTransformError: If it is no image, or has another size.
-    """
-    size, expected = size_of(output), view.canvas_size
-    if size is None:
-        raise UntrackableTransformError(f"{name}it returned a {type(output).__name__}, not an image. {WAY_OUT}")
-    if isinstance(output, np.ndarray) and output.shape[:2] == expected:  # (height, width, channels)
-        return
-    if size != expected:
-        raise UntrackableTransformError(
-            f"{name}the output is {size[0]} x {size[1]} pixels, but the followed operations produce {expected[0]} x "
-            f"{expected[1]}: part of the transform resizes or crops in a way that cannot be followed. {WAY_OUT}"
-        )

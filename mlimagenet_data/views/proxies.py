@@ -8,16 +8,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
 from mlimagenet_data.errors import UntrackableTransformError
 from mlimagenet_data.views.track_pillow import TrackedImage, Trail
-from mlimagenet_data.views.track_tensor import TrackedTensor
+from mlimagenet_data.views.track_tensor import TrackedTensor, size_of
 from mlimagenet_data.views.track_torchvision import Tracker
+from mlimagenet_data.views.view import View
 
-__all__ = ["Followed", "Pair", "Proxy", "name_of", "run_with_proxies", "tracked", "untracked"]
+__all__ = [
+    "WAY_OUT",
+    "Followed",
+    "Pair",
+    "Proxy",
+    "check_size",
+    "is_altered",
+    "name_of",
+    "run_with_proxies",
+    "tracked",
+    "untracked",
+]
 
+WAY_OUT = (
+    "Remove it, apply it after the dataset, or pass untrackable='whole' to MultiLabelImageNet to get the whole image's "
+    "labels"
+)
+_STEPS = {"forward", "transform", "make_params", "get_params", "_get_params", "_transform"}  # that users may replace
 Followed = Callable[[Any, Tracker], tuple[Any, Tracker]]
 
 
@@ -50,6 +68,12 @@ class Proxy:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._part, name)
+
+
+def is_altered(transform: Any) -> bool:
+    """Return whether an instance has hooks or methods of its own, which only its own code runs."""
+    own = getattr(transform, "__dict__", {})
+    return bool(own.get("_forward_hooks") or own.get("_forward_pre_hooks") or not _STEPS.isdisjoint(own))
 
 
 def name_of(transform: Any) -> str:
@@ -122,3 +146,21 @@ def _replaced(value: Any, proxy: Callable[[Any], Any]) -> Any:
         found = {key: _replaced(item, proxy) for key, item in value.items()}
         return value if all(found[key] is value[key] for key in value) else found
     return proxy(value)
+
+
+def check_size(output: Any, view: View, name: str) -> None:
+    """Compare an image with its view.
+
+    Raises:
+        UntrackableTransformError: If it is no image, or has another size.
+    """
+    size, expected = size_of(output), view.canvas_size
+    if size is None:
+        raise UntrackableTransformError(f"{name}it returned a {type(output).__name__}, not an image. {WAY_OUT}")
+    if isinstance(output, np.ndarray) and output.shape[:2] == expected:  # (height, width, channels)
+        return
+    if size != expected:
+        raise UntrackableTransformError(
+            f"{name}the output is {size[0]} x {size[1]} pixels, but the followed operations produce {expected[0]} x "
+            f"{expected[1]}: part of the transform resizes or crops in a way that cannot be followed. {WAY_OUT}"
+        )

@@ -11,7 +11,17 @@ def test_everything_can_be_done_by_keyboard(known, open_page):
     page = open_page(known[0])
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
-    for name in ("filter-class", "filter-count", "filter-verdict", "", "/right"):
+    for name in (
+        "filter-class",
+        "filter-count",
+        "filter-verdict",
+        "filter-score",
+        "sort",
+        "",
+        "grid-masks",
+        "",
+        "/right",
+    ):
         page.keyboard.press("Tab")
         assert name in focused(page)
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"

@@ -77,7 +77,11 @@ def test_builds_killed_and_restarted_with_other_options_end_in_the_same_bytes(tm
         log = Path(f"{out}.log").read_text()
         assert "Traceback" not in log
     assert ends >= {0, -signal.SIGKILL}
-    assert finish(start(photographs, out)) == 0
+    defaults = ("tau", "label_threshold", "top_k", "unconfirmed", "shard_size")  # or the last run's would be kept
+    given = [
+        word for name in defaults for word in (f"--{name.replace('_', '-')}", str(getattr(BuildConfig(**SMALL), name)))
+    ]
+    assert finish(start(photographs, out, *given)) == 0
     assert result(out)[0].items() >= {k: v for k, v in result(undisturbed)[0].items() if k != "README.md"}.items()
     assert result(out)[1]["splits"]["train"] == result(undisturbed)[1]["splits"]["train"]
     assert main(["verify", str(out)]) == 0
@@ -189,10 +193,10 @@ def test_a_run_first_prints_what_it_will_redo_and_why(tmp_path, photographs, und
     out = copied(undisturbed, tmp_path)
     assert main(["--images", str(photographs), "--out", str(out), *SMALL_FLAGS, "--tau", "0.4"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    plan = lines[1:5]
+    plan = lines[2:6]
     assert plan[0] == "  regions  0 of 3 units done; 3 changed: tau was 0.3, is now 0.4"
     assert plan[1] == "  labeler  0 of 1 units done; 1 if the output of regions changes"
-    assert lines[5].startswith("regions: 3 of 3 units to do")
+    assert lines[6].startswith("regions: 3 of 3 units to do")
     assert main(["status", str(out)]) == 0
     text = capsys.readouterr().out
     assert text.count("units done") == 4

@@ -221,6 +221,42 @@ class TestLaterChanges:
             size()
 
 
+def altered(transform, **methods):
+    for name, method in methods.items():
+        setattr(transform, name, method)
+    return transform
+
+
+def hooked(transform, *, before=False):
+    flip = (
+        (lambda module, given: (F.horizontal_flip(given[0]),))
+        if before
+        else (lambda module, given, out: F.horizontal_flip(out))
+    )
+    (transform.register_forward_pre_hook if before else transform.register_forward_hook)(flip)
+    return transform
+
+
+class TestAlteredInstances:
+    """Code that the user attaches to one instance runs, and is followed."""
+
+    INSTANCES = {  # noqa: RUF012
+        "v1 colours that flip": lambda: altered(v1.ColorJitter(), forward=F.horizontal_flip),
+        "v1 flip that crops": lambda: altered(v1.RandomHorizontalFlip(), forward=lambda i: i.crop((5, 5, 90, 80))),
+        "v1 crop at a place": lambda: altered(v1.RandomResizedCrop(64), get_params=lambda i, s, r: (5, 6, 90, 80)),
+        "v1 crop that flips": lambda: altered(v1.RandomCrop(64), forward=F.vertical_flip),
+        "v2 crop at a place": lambda: altered(v2.RandomCrop(64), forward=lambda i: F.crop(i, 3, 4, 90, 80)),
+        "v1 hook": lambda: hooked(v1.Resize((64, 80))),
+        "v2 hook": lambda: hooked(v2.Resize((64, 80))),
+        "hook before a sequence": lambda: hooked(torch.nn.Sequential(v2.CenterCrop(90)), before=True),
+        "hook after a container": lambda: hooked(v2.Compose([v2.CenterCrop(90)])),
+    }
+
+    @pytest.mark.parametrize("name", INSTANCES)
+    def test_they_run_and_are_followed(self, name):
+        agree(self.INSTANCES[name](), seeds=3, tolerance=8 * STEP)
+
+
 def flips_an_array(image):
     """Cannot be followed for wide images."""
     image = image.crop((5, 5, 95, 95))

@@ -54,10 +54,10 @@ def shown_by(text):
 
 def test_every_option_has_a_help_text_and_a_group_and_stands_in_one_of_the_two_helps():
     common, expert = (shown_by(_parser(expert=expert).format_help()) for expert in (False, True))
-    always = ["help", "help-expert", "config", "preset"]
-    assert common[:4] == expert[:4] == always
+    always = ["help", "help-expert", "config", "preset", "verbose"]
+    assert common[:5] == expert[:5] == always
     names = [option.name.replace("_", "-") for option in fields(BuildConfig)]
-    assert sorted(common[4:] + expert[4:]) == sorted(names)
+    assert sorted(common[5:] + expert[5:]) == sorted(names)
     for option in fields(BuildConfig):
         assert len(option.metadata["help"]) > 10
         assert option.metadata["group"] in _GROUPS
@@ -116,7 +116,7 @@ def test_a_wrong_section_for_experts_is_refused(tmp_path, text, words):
     ("arguments", "words"),
     [
         (["--demo", "--images", "x"], "not both"),
-        ([], "pass --images DIR or --demo"),
+        ([], "pass --images SOURCE for a new build"),
         (["--images", "not/there"], "not/there: no such folder, .tar file or .parquet file"),
         (["--config", "not/there.yaml"], "not/there.yaml"),
     ],
