@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import distributed
 
-__all__ = ["is_first_process", "number_of_processes", "process_group"]
+__all__ = ["is_first_on_machine", "is_first_process", "number_of_processes", "process_group", "wait_for_all"]
 
 
 def number_of_processes() -> int:
@@ -36,3 +36,14 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
         yield device
     finally:
         distributed.destroy_process_group()
+
+
+def is_first_on_machine() -> bool:
+    """Return whether this is the first of the machine's processes."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
+def wait_for_all() -> None:
+    """Return once all processes of the group have come here."""
+    if distributed.is_initialized():
+        distributed.barrier()
