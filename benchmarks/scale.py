@@ -100,7 +100,7 @@ class NoOpRegions(RegionsStage):
         """Compute a shard."""
         if self._forward is None:
             self._forward = Forward(self.plan.config)
-            self._forward._networks = [NoNetwork()]
+            self._forward._networks, self._forward._ensemble = [NoNetwork()], None
         return super().compute(unit, advance)
 
 
