@@ -49,7 +49,9 @@ def learn(regions: Regions, classes: int, epochs: int) -> tuple[float, float]:
         start = time.perf_counter()
         how = Training(epochs=epochs, learning_rate=RATE, batch_size=BATCH, balance=1.0, patience=epochs)
         history = train(Labeler(DIMENSION, classes), stored, how)
-        return history.held_out_accuracy, history.epochs * int((~regions.held_out).sum()) / (time.perf_counter() - start)
+        return history.held_out_accuracy, history.epochs * int((~regions.held_out).sum()) / (
+            time.perf_counter() - start
+        )
 
 
 def peer(regions: Regions, classes: int, epochs: int) -> tuple[float, float]:

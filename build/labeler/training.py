@@ -177,7 +177,10 @@ def _evaluate(labeler: Labeler, regions: Regions) -> _Score:
     sums = torch.zeros(3, dtype=torch.float64)
     own = np.flatnonzero(regions.held_out)[_rank() :: _processes()]
     for rows in _batches(own, _EVALUATED_AT_ONCE):
-        logits, classes = torch.from_numpy(labeler.logits(regions.features[rows, 0])), torch.from_numpy(regions.classes[rows])
+        logits, classes = (
+            torch.from_numpy(labeler.logits(regions.features[rows, 0])),
+            torch.from_numpy(regions.classes[rows]),
+        )
         loss = nn.functional.cross_entropy(logits, classes, reduction="sum")
         sums += torch.tensor([len(rows), float(loss), int((logits.argmax(dim=1) == classes).sum())])
     if distributed.is_initialized():

@@ -128,7 +128,7 @@ def foreground(vectors: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
     side = (sign * offset > margin) & alive
     height, width = vectors.shape[1:]
     corners = [0, width - 1, (height - 1) * width, height * width - 1]
-    turned = side[:, corners].sum(dim=1, keepdim=True) >= 3
+    turned = torch.stack([side[:, place] for place in corners]).sum(dim=0)[:, None] >= 3  # a list would be sent over
     sign = torch.where(turned, -sign, sign)
     side = torch.where(turned, (sign * offset > margin) & alive, side)
     return side.view(vectors.shape), _first_largest(sign * flat, side)

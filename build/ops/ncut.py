@@ -27,7 +27,18 @@ from torch import Tensor
 
 from build.ops.small_eigen import leading, orthonormal
 
-__all__ = ["EPSILON", "NO_CUT", "PASSES", "TIE", "Cut", "Graph", "affinity", "exact_cut", "second_vectors", "tie_breaker"]
+__all__ = [
+    "EPSILON",
+    "NO_CUT",
+    "PASSES",
+    "TIE",
+    "Cut",
+    "Graph",
+    "affinity",
+    "exact_cut",
+    "second_vectors",
+    "tie_breaker",
+]
 
 EPSILON = 1e-5  # affinity of dissimilar patches; keeps the graph connected
 TIE = 2e-4  # eigenvalues closer than this count as equal
@@ -198,8 +209,7 @@ def _krylov(graph: Graph, block: Tensor, passes: int) -> Cut:
         small[:, : (k + 1) * BLOCK, here] = along
         rest = operator.deflate(rest - known @ along)
     small = torch.triu(small) + torch.triu(small, 1).mT
-    shorter = torch.nn.functional.pad(small[:, :-BLOCK, :-BLOCK], (0, BLOCK, 0, BLOCK))  # a pass less
-    before, after = _ritz(shorter, basis, operator), _ritz(small, basis, operator)
+    before, after = (_ritz(small, *pairs, basis, operator) for pairs in _last_two(small))
     outside = torch.linalg.vector_norm(rest @ after.weights[:, -BLOCK:, None], dim=1)[:, 0]
     sides = [r.x > r.x.mean(dim=1, keepdim=True) for r in (before, after)]
     moved = (sides[0] != sides[1]).float().mean(dim=1)
@@ -229,8 +239,17 @@ class _Ritz(NamedTuple):
     inside: Tensor
 
 
-def _ritz(small: Tensor, basis: Tensor, operator: _Operator) -> _Ritz:
-    values, vectors = leading(small, BLOCK)
+def _last_two(small: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return the leading eigenpairs after all passes but one, and after all."""
+    shorter, more = small[:, :-BLOCK, :-BLOCK], (0, BLOCK)
+    if small.device.type == "cpu":
+        values, vectors = leading(shorter, BLOCK)
+        return [(values, torch.nn.functional.pad(vectors, (0, 0, *more))), leading(small, BLOCK)]
+    both = torch.cat((torch.nn.functional.pad(shorter, (*more, *more)), small))  # a GPU's time is that of one call
+    return list(zip(*(part.chunk(2) for part in leading(both, BLOCK)), strict=True))
+
+
+def _ritz(small: Tensor, values: Tensor, vectors: Tensor, basis: Tensor, operator: _Operator) -> _Ritz:
     tied = values > values[:, -1:] - TIE
     towards = basis.mT @ tie_breaker(basis.shape[1], str(basis.device))  # (B, M)
     along = (vectors.mT @ towards[..., None])[..., 0]

@@ -98,30 +98,32 @@ def eigh_by_rotations(matrices: Tensor) -> tuple[Tensor, Tensor]:
     Jacobi's method with M / 2 rotations at a time (Brent & Luk, "The solution of singular-value and symmetric
     eigenvalue problems on multiprocessor arrays", 1985).
     """
-    size = matrices.shape[1]
-    first, second = _rounds(size, str(matrices.device))
-    eye = torch.eye(size, dtype=matrices.dtype, device=matrices.device)
-    vectors = eye.expand_as(matrices)
-    for _ in range(_SWEEPS):
-        for p, q in zip(first, second, strict=True):
-            diagonal = matrices.diagonal(dim1=1, dim2=2)
-            off = matrices[:, p, q]
-            apart = diagonal[:, q] - diagonal[:, p]
-            angle = 0.5 * torch.atan2(torch.where(apart < 0, -2 * off, 2 * off), apart.abs())  # at most an eighth turn
-            cos, sin = angle.cos(), angle.sin()
-            turn = torch.zeros_like(matrices)
-            turn[:, p, p], turn[:, q, q], turn[:, p, q], turn[:, q, p] = cos, cos, sin, -sin
-            matrices, vectors = turn.mT @ matrices @ turn, vectors @ turn
+    count, size, _ = matrices.shape
+    vectors = torch.eye(size, dtype=matrices.dtype, device=matrices.device).expand_as(matrices)
+    for read, write in _tables(size, str(matrices.device), matrices.dtype) * _SWEEPS:
+        apart, off = (matrices.reshape(count, -1) @ read).chunk(2, dim=1)
+        angle = 0.5 * torch.atan2(torch.where(apart < 0, -2 * off, 2 * off), apart.abs())  # at most an eighth turn
+        turn = (torch.cat((angle.cos(), angle.sin()), dim=1) @ write).view_as(matrices)
+        matrices, vectors = turn.mT @ matrices @ turn, vectors @ turn
     values, order = matrices.diagonal(dim1=1, dim2=2).sort(dim=1)
     return values, vectors.gather(2, order[:, None].expand_as(vectors))
 
 
-@functools.cache
-def _rounds(size: int, device: str) -> tuple[Tensor, Tensor]:
-    """Return a tournament's rounds, in which each pair meets once: the first and the second of each pair."""
-    ring, first, second = list(range(size)), [], []
+@functools.lru_cache(maxsize=16)
+def _tables(size: int, device: str, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+    """Return tables of a tournament's rounds, in which each pair of places meets once.
+
+    One reads a round's a_qq - a_pp and a_pq of each pair from a flat matrix, (M * M, M); the other writes the cosines and
+    sines of its rotations into one, (M, M * M).
+    """
+    ring, out = list(range(size)), []
     for _ in range(size - 1):
-        first.append(ring[: size // 2])
-        second.append(ring[: size // 2 - 1 : -1])
+        read, write = torch.zeros(size, size, size, dtype=dtype), torch.zeros(size, size, size, dtype=dtype)
+        for k, (p, q) in enumerate(zip(ring[: size // 2], ring[: size // 2 - 1 : -1], strict=True)):
+            sine = size // 2 + k
+            read[q, q, k], read[p, p, k], read[p, q, sine] = 1, -1, 1
+            write[k, p, p] = write[k, q, q] = write[sine, p, q] = 1
+            write[sine, q, p] = -1
+        out.append((read.view(-1, size).to(device), write.view(size, -1).to(device)))
         ring = [ring[0], ring[-1], *ring[1:-1]]
-    return torch.tensor(first, device=device), torch.tensor(second, device=device)
+    return out

@@ -51,7 +51,9 @@ def test_winding_and_random_patterns_take_fewer_steps_than_other_devices_do(monk
     """On other devices the steps do not end early, so there must be enough of them."""
     size = 63
     generator = np.random.default_rng(0)
-    winding = [turned for mask in (spiral(size), serpentine(size)) for turned in (mask, mask.T, mask[::-1], mask[:, ::-1])]
+    winding = [
+        turned for mask in (spiral(size), serpentine(size)) for turned in (mask, mask.T, mask[::-1], mask[:, ::-1])
+    ]
     noise = [generator.random((size, size)) < share for share in (0.4, 0.55, 0.6, 0.65) for _ in range(20)]
     steps = []
     equal = torch.equal
