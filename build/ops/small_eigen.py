@@ -42,7 +42,8 @@ def orthonormal(x: Tensor, least: float, dependent: float) -> Tensor:
     factor, _ = torch.linalg.cholesky_ex(scaled + jitter * eye, upper=True)
     kept = factor.diagonal(dim1=1, dim2=2) ** 2 > dependent
     combine = torch.linalg.solve_triangular(factor, eye.expand_as(factor), upper=True) * kept[:, None]
-    return x @ (inverse[:, :, None] * combine).to(x.dtype)
+    out: Tensor = x @ (inverse[:, :, None] * combine).to(x.dtype)
+    return out
 
 
 def leading(matrices: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -89,7 +90,8 @@ def leading_by_products(matrices: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def _squared(power: Tensor) -> Tensor:
     square = power @ power
-    return square / torch.linalg.matrix_norm(square, keepdim=True).clamp_min(_SMALLEST)
+    out: Tensor = square / torch.linalg.matrix_norm(square, keepdim=True).clamp_min(_SMALLEST)
+    return out
 
 
 def eigh_by_rotations(matrices: Tensor) -> tuple[Tensor, Tensor]:
