@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,10 +69,10 @@ def make_parser(text: str) -> argparse.ArgumentParser:
     add("--warmup", type=float, default=0.05, help="fraction of all steps over which the learning rate rises")
     add("--weight-decay", type=float, default=0.05, help="weight decay, except for biases and norms")
     add("--clip-grad", type=float, default=0.0, help="maximum norm of the gradient (default: 0, off)")
-    add("--workers", type=int, default=8, help="data-loading workers per process")
+    add("--workers", type=int, default=min(8, os.cpu_count() or 1), help="data-loading workers per process")
     add("--seed", type=int, default=0, help="seed of weights, order and crops")
     add("--precision", choices=["bf16", "fp16", "fp32"], default="bf16", help="precision of the forward pass on CUDA")
-    add("--out", type=Path, default=Path("run"), help="folder for the checkpoint")
+    add("--out", type=Path, default=Path("runs/train"), help="folder for the checkpoint")
     add("--resume", type=Path, help="checkpoint of a run to continue")
     for action in parser._actions:
         if action.default not in (None, "", argparse.SUPPRESS) and "(default:" not in str(action.help):

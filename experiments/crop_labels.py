@@ -9,88 +9,9 @@ scenes. Every seed draws new scenes, crops and weights. Writes the tables of doc
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import re
-import time
-from datetime import date
 from pathlib import Path
-from typing import Any
 
-import torch
-from rich.console import Console
-from rich.progress import Progress
-
-from build import BuildConfig, relabel
-from experiments.methods import METHODS, Method
-from experiments.report import Setting, plot, write_report
-from experiments.scenes import gather
-from experiments.training import MEASURES, train
-from experiments.trials import Options, Trial
-from mlimagenet_data.files.atomic import write_json
-
-TUNING = 10_000  # seed of the scenes for choosing learning rates
-RATES = {"scratch": (1e-3, 3e-3), "features": (3e-4, 1e-3, 3e-3)}  # learning rates to try per kind of network
-SIZES = ("classes", "scenes", "test_scenes", "crops", "passes")
-console = Console(soft_wrap=True, highlight=False)
-
-
-def run(args: argparse.Namespace) -> dict:
-    """Run all trials; the work folder keeps their results, so an interrupted run resumes."""
-    objects = args.work / "objects"
-    relabel(BuildConfig(images=str(args.images), out=str(objects)))
-    material = gather(objects, args.images / "train", args.classes)
-    work = args.work / "-".join(str(getattr(args, name)) for name in SIZES)  # scenes depend on these sizes
-    kinds = {kind: RATES[kind] for kind in args.kinds}
-    methods = [m for m in METHODS if m.source != "built" or not args.no_built]
-    options = Options(args.scenes, args.test_scenes, args.crops)
-    seeds = [TUNING, *range(args.seeds)]
-    with Progress(console=console) as progress:
-        bar = progress.add_task(
-            "networks", total=len(methods) * sum(len(rates) + args.seeds for rates in kinds.values())
-        )
-        for seed in seeds:
-            trial: Trial | None = None
-            for kind, rates in kinds.items():
-                pending = [m for m in methods if not _path(work, seed, kind, m).exists()]
-                if pending and trial is None:
-                    trial = Trial(material, seed, work, options)
-                for method in methods:
-                    path = _path(work, seed, kind, method)
-                    if not path.exists():
-                        assert trial is not None
-                        tried = rates if seed == TUNING else (_best_rate(work, kind, method),)
-                        found = {str(rate): _timed(method, kind, trial, rate, seed, args.passes) for rate in tried}
-                        write_json(path, found)
-                    progress.advance(bar, len(rates) if seed == TUNING else 1)
-    return {kind: {m.name: _summary(work, kind, m, args.seeds) for m in methods} for kind in kinds}
-
-
-def _summary(work: Path, kind: str, method: Method, seeds: int) -> dict[str, Any]:
-    found = [_result(work, seed, kind, method) for seed in range(seeds)]
-    values = {key: [result[key] for result in found] for key in (*MEASURES, "seconds")}
-    return {"rate": _best_rate(work, kind, method), **values}
-
-
-def _timed(*what: Any) -> dict[str, float]:
-    start = time.perf_counter()
-    found = train(*what)
-    return {**found, "seconds": time.perf_counter() - start}
-
-
-def _path(work: Path, seed: int, kind: str, method: Method) -> Path:
-    return work / "results" / kind / str(seed) / f"{'-'.join(re.findall('[a-z]+', method.name))}.json"
-
-
-def _best_rate(work: Path, kind: str, method: Method) -> float:
-    found = json.loads(_path(work, TUNING, kind, method).read_text(encoding="utf-8"))
-    return float(max(found, key=lambda rate: found[rate]["scenes"]))
-
-
-def _result(work: Path, seed: int, kind: str, method: Method) -> dict[str, float]:
-    (found,) = json.loads(_path(work, seed, kind, method).read_text(encoding="utf-8")).values()
-    return found
+KINDS = ["scratch", "features"]
 
 
 def main() -> None:
@@ -103,28 +24,22 @@ def main() -> None:
         help="Labelled photographs to cut objects from, in class folders below train/.",
     )
     parser.add_argument("--work", type=Path, default=Path("reports/crop_labels"), help="Folder for scenes and results.")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--classes", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=5, help="Repeats, each with new scenes, crops and weights.")
+    parser.add_argument("--classes", type=int, default=20, help="Objects to cut out, each of its own class.")
     parser.add_argument("--scenes", type=int, default=600, help="Training scenes.")
-    parser.add_argument("--test-scenes", type=int, default=300)
+    parser.add_argument("--test-scenes", type=int, default=300, help="Scenes to measure the networks on.")
     parser.add_argument("--crops", type=int, default=10, help="Crops per scene.")
     parser.add_argument("--passes", type=int, default=6, help="Passes over the crops.")
     parser.add_argument(
         "--threads", type=int, default=1, help="PyTorch threads; they change the last digits of results."
     )
-    parser.add_argument("--kinds", nargs="+", choices=list(RATES), default=list(RATES), help="Networks to train.")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="Networks to train.")
     parser.add_argument("--no-built", action="store_true", help="Skip the methods that train on the build's labels.")
     parser.add_argument("--out", type=Path, default=Path("docs/experiments.md"), help="File to write the tables to.")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    args.work.mkdir(parents=True, exist_ok=True)
-    results = run(args)
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
-    options = {name: getattr(args, name) for name in ("seeds", *SIZES)}
-    setting = Setting(date.today().isoformat(), machine, options)
-    write_report(args.out, results, METHODS, setting)
-    plot(args.out.with_suffix(".png"), results, METHODS)
-    console.print(f"tables: {args.out}, picture: {args.out.with_suffix('.png')}")
+    from experiments.comparison import compare  # PyTorch takes seconds, so only after the options were read
+
+    compare(args)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Names are imported on first use: `import mlimagenet_data` is fast, and reading a
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from mlimagenet_data.dataset import MultiLabelImageNet as MultiLabelImageNet
     from mlimagenet_data.hf import with_labels as with_labels
     from mlimagenet_data.labelling.policy import LabelPolicy as LabelPolicy
+
+if sys.platform == "win32":
+    raise ImportError("mlimagenet_data runs on Linux and macOS; on Windows, use WSL")
 
 __version__ = "0.1.0"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,13 +13,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torchvision.datasets import VisionDataset
+from torchvision.datasets.vision import StandardTransform
 
+from mlimagenet_data.annotations.columns import Column
 from mlimagenet_data.annotations.locate import ImageLocator, split_folder
 from mlimagenet_data.annotations.records import UNANNOTATED, Record
 from mlimagenet_data.annotations.shards import Source
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import class_of_folder, imagenet_classes
-from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
+from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError, ImageError
+from mlimagenet_data.files.printing import printable
 from mlimagenet_data.images import IMAGE_EXTENSIONS, load_image
 from mlimagenet_data.labelling.batched import batch_targets
 from mlimagenet_data.labelling.policy import LabelPolicy
@@ -90,16 +94,19 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         classes: Names of the classes.
         wnids: WordNet ids of the classes.
         class_to_idx: Class index of each WordNet id.
-        samples: (path, original label) of each image, -1 for no original label. Recomputed on each access.
-        targets: The original labels, -1 for none. Recomputed on each access.
+        samples: (path, original label) of each image, -1 for no original label; read-only.
+        targets: The original labels, -1 for none; read-only.
 
-    Rows whose image was unreadable when annotated are left out; `repr` counts them.
+    `transform`, `target_transform`, `transforms`, `policy`, `target` and `loader` may be set later, and act as if they had
+    been given here. Rows whose image was unreadable when annotated are left out; `repr` counts them.
 
     Raises:
         AnnotationsNotFoundError: If no annotations are found.
         AnnotationError: If the annotations are damaged, or with `missing="skip"` no annotated image has a file.
+        ImageError: If `root` is not a folder.
+        TypeError: If an argument is of a wrong kind.
         UntrackableTransformError: If a part of the transform cannot be followed.
-        ValueError: If `target`, `missing` or `untrackable` is unknown.
+        ValueError: If `target`, `missing` or `untrackable` is unknown, or `transforms` is given with another transform.
     """
 
     def __init__(
@@ -117,16 +124,84 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         missing: Missing = "error",
         untrackable: Untrackable = "error",
     ) -> None:
-        super().__init__(os.fspath(root), transforms, transform, target_transform)
         if missing not in get_args(Missing):
             raise ValueError(f"missing must be one of {', '.join(get_args(Missing))}, got {missing!r}")
-        self.split, self.loader, self.missing = split, loader, missing
-        self._builder = SampleBuilder(transform, policy or LabelPolicy(), target, untrackable)
+        if not os.path.isdir(root):
+            raise ImageError(f"root: {os.fspath(root)} is not a folder", status="missing")
+        self._builder = SampleBuilder(None, policy or LabelPolicy(), target, untrackable)
+        super().__init__(os.fspath(root), transforms, transform, target_transform)
+        self._split, self.loader, self._missing = split, loader, missing
         self.store = AnnotationStore(find_annotations(root, annotations), split)
         self.image_folder = str(split_folder(root, split))
         self._locator = ImageLocator(self.image_folder, self.store)
         self._rows: Sequence[int] | NDArray[np.int64] = self._usable_rows()
         self._others = self._unannotated() if missing == "single_label" else []
+        if missing != "single_label":
+            self._warn_of_unannotated()
+
+    @property
+    def transform(self) -> Callable[..., Any] | None:
+        """The transform, whose geometry is followed."""
+        return self._builder.transform
+
+    @transform.setter
+    def transform(self, transform: Callable[..., Any] | None) -> None:
+        if transform is not None and self.__dict__.get("_joint") is not None:
+            raise ValueError("transforms is set, and takes the place of transform; set transforms to None first")
+        self._builder.set_transform(transform)
+
+    @property
+    def transforms(self) -> Callable[[Any, Any], tuple[Any, Any]] | None:
+        """The function of (image, target) that is called after labelling; torchvision's form of both others without one."""
+        if self._joint is None and (self.transform is not None or self.target_transform is not None):
+            return StandardTransform(self.transform, self.target_transform)  # type: ignore[no-any-return]
+        return self._joint
+
+    @transforms.setter
+    def transforms(self, transforms: Callable[[Any, Any], tuple[Any, Any]] | None) -> None:
+        joint = None if isinstance(transforms, StandardTransform) else transforms
+        if joint is not None and (self.transform is not None or self.target_transform is not None):
+            raise ValueError("transforms takes the place of transform and target_transform; set them to None first")
+        self._joint = joint
+
+    @property
+    def policy(self) -> LabelPolicy:
+        """The rules that decide which classes count as present in a view."""
+        return self._builder.policy
+
+    @policy.setter
+    def policy(self, policy: LabelPolicy) -> None:
+        self._builder.set_rules(policy, self.target)
+
+    @property
+    def target(self) -> Target:
+        """The kind of target."""
+        return self._builder.target
+
+    @target.setter
+    def target(self, target: Target) -> None:
+        self._builder.set_rules(self.policy, target)
+
+    @property
+    def split(self) -> str:
+        """The split's name; cannot be changed."""
+        return self._split
+
+    @property
+    def missing(self) -> Missing:
+        """Handling of images without a file and files without annotations; cannot be changed."""
+        return self._missing
+
+    def _warn_of_unannotated(self) -> None:
+        """Warn if most of a few files looked at have no annotations, as when these are another dataset's."""
+        unknown, looked_at = self._locator.sample_unannotated()
+        if 2 * len(unknown) > looked_at:
+            warnings.warn(
+                f"{self.image_folder}: {len(unknown)} of {looked_at} image files looked at have no annotations, such as "
+                f"{printable(unknown[0])}; {self.store} is of other images, or of few of these. `mlimagenet join` lists them; "
+                'missing="single_label" includes them',
+                stacklevel=3,
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """Drop the row numbers and the locator, so that a dataset pickles to a few hundred bytes."""
@@ -180,20 +255,23 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         return dict(imagenet_classes().wnid_to_index)
 
     @property
-    def policy(self) -> LabelPolicy:
-        """Return the rules that decide which classes count as present in a view."""
-        return self._builder.policy
+    def targets(self) -> Column[int]:
+        """The original labels, -1 for none."""
+        original, known = self.store.original_labels(), len(self._rows)
+
+        def everything() -> list[int]:
+            return [*original[self._rows].tolist(), *(label for _, label in self._others)]
+
+        def label(index: int) -> int:
+            return int(original[self._rows[index]]) if index < known else self._others[index - known][1]
+
+        return Column(len(self), label, everything)
 
     @property
-    def targets(self) -> list[int]:
-        """Return the original labels, -1 for none."""
-        labels: list[int] = self.store.original_labels()[self._rows].tolist()
-        return labels + [label for _, label in self._others]
-
-    @property
-    def samples(self) -> list[tuple[str, int]]:
-        """Return (path, original label) of each image."""
-        return [(self.path(index), label) for index, label in enumerate(self.targets)]
+    def samples(self) -> Column[tuple[str, int]]:
+        """(path, original label) of each image."""
+        targets = self.targets
+        return Column(len(self), lambda index: (self.path(index), targets[index]))
 
     def __len__(self) -> int:
         return len(self._rows) + len(self._others)
@@ -213,7 +291,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
             return self.store.record(int(self._rows[index]))
         name, label = self._others[index - len(self._rows)]
         image_id = image_id_of(name)
-        return Record(lambda: (image_id, name), label, None, ((label, 1.0),), (), (), (), (), (), UNANNOTATED)
+        return Record(image_id, name, label, None, ((label, 1.0),), (), (), (), (), (), UNANNOTATED)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """Return the transformed image and the target of its view.
@@ -229,8 +307,8 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         target = self._builder.make_target(record, view)
         if self.target_transform is not None:
             target = self.target_transform(target)
-        elif self.transform is None and self.transforms is not None:
-            output, target = self.transforms(output, target)
+        elif self._joint is not None:
+            output, target = self._joint(output, target)
         return output, target
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
@@ -240,7 +318,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         take twice as long, because pixels evict their data from the processor's caches.
         """
         changed = type(self).__getitem__ is not MultiLabelImageNet.__getitem__
-        if changed or self.target_transform is not None or (self.transform is None and self.transforms is not None):
+        if changed or self.target_transform is not None or self._joint is not None:
             return [self[index] for index in indices]  # these may draw random numbers between images
         records = [self.record(index) for index in indices]
         seen = [self._load_view(record) for record in records]
@@ -249,10 +327,13 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
 
     def _load_view(self, record: Record) -> tuple[Any, View]:
         """Return the transformed image and its view."""
-        if self.transform is not self._builder.transform:  # the user replaced the dataset's transform
-            self._builder.set_transform(self.transform)
         path = self._locator.path(record)
         image = self.loader(path)
+        if not isinstance(image, Image.Image):
+            raise TypeError(
+                f"loader must return a PIL image, got a {type(image).__name__} for {path}; convert it with "
+                "torchvision.transforms.v2.functional.to_pil_image, or decode to tensors in the transform"
+            )
         try:
             return self._builder.apply_transform(record, image)
         except AnnotationError as error:
@@ -291,7 +372,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         # negative indices count from the end of all images, those without annotations included
         places = range(len(self))
         rows = [int(self._rows[places[index]]) for index in indices]
-        return batch_targets(self.store, rows, boxes, self.policy, self._builder.target)
+        return batch_targets(self.store, rows, boxes, self.policy, self.target)
 
     def extra_repr(self) -> str:
         """Return the annotations' source, the kind of target and the number of rows left out."""
@@ -299,7 +380,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         lines = [
             f"Split: {self.split}",
             f"Annotations: {self.store.source}",
-            f"Target: {self._builder.target}",
+            f"Target: {self.target}",
             f"{self.policy}",
         ]
         return "\n".join([*lines, f"Left out, no readable image: {left_out}"] if left_out else lines)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mlimagenet_data.errors import ImageError
 from mlimagenet_data.files.memory import room_for
@@ -34,6 +34,11 @@ _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 # keys of Image.info that may hold an orientation; TIFF has its own tags
 _ORIENTED = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 _STRIP = 1 << 20  # pixels converted at a time
 _PIXEL_BYTES = 8  # that decoding takes: the image in its own mode and as RGB, or turned
 
@@ -57,9 +62,7 @@ def load_image(path: str | os.PathLike[str] | BinaryIO, *, upright: bool = True)
     """
     with open_image(path) as image, _room(image):
         image.load()
-        if upright and (not _ORIENTED.isdisjoint(image.info) or image.format == "TIFF"):
-            ImageOps.exif_transpose(image, in_place=True)  # in place: an image without an orientation is not copied
-        return _to_rgb(image)
+        return _to_rgb(_upright(image) if upright else image)
 
 
 def image_size(path: str | os.PathLike[str], *, upright: bool = True) -> tuple[int, int]:
@@ -79,9 +82,8 @@ def image_size(path: str | os.PathLike[str], *, upright: bool = True) -> tuple[i
             return image.height, image.width
         if image.format == "TIFF":  # Pillow's release decides whether its size is that before or after rotation
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
         width, height = image.size
-        return (width, height) if image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS else (height, width)
+        return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
 
 
 @contextlib.contextmanager
@@ -159,6 +161,28 @@ def _room(image: Image.Image) -> contextlib.AbstractContextManager[None]:
 
 def _name(path: str | os.PathLike[str] | BinaryIO) -> str:
     return printable(os.fspath(path)) if isinstance(path, str | os.PathLike) else "image in memory"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return an image as its EXIF orientation says, without that entry; the same image if it is upright."""
+    method = _TURNS.get(_orientation(image))
+    if method is None:
+        return image
+    turned = image.transpose(method)
+    for key in _ORIENTED & set(turned.info):  # or the next reader would turn it again
+        del turned.info[key]
+    return turned
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 if there is none, or if the EXIF data are damaged."""
+    if _ORIENTED.isdisjoint(image.info) and image.format != "TIFF":
+        return 1
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _DECODE_ERRORS:  # a fault of the EXIF data is none of the pixels
+        return 1
+    return found if found in _TURNS else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

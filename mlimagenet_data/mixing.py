@@ -93,13 +93,15 @@ class RegionCutMix:
     ) -> None:
         if alpha <= 0 or not 0 <= p <= 1:
             raise ValueError(f"alpha must be positive and p in [0, 1], got {alpha} and {p}")
+        if not isinstance(policy, LabelPolicy | None):
+            raise TypeError(f"policy must be a LabelPolicy, got a {type(policy).__name__}")
         if target not in _VECTORS:
             raise ValueError(f"target must be one of {', '.join(_VECTORS)}, got {target!r}")
         self.alpha, self.p, self.policy, self.target = alpha, p, policy or LabelPolicy(), target
 
     def __call__(self, samples: Sequence[tuple[torch.Tensor, AnnotatedView]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Collate a list of (image tensor, AnnotatedView) into images (B, C, H, W) and targets (B, K)."""
-        images = torch.stack([image for image, _ in samples])
+        images = torch.stack([torch.as_tensor(image) for image, _ in samples])  # timm's prefetcher takes arrays
         seen = [what for _, what in samples]
         if len(samples) < 2 or float(torch.rand(())) >= self.p:
             return images, self._stack([self._vector(what) for what in seen])

@@ -20,7 +20,8 @@ The rules, in order:
 4. The id is `<wnid>/<path below the class folder>`, or the whole path if there is no class.
 
 ImageNet numbers its own photographs, so their stems alone identify them. `join_key` uses that: annotations made from a
-flat validation folder, which names no class, join photographs in class folders, and vice versa.
+flat validation folder, which names no class, join photographs in class folders, and vice versa. A stem that names another class
+than the class folder identifies nothing: such photographs join by their whole id.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ _SUFFIX = re.compile(r"(.+)_(n\d{8})", re.ASCII | re.DOTALL)
 # ImageNet's own file stems
 _IMAGENET = re.compile(r"(?:n\d{8}_\d+|ILSVRC20\d\d_(?:train|val|test)_\d{8})", re.ASCII)
 _ROOT = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?/")  # of an absolute path, drive or URL
+_NOT_PLAIN = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\\]|\A.:"
+)  # control characters, and what Windows reads as folders or drives
 _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?", re.ASCII)
 
 
@@ -75,15 +79,25 @@ def join_key(image_id: str) -> str:
     """Return the part of an image_id that identifies the photograph in every copy.
 
     ImageNet's own photographs are identified by their stem (`n01440764_10026`, `ILSVRC2012_val_00000293`), all others
-    by the whole id. Ids of earlier releases, which kept a trailing `_<wnid>` or an index folder, have the same key.
+    by the whole id, such as `n01514668/n01491361_5`, whose stem names another class. Ids of earlier releases, which kept a trailing `_<wnid>` or an index folder, have the same key.
     """
-    stem = image_id.rpartition("/")[2]
-    if _IMAGENET.fullmatch(stem):
-        return stem
-    if (match := _SUFFIX.fullmatch(stem)) and _IMAGENET.fullmatch(match[1]):
-        return match[1]
     label, below = _parse(image_id)
-    return below if label is None else f"{imagenet_classes().wnids[label]}/{below}"
+    whole = below if label is None else f"{imagenet_classes().wnids[label]}/{below}"
+    stem = image_id.rpartition("/")[2]
+    if not _IMAGENET.fullmatch(stem):
+        match = _SUFFIX.fullmatch(stem)
+        if match is None or not _IMAGENET.fullmatch(match[1]):
+            return whole
+        stem = match[1]
+    return stem if _is_own(stem, label) else whole
+
+
+def _is_own(stem: str, label: int | None) -> bool:
+    """Return whether a stem is one of ImageNet's, and names no other class than the photograph's."""
+    if not _IMAGENET.fullmatch(stem):
+        return False
+    named = imagenet_classes().wnid_to_index.get(stem.partition("_")[0])
+    return named is None or label is None or named == label
 
 
 def path_candidates(file_name: str, image_id: str, label: int | None) -> list[str]:
@@ -105,7 +119,7 @@ def path_candidates(file_name: str, image_id: str, label: int | None) -> list[st
     own, stem = _without_extension(file_name), below.rpartition("/")[2]
     if not (is_plain_path(below) and is_plain_path(stem)):  # ids are untrusted and may not be paths
         return [own] * 5
-    is_imagenet = _IMAGENET.fullmatch(stem) is not None
+    is_imagenet = _is_own(stem, label)
     if label is None:
         return [own, *[stem if is_imagenet else below] * 4]
     wnid = imagenet_classes().wnids[label]
@@ -145,11 +159,10 @@ def validation_number(name: str) -> int | None:
 
 
 def is_plain_path(name: str | None) -> bool:
-    """Return whether a path stays inside its folder on every system: relative, with no `..`, drive or `\\`."""
-    if not name or len(name) > _MOST_CHARACTERS or name.startswith("/") or "\\" in name or "\0" in name:
+    """Return whether a path stays inside its folder on every system: relative, with no `..`, drive, `\\` or control character."""
+    if not name or len(name) > _MOST_CHARACTERS or _NOT_PLAIN.search(name):
         return False
-    parts = name.split("/")
-    return ":" not in parts[0] and not {"", ".", ".."} & set(parts)
+    return not {"", ".", ".."} & set(name.split("/"))
 
 
 def _without_extension(name: str) -> str:

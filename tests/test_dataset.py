@@ -89,7 +89,8 @@ def test_all_libraries_have_the_same_target_for_the_same_crop(root):
 def test_annotations_are_found_in_the_documented_order(root, tmp_path, monkeypatch):
     elsewhere = write_rows(tmp_path / "elsewhere", random_rows(3))
     monkeypatch.setenv("MLIMAGENET_ANNOTATIONS", str(elsewhere))
-    assert len(MultiLabelImageNet(root)) == 3
+    with pytest.warns(UserWarning, match="2 of 2 image files looked at have no annotations, such as n01491361/a.png"):
+        assert len(MultiLabelImageNet(root)) == 3
     assert len(MultiLabelImageNet(root, annotations=root / "mlimagenet")) == 2
     monkeypatch.delenv("MLIMAGENET_ANNOTATIONS")
     assert len(MultiLabelImageNet(root)) == 2
@@ -164,7 +165,7 @@ def test_skipping_all_images_is_an_error(tmp_path):
     with pytest.raises(AnnotationError, match="holds none of the 4 annotated images of split train"):
         MultiLabelImageNet(tmp_path, missing="skip")
     assert len(MultiLabelImageNet(tmp_path / "other", missing="skip", annotations=tmp_path / "mlimagenet")) == 4
-    with pytest.raises(AnnotationsNotFoundError, match="nowhere: no such folder"):
+    with pytest.raises(ImageError, match=r"root: .*nowhere is not a folder"):
         MultiLabelImageNet(tmp_path / "nowhere", missing="single_label", annotations=tmp_path / "mlimagenet")
     write_rows(tmp_path / "empty", [])
     assert len(MultiLabelImageNet(tmp_path, missing="skip", annotations=tmp_path / "empty")) == 0
@@ -289,3 +290,156 @@ def test_unknown_names_are_attribute_errors():
     assert set(mlimagenet_data.__all__) <= set(dir(mlimagenet_data))
     with pytest.raises(AttributeError, match="nothing"):
         _ = mlimagenet_data.nothing
+
+
+class TestLaterChanges:
+    """What is set later acts as if it had been given at first."""
+
+    def test_the_transform(self, root):
+        crop = v2.Pad([0, 0, -40, 0])
+        dataset = MultiLabelImageNet(root, crop)
+        assert classes(dataset[0][1]) == [3]
+        dataset.transform = None
+        image, target = dataset[0]
+        assert (image.size, classes(target)) == ((80, 40), [3, 7])
+        assert dataset.transforms is None
+        dataset.transform = v2.Compose([v2.Pad([-40, 0, 0, 0])])
+        assert (dataset[0][0].size, classes(dataset[0][1])) == ((40, 40), [7])
+        dataset.transform.transforms[0] = crop
+        assert classes(dataset[0][1]) == [3]
+        assert classes(pickle.loads(pickle.dumps(dataset))[0][1]) == [3]
+        assert classes(torch.utils.data.Subset(dataset, [1])[0][1]) == [3]
+        with pytest.raises(UntrackableTransformError, match="TenCrop"):
+            dataset.transform = v2.TenCrop(3)
+
+    def test_the_target_transform(self, root):
+        dataset = MultiLabelImageNet(root, v2.Pad([0, 0, -40, 0]), target_transform=lambda target: "x")
+        assert dataset[0][1] == "x"
+        dataset.target_transform = None
+        assert classes(dataset[0][1]) == [3]
+        dataset.target_transform = classes
+        assert [target for _, target in dataset.__getitems__([0, 1])] == [[3], [3]]
+
+    def test_both_at_once(self, root):
+        dataset = MultiLabelImageNet(root, transforms=lambda image, target: (image.size, classes(target)))
+        assert dataset[0] == ((80, 40), [3, 7])
+        with pytest.raises(ValueError, match="transforms is set"):
+            dataset.transform = v2.Pad(1)
+        dataset.transforms = None
+        dataset.transform = v2.Pad(1)
+        assert dataset[0][0].size == (82, 42)
+        with pytest.raises(ValueError, match="set them to None first"):
+            dataset.transforms = lambda image, target: (image, target)
+        assert "Pad" in repr(dataset)
+
+    def test_rules_and_kinds(self, root):
+        dataset = MultiLabelImageNet(root)
+        dataset.target = "single"
+        assert dataset[0][1] == 3
+        dataset.target, dataset.policy = "soft", LabelPolicy(visibility=0.6)
+        assert dataset[0][1].max() == pytest.approx(0.9)
+        assert dataset.policy.visibility == 0.6
+        with pytest.raises(ValueError, match="target must be one of"):
+            dataset.target = "hard"
+        with pytest.raises(TypeError, match="policy must be a LabelPolicy, got a dict"):
+            dataset.policy = {"min_score": 1}
+        for name in ("split", "missing"):
+            with pytest.raises(AttributeError):
+                setattr(dataset, name, "val")
+
+
+def test_wrong_arguments_are_refused_where_they_are_given(root, tmp_path):
+    with pytest.raises(ImageError, match=r"root: .*elsewhere is not a folder"):
+        MultiLabelImageNet(tmp_path / "elsewhere", annotations=root / "mlimagenet")
+    with pytest.raises(TypeError, match="policy must be a LabelPolicy, got a dict"):
+        MultiLabelImageNet(root, policy={"visibility": 0.5})
+    with pytest.raises(TypeError, match=r"annotations must be .*, got int"):
+        MultiLabelImageNet(root, annotations=5)
+    with pytest.raises(TypeError, match=r"loader must return a PIL image, got a ndarray for .*a\.png"):
+        MultiLabelImageNet(root, loader=lambda path: np.zeros((40, 80, 3)))[0]
+
+
+def test_files_without_annotations_are_warned_of_and_complete_ones_are_not(tmp_path, recwarn):
+    rows = random_rows(30)
+    write_images(tmp_path, rows)
+    write_rows(tmp_path / "mlimagenet", rows)
+    write_rows(tmp_path / "few", rows[:3])
+    MultiLabelImageNet(tmp_path)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"of 7 image files looked at have no annotations.*mlimagenet join"):
+        MultiLabelImageNet(tmp_path, annotations=tmp_path / "few")
+
+
+def test_targets_and_samples_are_looked_up_one_by_one(root):
+    dataset = MultiLabelImageNet(root)
+    targets, samples = dataset.targets, dataset.samples
+    assert targets == [3, 7] == list(targets)
+    assert (targets[0], targets[-1], targets[:5]) == (3, 7, [3, 7])
+    assert samples[1] == (dataset.path(1), 7)
+    assert np.array_equal(np.asarray(targets), [3, 7])
+    assert torch.tensor(targets).tolist() == [3, 7]
+    assert targets + [1] == [3, 7, 1]  # noqa: RUF005 - that is what is tested
+    assert repr(targets) == "[3, 7]"
+    with pytest.raises(IndexError):
+        targets[2]
+    dataset.store.original_labels = None  # one item needs nothing that scans
+    assert targets[1] == 7
+
+
+TARGETS = ["multi_hot", "soft", "ignore", "pooled", "single", "regions", "view"]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_every_target_crosses_process_borders(root, method):
+    loader = DataLoader(
+        torch.utils.data.ConcatDataset([MultiLabelImageNet(root, target=target) for target in TARGETS]),
+        batch_size=2,
+        num_workers=1,
+        multiprocessing_context=method,
+        collate_fn=list,
+    )
+    batches = list(loader)
+    assert len(batches) == len(TARGETS)
+    assert batches[-1][1][1].record.image_id.endswith("/b")
+    assert batches[-1][0][1].view.canvas_size == (40, 80)
+
+
+class TestTimmsLoader:
+    """timm's `create_loader` sets the dataset's transform, and may change pixels after the labels are made."""
+
+    OPTIONS = {"is_training": True, "num_workers": 0, "device": torch.device("cpu"), "persistent_workers": False}  # noqa: RUF012
+
+    def load(self, dataset, **options):
+        from timm.data import create_loader
+
+        return create_loader(dataset, (3, 32, 32), 2, **{**self.OPTIONS, **options})
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"re_prob": 1.0}, "prefetcher erases .* use_prefetcher=False"),
+            ({"num_aug_splits": 2, "auto_augment": "augmix-m5-w4-d2"}, "AugMix splits"),
+        ],
+    )
+    def test_changes_after_the_dataset_are_refused(self, root, options, message):
+        from timm.data.dataset import AugMixDataset
+
+        dataset = MultiLabelImageNet(root)
+        wrapped = AugMixDataset(dataset, 2) if "num_aug_splits" in options else dataset
+        with pytest.raises(UntrackableTransformError, match=message):
+            self.load(wrapped, **options)
+        whole = MultiLabelImageNet(root, untrackable="whole")
+        with pytest.warns(UserWarning, match=message):
+            self.load(AugMixDataset(whole, 2) if "num_aug_splits" in options else whole, **options)
+
+    def test_the_right_settings_are_accepted_and_erase_before_the_labels(self, root):
+        from timm.data.random_erasing import RandomErasing
+
+        self.load(MultiLabelImageNet(root), re_prob=0.0)
+        self.load(MultiLabelImageNet(root), re_prob=1.0, use_prefetcher=False)
+        dataset = MultiLabelImageNet(root)
+        self.load(dataset, re_prob=0.0, hflip=0, scale=(1.0, 1.0), ratio=(2.0, 2.0), color_jitter=0)
+        erasing = RandomErasing(1.0, min_area=0.45, max_area=0.45, min_aspect=1.0, device="cpu")
+        dataset.transform = v1.Compose([v1.Resize((32, 64)), v1.PILToTensor(), erasing])
+        shown = {tuple(classes(dataset[0][1])) for _ in range(30)}
+        assert len(shown) > 1

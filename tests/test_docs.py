@@ -1,4 +1,4 @@
-"""The tutorials' examples, run one after the other as a reader would, on the demo's build; and the site, built strictly."""
+"""The examples in the docs, run one after the other as a reader would, on the demo's build; and the site, built strictly."""
 
 import os
 import re
@@ -21,9 +21,9 @@ BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @pytest.fixture(scope="module")
 def desk(demo, tmp_path_factory):
-    """A folder to work in, with the demo's build and photographs, and what a second build of them need not do again."""
+    """A checkout to work in, with the demo's build and photographs, and what a second build of them need not do again."""
     folder = tmp_path_factory.mktemp("desk")
-    for name in ("mlimagenet", "variant"):
+    for name in ("mlimagenet", "runs/variant"):
         shutil.copytree(demo, folder / name)
     (folder / "examples").symlink_to(ROOT / "examples")
     return folder
@@ -33,6 +33,8 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a line of shell in this process; that the commands start as such is for `demo` and test_packaging to find out."""
     assert not set(command) & set("|<>;&$`*"), f"more than words: {command}"
     match shlex.split(command):
+        case ["mkdir", "-p", folder]:
+            Path(folder).mkdir(parents=True, exist_ok=True)
         case ["python", "-m", "build.run", *arguments]:
             monkeypatch.setattr(sys, "argv", ["build.run", *arguments])
             assert build.run.main() == 0, command
@@ -51,18 +53,38 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
             pytest.fail(f"no command that is known here: {command}")
 
 
+def run_python(blocks: list[str], page: Path) -> None:
+    """Run a page's Python as one script; skip the rest of it where a library is missing."""
+    names: dict[str, object] = {"__name__": "__main__"}
+    for text in blocks:
+        for library in re.findall(r"^from (accelerate|transformers) import", text, re.MULTILINE):
+            pytest.importorskip(library, reason=f"{page.name} shows how to use it")
+        exec(compile(text, page, "exec"), names)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
-def test_a_tutorials_examples_run(tutorial, desk, monkeypatch):
+def test_a_tutorials_examples_run_and_write_to_one_folder(tutorial, desk, monkeypatch):
     monkeypatch.chdir(desk)
+    before = set(os.listdir())
     blocks = BLOCK.findall(tutorial.read_text(encoding="utf-8"))
     assert blocks
     for language, text in blocks:
         if language == "sh":
             for line in text.replace("\\\n", " ").splitlines():
                 run(line, monkeypatch)
-    if python := "\n".join(text for language, text in blocks if language == "python"):
-        exec(compile(python, tutorial, "exec"), {"__name__": "__main__"})
+    run_python([text for language, text in blocks if language == "python"], tutorial)
+    assert set(os.listdir()) - before <= {"mlimagenet-sheet.png"}  # which `make demo` leaves, too; all else is in runs/
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:'pin_memory'")  # by Trainer, on machines without a GPU
+def test_the_recipes_for_other_trainers_run(desk, monkeypatch):
+    monkeypatch.chdir(desk)
+    page = ROOT / "docs/training.md"
+    run_python(
+        [text for language, text in BLOCK.findall(page.read_text(encoding="utf-8")) if language == "python"], page
+    )
 
 
 def test_there_are_tutorials_for_what_people_want():

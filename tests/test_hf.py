@@ -104,6 +104,163 @@ def test_streaming_splits_rows_between_workers(parts):
     assert len(alone) == 6
 
 
+def labels_of(samples):
+    return [target.nonzero().ravel().tolist() for _, target in samples]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
+@pytest.mark.parametrize("shards", [1, 2, 3])
+@pytest.mark.parametrize("workers", [2, 4])
+def test_every_worker_gets_rows_and_each_row_is_read_once(parts, shards, workers):
+    images, root = parts
+    stream = images.to_iterable_dataset(num_shards=shards).shuffle(seed=0, buffer_size=3)
+    labelled = with_labels(stream, root / "mlimagenet", target="view")
+    seen = list(DataLoader(labelled, None, num_workers=workers, collate_fn=tagged))
+    assert sorted(name for _, name in seen) == sorted(r["image_id"] for r in random_rows(6))
+    assert {worker for worker, _ in seen} == set(range(workers))
+
+
+def tagged(sample):
+    return torch.utils.data.get_worker_info().id, sample[1].record.image_id
+
+
+@pytest.mark.parametrize("shards", [1, 2, 4])
+def test_nodes_and_their_workers_share_the_rows(parts, shards):
+    from datasets.distributed import split_dataset_by_node
+
+    images, root = parts
+    found = []
+    for rank in range(2):
+        stream = split_dataset_by_node(images.to_iterable_dataset(num_shards=shards), rank, 2)
+        labelled = with_labels(stream, root / "mlimagenet", target="view")
+        found += [name for _, name in DataLoader(labelled, None, num_workers=2, collate_fn=tagged)]
+    assert sorted(found) == sorted(r["image_id"] for r in random_rows(6))
+
+
+def test_each_epoch_of_a_shuffled_stream_has_its_own_order(parts):
+    images, root = parts
+    plain = images.to_iterable_dataset(num_shards=2).shuffle(seed=7, buffer_size=6)
+    labelled = with_labels(plain, root / "mlimagenet", target="view")
+    loader = DataLoader(labelled, None, num_workers=2, collate_fn=tagged, persistent_workers=True)
+    orders, alone = [], []
+    for epoch in range(3):
+        labelled.set_epoch(epoch)
+        orders.append([name for _, name in loader])
+        alone.append([record.image_id for _, (record, _) in labelled])
+        undecoded = plain.cast_column("image", datasets.Image(decode=False))
+        undecoded.set_epoch(epoch)
+        assert alone[-1] == [image_id_of(r["name"]) for r in undecoded]
+    assert len({tuple(order) for order in orders}) > 1
+    assert len({tuple(order) for order in alone}) > 1
+
+
+def test_accelerate_sets_the_epoch(parts):
+    accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
+    images, root = parts
+    stream = images.to_iterable_dataset(num_shards=2).shuffle(seed=7, buffer_size=6)
+    labelled = with_labels(stream, root / "mlimagenet", target="single", transform=TRANSFORM)
+    loader = accelerate.Accelerator(cpu=True).prepare(DataLoader(labelled, 2))
+    orders = set()
+    for epoch in range(4):
+        loader.set_epoch(epoch)
+        orders.add(tuple(int(label) for _, labels in loader for label in labels))
+    assert len(orders) > 1
+
+
+class TestStepsBefore:
+    """What was done to the dataset before it is joined."""
+
+    def same(self, before, parts, **options):
+        images, root = parts
+        labelled = with_labels(before, root / "mlimagenet", **options)
+        return sorted(labels_of(labelled)), sorted(labels_of(with_labels(images, root / "mlimagenet")))
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_selecting_shuffling_and_renaming_work(self, parts, stream):
+        images, root = parts
+        base = images.to_iterable_dataset(num_shards=2) if stream else images
+        undecoded = base.cast_column("image", datasets.Image(decode=False)) if stream else base
+        for before, options in [
+            (base.shuffle(seed=1), {}),
+            (base.with_format("numpy"), {}),
+            (undecoded.rename_column("image", "picture"), {"image_column": "picture"}),
+            (undecoded.remove_columns(["name"]), {}),
+            (base.select_columns(["image"]), {}),
+            (base.take(6), {}),
+            (base.skip(0), {}),
+        ]:
+            found, expected = self.same(before, parts, **options)
+            assert found == expected, before
+        with pytest.raises(ValueError, match="'image' does not exist; the columns are name"):
+            with_labels(base.remove_columns(["image"]), root / "mlimagenet")
+
+    def test_a_filter_of_a_dataset_works(self, parts):
+        images, root = parts
+        assert len(with_labels(images.filter(lambda row: row["image"].width > 0), root / "mlimagenet")) == 6
+
+    def test_streams_that_lost_their_file_names_are_told_how_to_keep_them(self, parts):
+        images, root = parts
+        stream = images.to_iterable_dataset()
+        for before, options in [
+            (stream.remove_columns(["name"]), {}),
+            (stream.rename_column("image", "i"), {"image_column": "i"}),
+        ]:
+            with pytest.raises(
+                AnnotationError, match=r"no file name; pass key=.*remove_columns.*call with_labels first"
+            ):
+                next(iter(with_labels(before, root / "mlimagenet", **options)))
+
+    @pytest.mark.parametrize("step", [lambda s: s.map(lambda row: row), lambda s: s.filter(lambda row: True)])
+    def test_steps_that_decode_need_a_key_or_come_after_undecoding(self, parts, step):
+        images, root = parts
+        stream = images.to_iterable_dataset()
+        with pytest.raises(AnnotationError, match=r"ImageFile: an earlier step.*Call with_labels first.*key="):
+            next(iter(with_labels(step(stream), root / "mlimagenet")))
+        for before, options in [
+            (step(stream), {"key": "name"}),
+            (step(stream.cast_column("image", datasets.Image(decode=False))), {}),
+        ]:
+            found, expected = self.same(before, parts, **options)
+            assert found == expected
+
+    def test_what_cannot_be_joined_is_refused_at_once(self, parts):
+        images, root = parts
+        for given, error, message in [
+            (images.with_transform(lambda rows: rows), ValueError, r"pass it as with_labels\(transform="),
+            (datasets.DatasetDict(train=images), TypeError, r"images\['train'\]"),
+            ([1, 2], TypeError, "got a list"),
+            (images.rename_columns({"image": "i", "name": "image"}), ValueError, "'image' holds Value.*, not images"),
+        ]:
+            with pytest.raises(error, match=message):
+                with_labels(given, root / "mlimagenet")
+        with pytest.raises(ValueError, match="bad_rows must be one of error, skip, got 'drop'"):
+            with_labels(images, root / "mlimagenet", bad_rows="drop")
+        with pytest.raises(ValueError, match="is for streams"):
+            with_labels(images, root / "mlimagenet", bad_rows="skip")
+
+
+def test_bad_rows_of_a_stream_are_skipped_and_counted_on_request(parts):
+    images, root = parts
+    rows = images.cast_column("image", datasets.Image(decode=False)).to_list()
+    rows[1]["image"]["bytes"] = b"rubbish"
+    rows[4]["image"]["path"] = "n01440764_99999_n01440764.JPEG"
+    stream = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image()).to_iterable_dataset()
+    with pytest.raises(AnnotationError, match="not an image"):
+        list(with_labels(stream, root / "mlimagenet"))
+    labelled = with_labels(stream, root / "mlimagenet", bad_rows="skip")
+    with pytest.warns(UserWarning, match="2 rows were left out; the first: image .*not an image"):
+        assert len(list(labelled)) == 4
+
+
+def test_the_joined_dataset_says_what_it_is(parts):
+    images, root = parts
+    said = repr(with_labels(images, root / "mlimagenet", transform=TRANSFORM, target="soft"))
+    for part in ("LabelledImages(rows=6", "mlimagenet", "target='soft'", "LabelPolicy(", "CenterCrop"):
+        assert part in said
+    stream = with_labels(images.to_iterable_dataset(num_shards=3), root / "mlimagenet", bad_rows="skip")
+    assert repr(stream).startswith("LabelledIterable(shards=3, bad_rows='skip'")
+
+
 def test_a_column_or_a_function_can_be_the_key(parts):
     images, root = parts
     by_column = with_labels(images, root / "mlimagenet", key="name")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.datasets.folder import pil_loader
 
 from mlimagenet_data.annotations.schema import STATUSES, TRANSIENT_STATUSES
@@ -337,3 +337,34 @@ def test_an_error_names_the_file_in_printable_form(tmp_path, name):
         load_image(tmp_path / name)
     assert str(caught.value).isprintable()
     str(caught.value).encode()
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's
+@pytest.mark.parametrize("suffix", ["webp", "png", "jpg"])
+@pytest.mark.parametrize(
+    "exif", [b"rubbish", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12", b""]
+)
+def test_damaged_exif_is_no_fault_of_the_image(tmp_path, suffix, exif):
+    path = tmp_path / f"a.{suffix}"
+    IMAGE.save(path, exif=exif, **({"lossless": True} if suffix == "webp" else {}))
+    found = load_image(path)
+    assert (found.size, found.mode) == (IMAGE.size, "RGB")
+    assert image_size(path) == (IMAGE.height, IMAGE.width)
+    with Image.open(path) as native:
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(native.convert("RGB")))
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 77])
+def test_orientations_that_do_not_exist_turn_nothing(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    IMAGE.save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(np.asarray(load_image(tmp_path / "a.png")), np.asarray(IMAGE))
+
+
+def test_an_upright_image_is_not_turned_again(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    IMAGE.save(tmp_path / "a.png", exif=exif)
+    found = load_image(tmp_path / "a.png")
+    assert ImageOps.exif_transpose(found).size == found.size == IMAGE.size[::-1]

@@ -1,9 +1,11 @@
 """A photograph has one id in every form that users have; annotations of any form serve images of any other."""
 
+import contextlib
 import io
 import json
 import posixpath
 import tarfile
+import warnings
 from pathlib import Path, PureWindowsPath
 
 import datasets
@@ -23,7 +25,7 @@ from mlimagenet_data import MultiLabelImageNet, with_labels
 from mlimagenet_data.annotations.locate import ImageLocator
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import imagenet_classes
-from mlimagenet_data.errors import AnnotationError
+from mlimagenet_data.errors import AnnotationError, ImageError
 from mlimagenet_data.formats.importing import Import, import_annotations
 from mlimagenet_data.formats.webdataset import write_webdataset
 from mlimagenet_data.labelling.label_maps import PooledLabelMap
@@ -527,3 +529,43 @@ def test_absolute_parent_and_windows_paths_are_not_plain(name):
 def test_any_text_has_an_id_and_a_key(name, label):
     assert isinstance(join_key(image_id_of(name, label)), str)
     assert isinstance(join_key(name), str)
+
+
+class TestStemsThatNameAnotherClass:
+    """A photograph may have a stem of ImageNet's in another class folder; it is not the photograph of that stem."""
+
+    OWN, OTHER = "n01491361/n01491361_5", "n01514668/n01491361_5"
+
+    def test_they_join_by_their_whole_id(self):
+        assert join_key(self.OWN) == "n01491361_5" == join_key("n01491361_5")
+        assert join_key(self.OTHER) == self.OTHER == join_key(f"{self.OTHER}_n01514668")
+        label = class_of_path(f"{self.OTHER}.png")
+        assert "n01491361_5" not in path_candidates(f"{self.OTHER}.png", self.OTHER, label)
+
+    @pytest.mark.parametrize("annotated", [(OWN,), (OTHER,), (OWN, OTHER)])
+    @pytest.mark.parametrize("present", [(OWN,), (OTHER,), (OWN, OTHER)])
+    def test_no_photograph_gets_anothers_labels(self, tmp_path, annotated, present):
+        colours = {self.OWN: 3, self.OTHER: 7}
+        rows = [
+            {**row("x", (8, 8), [], labels=[(colours[name], 0.9)]), "image_id": name, "file_name": f"{name}.png",
+             "label": class_of_path(name)} for name in annotated
+        ]  # fmt: skip
+        write_rows(tmp_path / "set", rows)
+        for name in present:
+            path = tmp_path / "images" / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (colours[name], 0, 0)).save(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some files have no annotations
+            dataset = MultiLabelImageNet(tmp_path / "images", annotations=tmp_path / "set", missing="error")
+        store = AnnotationStore(tmp_path / "set", "train")
+        seen = 0
+        for index in range(len(dataset)):
+            with contextlib.suppress(ImageError):
+                image, target = dataset[index]
+                assert target[image.getpixel((0, 0))[0]] == 1
+                seen += 1
+        assert seen == len(set(annotated) & set(present))
+        for name in present:
+            with contextlib.suppress(KeyError):
+                assert store.image_id(store.find(name)) == name

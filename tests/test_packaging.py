@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -109,3 +110,17 @@ def test_a_missing_extra_is_named(tmp_path, module, command):
     assert done.returncode == 1
     assert "pip install 'mlimagenet-data[" in done.stderr
     assert not (tmp_path / "set").exists()
+
+
+def test_windows_is_refused_by_name():
+    code = "import sys; sys.platform = 'win32'; import mlimagenet_data"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "use WSL" in done.stderr
+
+
+def test_an_editable_install_shows_the_loader_to_type_checkers_and_nothing_else():
+    """They read the paths in .pth files, and do not run import hooks."""
+    (folder,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["dev-mode-dirs"]
+    assert [path.name for path in (ROOT / folder).iterdir()] == ["mlimagenet_data"]
+    assert (ROOT / folder / "mlimagenet_data").resolve() == PACKAGE

@@ -35,7 +35,7 @@ def list_folder(root: Path, left_out: Counter[str], *, unlabelled: bool) -> Imag
     Raises:
         ConfigError: If a top-level folder names no class, or two files would share an id.
     """
-    files = _image_files(root, left_out).sort_by("file_name")
+    files = _image_files(root, left_out, unlabelled=unlabelled).sort_by("file_name")
     ids, labels = [], []
     for start in range(0, files.num_rows, PART_ROWS):
         part = files["file_name"].slice(start, PART_ROWS).to_pylist()
@@ -50,12 +50,20 @@ def list_folder(root: Path, left_out: Counter[str], *, unlabelled: bool) -> Imag
     return check_unique(Images(pa.table([columns[name] for name in SCHEMA.names], SCHEMA)))
 
 
-def _image_files(root: Path, left_out: Counter[str]) -> pa.Table:
+def _image_files(root: Path, left_out: Counter[str], *, unlabelled: bool) -> pa.Table:
     """Return each image file's path below the root and its stamps."""
+
+    def may_skip(folder: str) -> bool:
+        if unlabelled or class_of_folder(folder.partition("/")[0]) is None:
+            return True
+        raise ConfigError(
+            f"images: {root / folder} may not be read, but is a class folder; grant access, or move it away"
+        )
+
     names: list[str] = []
     odd: list[str] = []
     sizes, modified, changed, inodes = stamps = array("q"), array("q"), array("q"), array("q")
-    for name, entry in walk_files(root, left_out):
+    for name, entry in walk_files(root, left_out, may_skip):
         if not entry.name.lower().endswith(IMAGE_EXTENSIONS):
             left_out[_BESIDE if is_container(name) else other_file(name)] += 1
         elif not is_plain_path(name):

@@ -54,7 +54,7 @@ SCHEMA = pa.schema([
     ("source", pa.dictionary(pa.int32(), pa.string())),  # hash of the container's structure
     ("fault", pa.string()),  # why the image cannot be read, as far as the source shows
 ])  # fmt: skip
-ODD_NAMES = "names with \\, or : in the first part, which other systems read as folders"
+ODD_NAMES = "names with \\, control characters or a drive letter, which other systems or tools read otherwise"
 PART_ROWS = 65_536  # rows held as Python objects at a time
 
 

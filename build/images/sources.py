@@ -111,7 +111,7 @@ def _containers(root: Path, folder: Path, split: str, left_out: Counter[str], *,
     if len({p.suffix.lower() for p in chosen}) > 1:
         raise ConfigError(f"images: {folder} holds both .tar and .parquet files; pass one file, or move one kind away")
     taken = {p.relative_to(root).as_posix() for p in chosen}
-    for name, entry in walk_files(root, left_out):
+    for name, entry in walk_files(root, left_out, may_skip=lambda folder: True):
         if name.lower().endswith(IMAGE_EXTENSIONS) and not pictures:
             raise ConfigError(
                 f"images: {root} holds image files ({shown(name)}) and {chosen[0].suffix} files ({shown(chosen[0].name)}); "

@@ -98,8 +98,7 @@ class ImageLocator:
 
     def name(self, record: Record) -> str:
         """Return a photograph's path below the folder, `/`-separated; the file may be missing."""
-        image_id, file_name = record.names()
-        return self.find(file_name, image_id, record.label)
+        return self.find(record.file_name, record.image_id, record.label)
 
     def find(self, file_name: str, image_id: str, label: int | None) -> str:
         """Return a photograph's path below the folder, from its annotation columns."""
@@ -137,21 +136,36 @@ class ImageLocator:
         """Yield sampled photographs that have a file, with its path; this works even if few are annotated."""
         for row in rows:
             record = self._store.record(row)
-            image_id, file_name = record.names()
-            paths = dict.fromkeys(path_candidates(file_name, image_id, record.label))
-            names = (path + (end or posixpath.splitext(file_name)[1]) for end in _EXTENSIONS for path in paths)
+            paths = dict.fromkeys(path_candidates(record.file_name, record.image_id, record.label))
+            names = (path + (end or posixpath.splitext(record.file_name)[1]) for end in _EXTENSIONS for path in paths)
             if name := next(filter(self._is_there, names), None):
                 yield record, name
 
+    def sample_unannotated(self) -> tuple[list[str], int]:
+        """Return those of some sampled files that have no annotations, and the number of files sampled."""
+        files = list(self._sampled())
+        return [name for name in files if not self._is_annotated(name)], len(files)
+
+    def _is_annotated(self, name: str) -> bool:
+        try:
+            self._store.find(image_id_of(name))
+        except KeyError:
+            return False
+        return True
+
     def _annotated(self) -> Iterator[tuple[Record, str]]:
         """Yield sampled files that are annotated, with their path; this works even if few photographs are present."""
+        for name in self._sampled():
+            with contextlib.suppress(KeyError):
+                yield self._store.record(self._store.find(image_id_of(name))), name
+
+    def _sampled(self) -> Iterator[str]:
+        """Yield the paths of some image files of the copy, spread over its class folders."""
         entries = list(itertools.islice(_entries(self.folder), _MOST_ENTRIES))
         folders = sorted((entry for entry in entries if _is_class_folder(entry)), key=lambda entry: entry.name)
         inside = (f"{folder.name}/{file.name}" for folder in _spread(folders) for file in _first_image(folder.path))
         names = (entry.name for entry in entries if _is_image(entry.name))
-        for name in itertools.chain(inside, itertools.islice(names, _SAMPLE)):
-            with contextlib.suppress(KeyError):
-                yield self._store.record(self._store.find(image_id_of(name))), name
+        yield from itertools.chain(inside, itertools.islice(names, _SAMPLE))
 
 
 def _spread(items: Any) -> list[Any]:
@@ -162,10 +176,9 @@ def _spread(items: Any) -> list[Any]:
 
 def _layouts(record: Record, name: str) -> set[Layout]:
     """Return the layouts that give a photograph this path."""
-    image_id, file_name = record.names()
     stem, extension = posixpath.splitext(name)
-    extensions = {extension, ""} if extension == posixpath.splitext(file_name)[1] else {extension}
-    forms = enumerate(path_candidates(file_name, image_id, record.label))
+    extensions = {extension, ""} if extension == posixpath.splitext(record.file_name)[1] else {extension}
+    forms = enumerate(path_candidates(record.file_name, record.image_id, record.label))
     return {(form, end) for form, path in forms if path == stem for end in extensions}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import struct
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -84,7 +83,8 @@ class Record(NamedTuple):
     """One image's annotations.
 
     Attributes:
-        names: Returns image_id and file_name, decoded on demand because they are rarely needed.
+        image_id: Stable key, `<wnid>/<stem>`.
+        file_name: Path below the split folder, `/`-separated.
         label: Original class; None if the image has none.
         size: (height, width) in pixels after EXIF orientation; None if the file could not be read or the annotations
             were imported without sizes.
@@ -97,7 +97,8 @@ class Record(NamedTuple):
         status: One of `mlimagenet_data.annotations.schema.STATUSES`, or UNANNOTATED.
     """
 
-    names: Callable[[], tuple[str, str]]
+    image_id: str
+    file_name: str
     label: int | None
     size: tuple[int, int] | None
     labels: Ranking
@@ -107,16 +108,6 @@ class Record(NamedTuple):
     topk_score: tuple[float, ...]
     stacks: tuple[MaskStack, ...]
     status: str
-
-    @property
-    def image_id(self) -> str:
-        """Stable key, `<wnid>/<stem>`."""
-        return self.names()[0]
-
-    @property
-    def file_name(self) -> str:
-        """Path below the split folder, `/`-separated."""
-        return self.names()[1]
 
     @property
     def topk(self) -> tuple[Ranking, ...]:
@@ -134,7 +125,7 @@ class Record(NamedTuple):
 
 def decode_record(raw: bytes) -> Record:
     """Decode a packed record."""
-    height, width, original, status, labels, regions, _, _, topk, runs = _HEADER.unpack_from(raw)
+    height, width, original, status, labels, regions, name, image_id, topk, runs = _HEADER.unpack_from(raw)
     small, places = _small_arrays(labels, regions, topk)
     values = small.unpack_from(raw, _HEADER.size)
     (
@@ -151,8 +142,10 @@ def decode_record(raw: bytes) -> Record:
         topk_score,
     ) = [values[place] for place in places]
     run_ends = np.frombuffer(raw, "<u2", 2 * runs, _HEADER.size + small.size).reshape(2, runs)
+    middle = _HEADER.size + small.size + 4 * runs + name
     return Record(
-        lambda: decode_names(raw),
+        raw[middle : middle + image_id].decode(),
+        raw[middle - name : middle].decode(),
         None if original < 0 else original,
         (height, width) if height else None,
         tuple(zip(label_class, label_score, strict=True)),

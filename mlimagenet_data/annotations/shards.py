@@ -10,7 +10,7 @@ from typing import Any
 
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
 
-__all__ = ["HUB_PREFIX", "Source", "annotation_files", "hub_errors", "hub_name"]
+__all__ = ["HUB_PREFIX", "Source", "annotation_files", "checked_source", "hub_errors", "hub_name"]
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
@@ -48,6 +48,21 @@ def annotation_files(source: Source, split: str) -> list[Path]:
         hint = f"; for a dataset on the Hub write {HUB_PREFIX}{name}" if is_name else ""
         raise AnnotationsNotFoundError(f"{folder}: no such folder{hint}")
     return _find_shards(folder, split)
+
+
+def checked_source(source: Source) -> str | os.PathLike[str] | list[str]:
+    """Return a source with its files as strings.
+
+    Raises:
+        TypeError: If it is neither a path nor a list of paths.
+    """
+    if isinstance(source, str | os.PathLike):
+        return source
+    if not isinstance(source, Sequence) or not all(isinstance(file, str | os.PathLike) for file in source):
+        raise TypeError(
+            f"annotations must be a folder, {HUB_PREFIX}USER/NAME or a list of Parquet files, got {type(source).__name__}"
+        )
+    return [os.fspath(file) for file in source]
 
 
 def hub_name(text: str) -> tuple[str, str | None]:

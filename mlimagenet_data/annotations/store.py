@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from mlimagenet_data.annotations.index import Index, open_index
 from mlimagenet_data.annotations.packing import STATUS_NAMES
 from mlimagenet_data.annotations.records import Record, decode_names, decode_record
 from mlimagenet_data.annotations.schema import USABLE_STATUSES
-from mlimagenet_data.annotations.shards import Source, annotation_files
+from mlimagenet_data.annotations.shards import Source, annotation_files, checked_source
 from mlimagenet_data.annotations.validate import id_hash
 from mlimagenet_data.names import join_key
 
@@ -36,12 +35,13 @@ class AnnotationStore:
         AnnotationsNotFoundError: If the folder, the split or a file does not exist.
         AnnotationError: If a shard is missing, cannot be read, breaks the schema, or differs from the manifest.
         OutputError: If the index cannot be written.
+        TypeError: If the source is of another kind.
     """
 
     def __init__(self, source: Source, split: str) -> None:
-        self.source = source if isinstance(source, str | os.PathLike) else [os.fspath(file) for file in source]
+        self.source = checked_source(source)
         self.split = split
-        self._index: Index = open_index(annotation_files(source, split))
+        self._index: Index = open_index(annotation_files(self.source, split))
         self._rows = len(self._index)
 
     def __reduce__(self) -> tuple[Any, ...]:

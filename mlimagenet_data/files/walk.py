@@ -6,7 +6,8 @@ import errno
 import heapq
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 from mlimagenet_data.files.printing import printable
 
@@ -16,11 +17,14 @@ _SPECIAL = "FIFOs, sockets and devices"
 _HIDDEN = "hidden folders"
 _AGAIN = "links to folders that are listed already"
 _TOO_DEEP = "folders whose path is too long for the system"
+_CLOSED = "folders that may not be read"
 _NOT_TEXT = "names that are not UTF-8"
 
 
 def walk_files(
-    root: str | os.PathLike[str], left_out: Counter[str] | None = None
+    root: str | os.PathLike[str],
+    left_out: Counter[str] | None = None,
+    may_skip: Callable[[str], bool] = lambda folder: False,
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield the path below `root`, `/`-separated, and the entry of each file, in arbitrary order.
 
@@ -31,11 +35,17 @@ def walk_files(
     Args:
         root: The folder.
         left_out: Counts what is not yielded, by reason; complete when the iterator is exhausted.
+        may_skip: Called with the path below `root` of a folder that may not be read, such as `lost+found`; returns
+            whether to leave it out. By default, none is.
+
+    Raises:
+        OSError: If `root`, or a folder that may not be left out, cannot be read.
     """
     counts: Counter[str] = Counter() if left_out is None else left_out
     seen: set[tuple[int, int]] = set()
     links = [("", os.fspath(root))]  # a heap of folders to enter once no folder without a link is left
     not_text: list[str] = []
+    closed: list[str] = []
     while links:
         pending = [heapq.heappop(links)]
         while pending:
@@ -43,7 +53,7 @@ def walk_files(
             if not _enter(folder, seen, counts):
                 continue
             inner = []
-            with os.scandir(folder) as entries:
+            with _entries(folder, prefix[:-1], may_skip, closed) as entries:
                 for entry in entries:
                     name = prefix + entry.name
                     if not _is_folder(entry):
@@ -61,6 +71,7 @@ def walk_files(
                         inner.append((f"{name}/", entry.path))
             pending += sorted(inner, reverse=True)
     note_examples(counts, _NOT_TEXT, not_text)
+    note_examples(counts, _CLOSED, closed)
 
 
 def is_text(name: str) -> bool:
@@ -78,6 +89,19 @@ def note_examples(left_out: Counter[str], reason: str, names: list[str]) -> None
     """Count names that were left out for a reason; the key names the first one, in printable form."""
     if names:
         left_out[f"{reason}, such as {printable(ascii(min(names)[-200:]))}"] += len(names)
+
+
+def _entries(
+    folder: str, below: str, may_skip: Callable[[str], bool], closed: list[str]
+) -> AbstractContextManager[Iterable[os.DirEntry[str]]]:
+    """Return a folder's entries; none, after a note, of one that may not be read and may be left out."""
+    try:
+        return os.scandir(folder)
+    except PermissionError:
+        if not below or not may_skip(below):
+            raise
+    closed.append(below)
+    return nullcontext(())
 
 
 def _enter(folder: str, seen: set[tuple[int, int]], counts: Counter[str]) -> bool:

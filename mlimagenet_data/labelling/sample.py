@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
@@ -14,6 +15,7 @@ from torchvision import tv_tensors
 
 from mlimagenet_data.annotations.records import NO_SIZE, Record
 from mlimagenet_data.errors import AnnotationError, UntrackableTransformError
+from mlimagenet_data.labelling.later import change_after_labelling
 from mlimagenet_data.labelling.policy import LabelPolicy
 from mlimagenet_data.labelling.targets import ViewLabels, label_view, multi_hot, pooled, soft, with_ignore
 from mlimagenet_data.views.follow import Followed, follow, transform_with_view
@@ -46,8 +48,8 @@ class SampleBuilder:
         transform: See `mlimagenet_data.views.follow.follow`; None leaves the image unchanged.
         policy: Rules that decide which classes count as present in a view.
         target: The kind of target; see `MultiLabelImageNet`.
-        untrackable: Response to a transform that cannot be followed: `error` raises; `whole` warns once and labels the
-            whole image.
+        untrackable: Response to what cannot be followed: `error` raises; `whole` warns once for each kind and labels the
+            whole image. It concerns the whole transform if a part is known to be untrackable, else the sample.
 
     Raises:
         UntrackableTransformError: If a part of the transform cannot be followed.
@@ -56,11 +58,10 @@ class SampleBuilder:
     def __init__(
         self, transform: Callable[..., Any] | None, policy: LabelPolicy, target: Target, untrackable: Untrackable
     ) -> None:
-        if target not in TARGETS:
-            raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
         if untrackable not in get_args(Untrackable):
             raise ValueError(f"untrackable must be one of {', '.join(get_args(Untrackable))}, got {untrackable!r}")
-        self.policy, self.target, self.untrackable = policy, target, untrackable
+        self.untrackable = untrackable
+        self.set_rules(policy, target)
         self.set_transform(transform)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -74,24 +75,42 @@ class SampleBuilder:
             warnings.simplefilter("ignore")  # the user was warned when the builder was created
             self.set_transform(self.transform)
 
+    def set_rules(self, policy: LabelPolicy, target: Target) -> None:
+        """Replace the policy and the kind of target.
+
+        Raises:
+            TypeError: If `policy` is not a LabelPolicy.
+            ValueError: If `target` is unknown.
+        """
+        if not isinstance(policy, LabelPolicy):
+            raise TypeError(f"policy must be a LabelPolicy, got a {type(policy).__name__}")
+        if target not in TARGETS:
+            raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
+        self.policy, self.target = policy, target
+
     def set_transform(self, transform: Callable[..., Any] | None) -> None:
         """Replace the transform."""
         self.transform = transform
         self._followed: Followed | None = None
         self._gives_up = False
-        if transform is None:
-            return
+        self._said: set[str] = set()
         try:
+            if why := change_after_labelling():
+                raise UntrackableTransformError(why)
+            if transform is None:
+                return
             self._followed = follow(transform)
         except UntrackableTransformError as error:
-            self._give_up(error)
+            self._say("every view", error)
+            self._gives_up = True
 
-    def _give_up(self, error: UntrackableTransformError) -> None:
+    def _say(self, what: str, error: UntrackableTransformError) -> None:
+        """Raise the error or, if the whole image's labels are wanted then, warn of it once."""
         if self.untrackable == "error":
             raise error
-        if not self._gives_up:
-            warnings.warn(f"every view gets the whole image's labels: {error}", stacklevel=4)
-        self._gives_up = True
+        if str(error) not in self._said:
+            self._said.add(str(error))
+            warnings.warn(f"{what} gets the whole image's labels: {error}", stacklevel=5)
 
     def apply_transform(self, record: Record, image: Image.Image) -> tuple[Any, View]:
         """Return the transformed image and its view.
@@ -105,13 +124,18 @@ class SampleBuilder:
                 f"{image.height} x {image.width} pixels, but {record.image_id} was annotated at {record.size}: use the "
                 "annotated copy of the image and a loader that applies the EXIF orientation"
             )
+        if self.untrackable == "error":
+            return transform_with_view(self._followed, image)
+        whole = View.of(image.height, image.width)
         if not self._gives_up:
+            before, copy = _random_states(), image.copy()  # a part may change the image before another is refused
             try:
                 return transform_with_view(self._followed, image)
             except UntrackableTransformError as error:
-                self._give_up(error)
-        assert self.transform is not None
-        return self.transform(image), View.of(image.height, image.width)
+                self._say("a view", error)
+            _set_random_states(before)
+            image = copy
+        return image if self.transform is None else self.transform(image), whole
 
     def __call__(self, record: Record, image: Image.Image) -> tuple[Any, Any]:
         """Return the transformed image and its target; raise the same errors as `apply_transform`."""
@@ -137,6 +161,16 @@ class SampleBuilder:
         if self.target == "regions":
             return _regions(record, labels, view)
         return torch.from_numpy(_VECTORS[self.target](labels))
+
+
+def _random_states() -> tuple[Any, Any, Any]:
+    return torch.get_rng_state(), random.getstate(), np.random.get_state()
+
+
+def _set_random_states(states: tuple[Any, Any, Any]) -> None:
+    torch.set_rng_state(states[0])
+    random.setstate(states[1])
+    np.random.set_state(states[2])
 
 
 def _regions(record: Record, labels: ViewLabels, view: View) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """Geometry tracking for transforms of torchvision v2, torchvision v1, timm, or your own.
 
-`follow` turns a transform into a function of an image and a `Tracker`. torchvision v2's own classes transform the
-tracker with the image. torchvision v1's geometric classes are replaced by their v2 equivalents. All others are called
-with a `TrackedImage` while the image is a PIL image. Other cases are an error: geometry is never guessed.
+`follow` turns a transform into a function of an image and a `Tracker`. It keeps the transform itself and walks through
+its parts at every call, so that whatever the user changes later counts. torchvision v2's own classes transform the
+tracker with the image. torchvision v1's geometric classes act as their v2 equivalents. All others are called with an image
+that carries its view. Other cases are an error: geometry is never guessed.
 """
 
 from __future__ import annotations
 
 import copy
-import threading
+import functools
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -20,21 +22,24 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from mlimagenet_data.errors import UntrackableTransformError
-from mlimagenet_data.views.track_pillow import TrackedImage
+from mlimagenet_data.views.follow_timm import TIMM, is_timm
+from mlimagenet_data.views.proxies import Followed, Pair, Proxy, name_of, run_with_proxies, tracked, untracked
+from mlimagenet_data.views.track_pillow import MarkedImage, TrackedImage, Trail
+from mlimagenet_data.views.track_tensor import TrackedTensor, size_of
 from mlimagenet_data.views.track_torchvision import Tracker
 from mlimagenet_data.views.view import View
 
 __all__ = ["Followed", "follow", "transform_with_view"]
 
-Followed = Callable[[Any, Tracker], tuple[Any, Tracker]]
+Handler = Callable[[Any, Any, Tracker], tuple[Any, Tracker]]
 
-_WAY_OUT = (
+WAY_OUT = (
     "Remove it, apply it after the dataset, or pass untrackable='whole' to MultiLabelImageNet to get the whole image's "
-    "labels for every view"
+    "labels"
 )
 _OWN_WORD = (
-    "If it does not change geometry, or does so only through torchvision.transforms.v2.functional, set its attribute "
-    "`tracks_views` to True"
+    "If every pixel stays in place, or moves only by Pillow's methods or torchvision.transforms.v2.functional, set its "
+    "attribute `tracks_views` to True"
 )
 
 # v2 classes without a geometry kernel, or whose output has more than one view
@@ -45,6 +50,12 @@ _REFUSED_V2 = {
     v2.ElasticTransform: "it bends the image, so no single map describes the visible part",
     v2.FiveCrop: "it returns several views of one image",
     v2.TenCrop: "it returns several views of one image",
+}
+_REFUSED_V1 = {
+    v1.ElasticTransform: _REFUSED_V2[v2.ElasticTransform],
+    v1.FiveCrop: _REFUSED_V2[v2.FiveCrop],
+    v1.TenCrop: _REFUSED_V2[v2.TenCrop],
+    v1.AugMix: _REFUSED_V2[v2.AugMix],
 }
 _PHOTOMETRIC_V2 = {"_color", "_misc", "_type_conversion"}  # modules of torchvision.transforms.v2 without geometry
 _AUTO_V2 = (v2.AutoAugment, v2.RandAugment, v2.TrivialAugmentWide)
@@ -57,7 +68,6 @@ _V1_TO_V2: dict[type, tuple[type, tuple[str, ...]]] = {
     v1.Resize: (v2.Resize, ("size", "interpolation", "max_size", "antialias")),
     v1.CenterCrop: (v2.CenterCrop, ("size",)),
     v1.Pad: (v2.Pad, ("padding", "fill", "padding_mode")),
-    v1.RandomCrop: (v2.RandomCrop, ("size", "padding", "pad_if_needed", "fill", "padding_mode")),
     v1.RandomResizedCrop: (v2.RandomResizedCrop, ("size", "scale", "ratio", "interpolation", "antialias")),
     v1.RandomHorizontalFlip: (v2.RandomHorizontalFlip, ("p",)),
     v1.RandomVerticalFlip: (v2.RandomVerticalFlip, ("p",)),
@@ -74,223 +84,275 @@ _V1_PHOTOMETRIC = (
     v1.RandomAdjustSharpness, v1.RandomAutocontrast, v1.RandomEqualize, v1.Normalize, v1.ToTensor, v1.PILToTensor,
     v1.ConvertImageDtype, v1.ToPILImage,
 )  # fmt: skip
-_TIMM_CONVERSIONS = {"ToNumpy", "ToTensor", "MaybeToTensor", "MaybePILToTensor"}
+_SEQUENCES = (v1.Compose, v2.Compose, torch.nn.Sequential)
+_CONTAINERS = (
+    *_SEQUENCES, v1.RandomApply, v1.RandomChoice, v1.RandomOrder, v2.RandomApply, v2.RandomChoice, v2.RandomOrder,
+)  # fmt: skip
 
 
-def follow(transform: Callable[..., Any]) -> Followed:  # noqa: PLR0911 - one line per kind is easiest to read
+def follow(transform: Callable[..., Any]) -> Followed:
     """Return a function that applies a transform to an image and updates the tracker's view.
 
     Raises:
+        TypeError: If the transform is not callable.
         UntrackableTransformError: If a part cannot be followed; the message names the first such part and the way out.
-            Parts whose geometry is known only when applied raise it then.
+            Parts whose geometry is known only when applied, and parts that are changed later, raise it then.
     """
     if not callable(transform):
         raise TypeError(
             f"transform must be callable, got a {type(transform).__name__} "
             "(timm's create_transform(separate=True) returns a tuple of three)"
         )
-    name = getattr(transform, "__name__", type(transform).__name__)
-    kind = type(transform)
-    if getattr(transform, "tracks_views", False):
-        return transform if isinstance(transform, v2.Transform) else _photometric(transform)
-    if isinstance(transform, v2.Transform):
-        return _follow_v2(transform, name)
-    if kind in (v1.Compose, torch.nn.Sequential, torch.nn.ModuleList):
-        parts: Any = transform.transforms if kind is v1.Compose else transform  # type: ignore[attr-defined]
-        return _sequence([follow(part) for part in parts])
-    if kind in (v1.RandomApply, v1.RandomChoice, v1.RandomOrder):
-        return _container(
-            transform, {v1.RandomApply: v2.RandomApply, v1.RandomChoice: v2.RandomChoice}.get(kind, v2.RandomOrder)
+    _check(transform)
+    return functools.partial(_apply, transform)
+
+
+def _apply(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
+    """Apply a transform, or a part of one, to an image and its tracker."""
+    return (
+        _marked(transform, image, tracker)
+        if _is_marked(transform)
+        else _handler(_class_of(transform))(transform, image, tracker)
+    )
+
+
+def _class_of(transform: Any) -> Any:
+    return type(transform)
+
+
+def _is_marked(transform: Any) -> bool:
+    own = getattr(transform, "__dict__", {})  # asking a module for an attribute that it lacks is slow
+    return bool(own["tracks_views"] if "tracks_views" in own else _is_marked_class(_class_of(transform)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_marked_class(kind: Any) -> bool:
+    return bool(getattr(kind, "tracks_views", False))
+
+
+def _check(transform: Any) -> None:
+    """Raise for the first part that is known to be untrackable."""
+    if _is_marked(transform):
+        return
+    if isinstance(transform, _CONTAINERS) and not _runs_itself(_class_of(transform)):
+        for part in _parts(transform):
+            _check(part)
+    elif _handler(_class_of(transform)) is _refuse:
+        _refuse(transform, None, None)
+
+
+def _parts(container: Any) -> Any:
+    return container if isinstance(container, torch.nn.Sequential) else container.transforms
+
+
+@functools.lru_cache(maxsize=1024)
+def _runs_itself(kind: Any) -> bool:
+    """Return whether a container's class has code of its own for running its parts."""
+    base = next(known for known in _CONTAINERS if issubclass(kind, known))
+    return any(getattr(kind, name, None) is not getattr(base, name, None) for name in ("forward", "__call__"))
+
+
+@functools.lru_cache(maxsize=1024)
+def _handler(kind: Any) -> Handler:  # noqa: PLR0911 - one line per kind is easiest to read
+    """Return the function that applies transforms of a class."""
+    if issubclass(kind, _CONTAINERS):
+        return _own if _runs_itself(kind) else _sequence if issubclass(kind, _SEQUENCES) else _container
+    if issubclass(kind, v2.Transform):
+        if not kind.__module__.startswith("torchvision.") or issubclass(kind, tuple(_REFUSED_V2)):
+            return _refuse
+        if issubclass(kind, _AUTO_V2):
+            return _auto_augment
+        return (
+            _photometric
+            if kind.__module__.rpartition(".")[2] in _PHOTOMETRIC_V2 and not _has_steps(kind)
+            else _directly
         )
     if kind in _V1_TO_V2:
-        target, names = _V1_TO_V2[kind]
-        return follow(target(**{argument: getattr(transform, argument) for argument in names}))
+        return _as_v2
+    if kind is v1.RandomCrop:
+        return _v1_random_crop
     if kind in _V1_PHOTOMETRIC:
-        return _photometric(transform)
-    if kind.__module__.startswith("timm.data"):
-        return _follow_timm(transform, name)
-    return _by_pillow(transform, name)
+        return _photometric
+    if kind in _REFUSED_V1:
+        return _refuse
+    if is_timm(kind):
+        return TIMM.get(kind.__name__, _own)
+    return _own
 
 
-def _follow_v2(transform: Any, name: str) -> Followed:
-    if isinstance(transform, v2.Compose | v2.RandomApply | v2.RandomChoice | v2.RandomOrder):
-        return _container(transform, type(transform))
-    for refused, why in _REFUSED_V2.items():
-        if isinstance(transform, refused):
-            raise UntrackableTransformError(f"{name}: {why}. {_WAY_OUT}")
-    module = type(transform).__module__
-    if not module.startswith("torchvision."):
-        raise UntrackableTransformError(
-            f"{name}: not torchvision's own, so its geometry is unknown. {_OWN_WORD}. {_WAY_OUT}"
-        )
-    if isinstance(transform, _AUTO_V2):
-        return _auto_augment(transform)
-    return _directly(transform, geometric=module.rpartition(".")[2] not in _PHOTOMETRIC_V2)
+def _refuse(transform: Any, image: Any, tracker: Any) -> tuple[Any, Tracker]:
+    refused = {**_REFUSED_V2, **_REFUSED_V1}
+    why = next((reason for kind, reason in refused.items() if isinstance(transform, kind)), None)
+    why = why or f"not torchvision's own, so its geometry is unknown. {_OWN_WORD}"
+    raise UntrackableTransformError(f"{name_of(transform)}: {why}. {WAY_OUT}")
 
 
-def _directly(transform: Any, *, geometric: bool) -> Followed:
+def _sequence(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
+    for part in _parts(transform):
+        image, tracker = _apply(part, image, tracker)
+    return image, tracker
+
+
+def _container(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
+    """Run a container's own code on stand-ins for all of its parts."""
+    twin = object.__new__(type(transform))
+    twin.__dict__.update(transform.__dict__)
+    if "_modules" in twin.__dict__:  # where a ModuleList of parts is
+        twin.__dict__["_modules"] = {k: v for k, v in twin.__dict__["_modules"].items() if k != "transforms"}
+    twin.__dict__["transforms"] = [Proxy(part, functools.partial(_apply, part)) for part in transform.transforms]
+    pair = twin(Pair(image, tracker))
+    return pair.image, pair.tracker
+
+
+@functools.lru_cache(maxsize=1024)
+def _has_steps(kind: Any) -> bool:
+    """Return whether a v2 class draws its parameters and applies them in separate steps, as current releases do."""
+    flips = kind.forward is v2.RandomHorizontalFlip.forward
+    return hasattr(kind, "make_params") and (flips or kind.forward is v2.Transform.forward)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_geometric(kind: Any) -> bool:
+    return kind.__module__.rpartition(".")[2] not in _PHOTOMETRIC_V2
+
+
+def _directly(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
     """Draw a v2 transform's parameters once and apply them to the image and, if geometric, to the tracker.
 
     This repeats `forward` without flattening nested inputs, which takes longer than following the geometry. Transforms
     that override `forward`, and torchvision releases with other names for these steps, are called directly.
     """
-    kind = type(transform)
-    by_chance = kind.forward is v2.RandomHorizontalFlip.forward
-    if not hasattr(kind, "make_params") or not (by_chance or kind.forward is v2.Transform.forward):
-        followed: Followed = transform if geometric else _photometric(transform)
-        return followed
-
-    def apply(image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
-        transform.check_inputs([image])
-        if by_chance and torch.rand(1) >= transform.p:
-            return image, tracker
-        if not transform._needs_transform_list([image])[0]:  # ToDtype and similar transforms skip PIL images
-            return image, tracker
-        params = transform.make_params([image])
-        output = transform.transform(image, params)
-        return output, transform.transform(tracker, params) if geometric else tracker
-
-    return apply
-
-
-def _sequence(parts: list[Followed]) -> Followed:
-    def apply(image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
-        for part in parts:
-            image, tracker = part(image, tracker)
+    kind = _class_of(transform)
+    geometric = _is_geometric(kind)
+    if not _has_steps(kind):
+        if not geometric:
+            return _photometric(transform, image, tracker)
+        output, tracker = transform(image, tracker)
+        return output, tracker
+    transform.check_inputs([image])
+    if kind.forward is v2.RandomHorizontalFlip.forward and torch.rand(1) >= transform.p:
         return image, tracker
-
-    return apply
-
-
-def _container(transform: Any, target: type) -> Followed:
-    """Rebuild a container around its followed parts; torchvision's containers accept several inputs."""
-    parts = [follow(part) for part in transform.transforms]
-    if target is v2.Compose:
-        return _sequence(parts)
-    options = {"p": transform.p} if target in (v2.RandomApply, v2.RandomChoice) else {}
-    rebuilt: Followed = target(parts, **options)
-    return rebuilt
+    if not transform._needs_transform_list([image])[0]:  # ToDtype and similar transforms skip PIL images
+        return image, tracker
+    params = transform.make_params([image])
+    output = transform.transform(image, params)
+    if geometric:
+        tracker.output_size = size_of(output)
+        tracker = transform.transform(tracker, params)
+    return output, tracker
 
 
-def _photometric(transform: Callable[[Any], Any]) -> Followed:
-    """Follow a transform that is known to keep every pixel in place."""
-    return lambda image, tracker: (transform(image), tracker)
+def _photometric(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
+    """Apply a transform that is known to keep every pixel in place."""
+    return transform(image), tracker
 
 
-def _auto_augment(transform: Any) -> Followed:
+_equivalents: weakref.WeakKeyDictionary[Any, tuple[list[Any], Any]] = weakref.WeakKeyDictionary()
+
+
+def _as_v2(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
+    """Apply a v1 transform as its v2 equivalent, which is made again when an argument changes."""
+    target, names = _V1_TO_V2[type(transform)]
+    values = [getattr(transform, name) for name in names]
+    known, equivalent = _equivalents.get(transform, (None, None))
+    if known != values:
+        equivalent = target(**dict(zip(names, values, strict=True)))
+        _equivalents[transform] = copy.deepcopy(values), equivalent
+    return _apply(equivalent, image, tracker)
+
+
+def _v1_random_crop(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
+    """Run it with its own draws: where one side fits already, v2 draws one number less."""
+    drawn: list[tuple[int, int, int, int]] = []
+
+    def get_params(img: Any, size: Any) -> tuple[int, int, int, int]:
+        drawn.append(transform.get_params(img, size))
+        return drawn[0]
+
+    twin = copy.copy(transform)
+    twin.get_params = get_params
+    output = twin(image)
+    if transform.padding is not None:
+        tracker = F.pad(tracker, transform.padding)
+    height, width = tracker.view.canvas_size
+    if transform.pad_if_needed:
+        tracker = F.pad(tracker, [max(transform.size[1] - width, 0), max(transform.size[0] - height, 0)])
+    return output, F.crop(tracker, *drawn[0])
+
+
+def _auto_augment(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
     """Follow AutoAugment and similar policies: apply each geometric operation to both image and tracker."""
 
-    def apply(image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
-        def one(inpt: Any, transform_id: str, *args: Any, **kwargs: Any) -> Any:
-            if transform_id in _AUTO_GEOMETRIC:
-                transform._apply_image_or_video_transform(tracker, transform_id, *args, **kwargs)
-            elif transform_id not in _AUTO_PHOTOMETRIC:
-                raise UntrackableTransformError(
-                    f"{type(transform).__name__}: unknown operation {transform_id!r}. {_WAY_OUT}"
-                )
-            return transform._apply_image_or_video_transform(inpt, transform_id, *args, **kwargs)
+    def one(inpt: Any, transform_id: str, *args: Any, **kwargs: Any) -> Any:
+        if transform_id in _AUTO_GEOMETRIC:
+            transform._apply_image_or_video_transform(tracker, transform_id, *args, **kwargs)
+        elif transform_id not in _AUTO_PHOTOMETRIC:
+            raise UntrackableTransformError(f"{name_of(transform)}: unknown operation {transform_id!r}. {WAY_OUT}")
+        return transform._apply_image_or_video_transform(inpt, transform_id, *args, **kwargs)
 
-        tracked = copy.copy(transform)
-        tracked._apply_image_or_video_transform = one
-        return tracked(image), tracker
-
-    return apply
+    twin = copy.copy(transform)
+    twin._apply_image_or_video_transform = one
+    return twin(image), tracker
 
 
-def _by_pillow(transform: Callable[[Any], Any], name: str) -> Followed:
-    """Follow any function of a PIL image that uses only Pillow's methods."""
-
-    def apply(image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
-        if not isinstance(image, Image.Image):
-            raise UntrackableTransformError(
-                f"{name}: its effect on a {type(image).__name__} is unknown. {_OWN_WORD}. {_WAY_OUT}"
-            )
-        output = transform(TrackedImage.of(image, tracker.view))
-        if not isinstance(output, TrackedImage):
-            raise UntrackableTransformError(
-                f"{name}: it returned a {type(output).__name__} not derived from its input by Pillow's own methods, "
-                f"so its geometry is unknown. {_OWN_WORD}. {_WAY_OUT}"
-            )
-        tracker.view = output.view
-        return output.plain(), tracker
-
-    return apply
+def _own(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
+    """Call a transform of the user's, or of timm's, with an image that carries its view."""
+    name = name_of(transform)
+    try:
+        output = run_with_proxies(transform, tracked(image, tracker, name), _stand_in)
+        return untracked(output, name)
+    except UntrackableTransformError as error:
+        if WAY_OUT in str(error):
+            raise
+        named = str(error) if str(error).startswith(f"{name}:") else f"{name}: {error}"
+        raise UntrackableTransformError(f"{named}. {_OWN_WORD}. {WAY_OUT}") from error
 
 
-# --- timm is never imported here: its classes are recognised by module and name -------------------------------------
+def _stand_in(value: Any) -> Any:
+    """Return a stand-in for a part of a user's transform, or the value itself if it is none."""
+    return Proxy(value, functools.partial(_apply, value)) if _is_part(value) else value
 
 
-def _follow_timm(transform: Any, name: str) -> Followed:
-    if name in _TIMM_CONVERSIONS:
-        return _photometric(transform)
-    if name == "RandomErasing":
-        return _erasing(transform)
-    if name == "CenterCropOrPad":
-        return lambda image, tracker: (transform(image), F.center_crop(tracker, list(transform.size)))
-    if name == "RandomCropOrPad":
-        return _crop_or_pad(transform)
-    if name == "AugMixAugment":
-        raise UntrackableTransformError(f"{name}: it blends differently warped copies. {_WAY_OUT}")
-    if name in ("RandAugment", "AutoAugment"):
-        tracked = copy.copy(transform)
-        if name == "RandAugment":
-            tracked.ops = [_TimmOperation(op) for op in transform.ops]
-        else:
-            tracked.policy = [[_TimmOperation(op) for op in sub] for sub in transform.policy]
-        return _by_pillow(tracked, name)
-    return _by_pillow(transform, name)
+def _is_part(value: Any, depth: int = 3) -> bool:
+    if not callable(value) or isinstance(value, type | Proxy):
+        return False
+    if _is_marked(value):
+        return True
+    if depth == 0 or hasattr(value, "__code__"):  # functions get the image itself
+        return False
+    kind = _class_of(value)
+    if isinstance(value, _CONTAINERS) or kind.__module__.startswith("torchvision.transforms") or is_timm(kind):
+        return True
+    held = [item for attribute in getattr(value, "__dict__", {}).values() for item in _flat(attribute)]
+    return any(_is_part(item, depth - 1) for item in held)
 
 
-def _crop_or_pad(transform: Any) -> Followed:
-    def apply(image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
-        def get_params(inpt: Any, size: Any) -> tuple[int, int]:
-            top, left = transform.get_params(inpt, size)
-            tracker.view = tracker.view.crop(top, left, size[0], size[1])
-            return top, left
-
-        tracked = copy.copy(transform)
-        tracked.get_params = get_params
-        return tracked(image), tracker
-
-    return apply
+def _flat(value: Any) -> list[Any]:
+    if isinstance(value, list | tuple | torch.nn.ModuleList):
+        return [item for one in value for item in _flat(one)]
+    return [item for one in value.values() for item in _flat(one)] if type(value) is dict else [value]
 
 
-class _TimmOperation:
-    """One operation of timm's RandAugment. Photometric ones may return a plain image with unchanged geometry."""
-
-    geometric = frozenset({"Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY", "TranslateXRel", "TranslateYRel"})
-
-    def __init__(self, operation: Any) -> None:
-        self.operation = operation
-
-    def __call__(self, image: TrackedImage) -> Image.Image:
-        output: Image.Image = self.operation(image)
-        if isinstance(output, TrackedImage) or self.operation.name in self.geometric:
-            return output
-        return TrackedImage.of(output, image.view)
-
-
-class _ErasureRecorder(torch.Tensor):
-    """A (C, H, W) tensor that records every box assigned to, in a per-thread list."""
-
-    notes = threading.local()
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        _, rows, columns = index
-        self.notes.boxes.append((rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start))
-        self.as_subclass(torch.Tensor)[index] = value
-
-
-def _erasing(transform: Callable[[Any], Any]) -> Followed:
-    def apply(image: torch.Tensor, tracker: Tracker) -> tuple[Any, Tracker]:
-        boxes: list[tuple[int, int, int, int]] = []
-        _ErasureRecorder.notes.boxes = boxes
-        output = transform(image.as_subclass(_ErasureRecorder)).as_subclass(torch.Tensor)
-        for box in boxes:
-            tracker.view = tracker.view.erase(*box)
-        return output, tracker
-
-    return apply
+def _marked(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
+    """Call a part that is marked `tracks_views`: by the user's word, what cannot be followed keeps pixels in place."""
+    name, trail = name_of(transform), Trail(tracker.view)
+    given = image
+    if isinstance(image, Image.Image):
+        given = MarkedImage.of(image, tracker.view)
+        given.trail = trail
+    elif isinstance(image, torch.Tensor):
+        given = TrackedTensor.of(image, tracker.view, trail)
+    output = transform(given)
+    if isinstance(output, TrackedImage):
+        return output.plain(), Tracker.of(output.view)
+    if isinstance(output, TrackedTensor):
+        return output.as_subclass(torch.Tensor), Tracker.of(output.tracked_view)
+    if trail.forks:
+        raise UntrackableTransformError(
+            f"{name}: it made several images of its input, and which of them it returned is unknown. {WAY_OUT}"
+        )
+    _check_size(output, trail.latest, f"{name}: ")
+    return output, Tracker.of(trail.latest)
 
 
 def transform_with_view(transform: Followed | None, image: Image.Image) -> tuple[Any, View]:
@@ -306,20 +368,25 @@ def transform_with_view(transform: Followed | None, image: Image.Image) -> tuple
     view = View.of(image.height, image.width)
     if transform is None:
         return image, view
-    output, tracker = transform(image, tracker := Tracker.of(view))
-    size = _size_of(output)
-    if size is not None and size != tracker.view.canvas_size:
-        expected = tracker.view.canvas_size
-        raise UntrackableTransformError(
-            f"the output is {size[0]} x {size[1]} pixels, but the followed operations produce {expected[0]} x "
-            f"{expected[1]}: part of the transform resizes or crops in a way that cannot be followed. {_WAY_OUT}"
-        )
+    output, tracker = transform(image, Tracker.of(view))
+    if isinstance(output, Image.Image | torch.Tensor | np.ndarray):
+        _check_size(output, tracker.view, "")
     return output, tracker.view
 
 
-def _size_of(output: Any) -> tuple[int, int] | None:
-    if isinstance(output, Image.Image):
-        return output.height, output.width
-    if isinstance(output, torch.Tensor | np.ndarray) and output.ndim >= 2:
-        return int(output.shape[-2]), int(output.shape[-1])
-    return None
+def _check_size(output: Any, view: View, name: str) -> None:
+    """Compare an image with its view.
+
+    Raises:
+        UntrackableTransformError: If it is no image, or has another size.
+    """
+    size, expected = size_of(output), view.canvas_size
+    if size is None:
+        raise UntrackableTransformError(f"{name}it returned a {type(output).__name__}, not an image. {WAY_OUT}")
+    if isinstance(output, np.ndarray) and output.shape[:2] == expected:  # (height, width, channels)
+        return
+    if size != expected:
+        raise UntrackableTransformError(
+            f"{name}the output is {size[0]} x {size[1]} pixels, but the followed operations produce {expected[0]} x "
+            f"{expected[1]}: part of the transform resizes or crops in a way that cannot be followed. {WAY_OUT}"
+        )

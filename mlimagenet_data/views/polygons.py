@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Point", "Polygon", "area_of", "cell_cover", "clip", "contains", "subtract"]
+__all__ = ["Point", "Polygon", "area_of", "cell_cover", "clip", "contains", "half", "subtract"]
 
 Point = tuple[float, float]
 Polygon = tuple[Point, ...]
@@ -27,10 +27,9 @@ def area_of(polygon: Polygon) -> float:
     return abs(signed_area(polygon))
 
 
-def _half(polygon: Polygon, start: Point, stop: Point, side: float) -> Polygon:
-    """Return the part of a polygon on side 1.0 or -1.0 of the line from start to stop (Sutherland and Hodgman)."""
-    dx, dy = stop[0] - start[0], stop[1] - start[1]
-    heights = [side * (dx * (y - start[1]) - dy * (x - start[0])) for x, y in polygon]
+def half(polygon: Polygon, line: tuple[float, float, float]) -> Polygon:
+    """Return the part of a polygon where a * x + b * y + c >= 0 for the line (a, b, c) (Sutherland and Hodgman)."""
+    heights = [line[0] * x + line[1] * y + line[2] for x, y in polygon]
     out: list[Point] = []
     for k, (x, y) in enumerate(polygon):
         height, next_height = heights[k], heights[(k + 1) % len(polygon)]
@@ -41,6 +40,12 @@ def _half(polygon: Polygon, start: Point, stop: Point, side: float) -> Polygon:
             next_x, next_y = polygon[(k + 1) % len(polygon)]
             out.append((x + share * (next_x - x), y + share * (next_y - y)))
     return tuple(out) if len(out) >= 3 else ()
+
+
+def _half(polygon: Polygon, start: Point, stop: Point, side: float) -> Polygon:
+    """Return the part of a polygon on side 1.0 or -1.0 of the line from start to stop."""
+    dx, dy = side * (stop[0] - start[0]), side * (stop[1] - start[1])
+    return half(polygon, (-dy, dx, dy * start[0] - dx * start[1]))
 
 
 def _edges(polygon: Polygon) -> Iterable[tuple[Point, Point, float]]:

@@ -8,7 +8,6 @@ or fitted, later padding does not uncover what an earlier crop hid, erased boxes
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,15 +23,21 @@ __all__ = ["Tracker"]
 
 
 class Tracker(tv_tensors.TVTensor):  # type: ignore[misc]
-    """An empty tensor that passes through torchvision v2 with an image. Kernels replace `view` in place."""
+    """An empty tensor that passes through torchvision v2 with an image. Kernels replace `view` in place.
+
+    Attributes:
+        view: The current view.
+        output_size: (height, width) of the image after the operation that comes next, where the caller knows it.
+    """
 
     view: View
+    output_size: tuple[int, int] | None
 
     @classmethod
     def of(cls, view: View) -> Tracker:
         """Return a tracker that starts at `view`."""
         tracker: Tracker = torch.empty(0).as_subclass(cls)
-        tracker.view = view
+        tracker.view, tracker.output_size = view, None
         return tracker
 
 
@@ -142,28 +147,27 @@ def _affine(
     return view.warp(matrix, view.canvas_size)
 
 
-@_kernel(F.rotate)
 def _rotate(
-    view: View, angle: float, interpolation: Any = None, expand: bool = False, center: Any = None, fill: Any = None
-) -> View:
+    inpt: Tracker, angle: float, interpolation: Any = None, expand: bool = False, center: Any = None, fill: Any = None
+) -> Tracker:
+    view = inpt.view
     center = None if expand else center  # torchvision ignores the centre here, with a warning
     matrix = _affine_matrix(_about(view, center), -float(angle), (0.0, 0.0), 1.0, [0.0, 0.0])
     if not expand:
-        return view.warp(matrix, view.canvas_size)
+        inpt.view = view.warp(matrix, view.canvas_size)
+        return inpt
     height, width = view.canvas_size
-    turn = math.radians(angle)
-    cos, sin = abs(round(math.cos(turn), 15)), abs(round(math.sin(turn), 15))
-    new_h, new_w = _expanded(width * sin + height * cos, height), _expanded(width * cos + height * sin, width)
+    if inpt.output_size is None:
+        raise UntrackableTransformError("F.rotate: the size of the expanded image is unknown")
     a, b, _, d, e = matrix[:5]
-    x, y = new_w * 0.5, new_h * 0.5  # the centres of both canvases coincide
+    # Pillow and torchvision round the canvas in different ways, but the centres of both canvases always coincide
+    y, x = inpt.output_size[0] * 0.5, inpt.output_size[1] * 0.5
     shifted = (a, b, width * 0.5 - a * x - b * y, d, e, height * 0.5 - d * x - e * y, 0.0, 0.0, 1.0)
-    return view.warp(shifted, (new_h, new_w))
+    inpt.view = view.warp(shifted, inpt.output_size)
+    return inpt
 
 
-def _expanded(extent: float, size: int) -> int:
-    """Return Pillow's size of a canvas that holds a rotated one: rounded outward on both sides of the centre."""
-    low, high = round(size * 0.5 - extent * 0.5, 9), round(size * 0.5 + extent * 0.5, 9)
-    return math.ceil(high) - math.floor(low)
+F.register_kernel(F.rotate, Tracker)(_rotate)
 
 
 @_kernel(F.perspective)

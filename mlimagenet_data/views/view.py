@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlimagenet_data.errors import UntrackableTransformError
 from mlimagenet_data.views.boxes import Box, cell_overlap
-from mlimagenet_data.views.polygons import Polygon, area_of, cell_cover, clip, contains, subtract
+from mlimagenet_data.views.polygons import Polygon, area_of, cell_cover, clip, contains, half, subtract
 
 __all__ = ["IDENTITY", "Matrix", "View", "view_of_box"]
 
 # Row-major 3 x 3, acting on (x, y, 1). Edge coordinates: a canvas spans 0 to width and 0 to height.
 Matrix = tuple[float, float, float, float, float, float, float, float, float]
+_NEAR = 1e-6
 IDENTITY: Matrix = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -44,12 +45,18 @@ class View(NamedTuple):
 
     @property
     def area(self) -> float:
-        """Return the area of the whole canvas, padding included, in the original, as a share of the original's area."""
+        """Return the area of the whole canvas, padding included, in the original, as a share of the original's area.
+
+        After a projective map, equal areas of the canvas are not equal in the original, where the padding's area may be
+        infinite. Then it is the visible area, divided by the share of the canvas that shows the original.
+        """
         height, width = self.canvas_size
-        a, b, _, d, e, _, g, h, _ = self.to_image
-        affine = g == h == 0
-        area = abs(a * e - b * d) * height * width if affine else _area(self._in_image(0.0, 0.0, height, width))
-        return area / (self.image_size[0] * self.image_size[1])
+        a, b, _, d, e, _, g, h, i = self.to_image
+        if g == h == 0:
+            return abs(a * e - b * d) / (i * i) * height * width / (self.image_size[0] * self.image_size[1])
+        back = _inverse(self.to_image)
+        shown = sum(area_of(tuple(_apply(back, x, y) for x, y in _polygon(piece))) for piece in self.pieces)
+        return self.visible_area * height * width / shown if shown > 0.0 else math.inf
 
     @property
     def visible_area(self) -> float:
@@ -102,9 +109,6 @@ class View(NamedTuple):
         Args:
             from_new: Maps points of the new canvas to points of the current one.
             canvas_size: Size of the new canvas. Everything outside it is lost for good.
-
-        Raises:
-            UntrackableTransformError: If a projective map's horizon crosses the new canvas.
         """
         new = View(self.image_size, canvas_size, _multiply(self.to_image, from_new), self.pieces)
         return new.keep(0.0, 0.0, float(canvas_size[0]), float(canvas_size[1]))
@@ -136,25 +140,37 @@ class View(NamedTuple):
 
     def erase(self, top: float, left: float, height: float, width: float) -> View:
         """Return the view after the pixels in a box of the canvas are overwritten."""
-        hole = self._in_image(top, left, top + height, left + width)
-        return self._replace(pieces=tuple(part for piece in self.pieces for part in _subtract(piece, hole)))
+        pieces = self.pieces
+        for hole in self._in_image(top, left, top + height, left + width):
+            pieces = tuple(part for piece in pieces for part in _subtract(piece, hole))
+        return self._replace(pieces=pieces)
 
     def keep(self, top: float, left: float, height: float, width: float) -> View:
         """Return the view with only a box of the canvas visible; the canvas keeps its size."""
-        window = self._in_image(top, left, top + height, left + width)
-        return self._replace(pieces=tuple(part for piece in self.pieces if _area(part := _clip(piece, window)) > 0.0))
+        windows = self._in_image(top, left, top + height, left + width)
+        parts = (_clip(piece, window) for window in windows for piece in self.pieces)
+        return self._replace(pieces=tuple(part for part in parts if _area(part) > 0.0))
 
-    def _in_image(self, top: float, left: float, bottom: float, right: float) -> Box | Polygon:
-        """Return a box of the canvas, mapped to the original."""
+    def _in_image(self, top: float, left: float, bottom: float, right: float) -> list[Box | Polygon]:
+        """Return a box of the canvas, mapped to the original: one part, or two if a horizon crosses the box.
+
+        Beyond the horizon of a projective map, the canvas shows points behind the viewer, as torchvision and Pillow do.
+        """
         a, b, c, d, e, f, g, h, i = self.to_image
         if b == d == g == h == 0:  # crops, scalings, flips: nearly always
             x0, x1, y0, y1 = (a * left + c) / i, (a * right + c) / i, (e * top + f) / i, (e * bottom + f) / i
-            return Box(min(y0, y1), min(x0, x1), max(y0, y1), max(x0, x1))
-        corners = [_apply(self.to_image, x, y) for x, y in ((left, top), (right, top), (right, bottom), (left, bottom))]
+            return [Box(min(y0, y1), min(x0, x1), max(y0, y1), max(x0, x1))]
+        corners: Polygon = ((left, top), (right, top), (right, bottom), (left, bottom))
         if a == e == g == h == 0:  # a quarter turn: a box stays a box
-            xs, ys = [x for x, _ in corners], [y for _, y in corners]
-            return Box(min(ys), min(xs), max(ys), max(xs))
-        return tuple(corners)
+            points = [_apply(self.to_image, x, y) for x, y in corners]
+            xs, ys = [x for x, _ in points], [y for _, y in points]
+            return [Box(min(ys), min(xs), max(ys), max(xs))]
+        depths = [g * x + h * y + i for x, y in corners]
+        near = _NEAR * max(abs(depth) for depth in depths)  # points nearer to the horizon show what is far away
+        if min(depths) >= near or max(depths) <= -near:
+            return [tuple(_apply(self.to_image, x, y) for x, y in corners)]
+        sides = [half(corners, (sign * g, sign * h, sign * i - near)) for sign in (1.0, -1.0)]
+        return [tuple(_apply(self.to_image, x, y) for x, y in side) for side in sides if side]
 
 
 def view_of_box(image_size: tuple[int, int], top: float, left: float, height: float, width: float) -> View:
@@ -176,10 +192,13 @@ def _multiply(p: Matrix, q: Matrix) -> Matrix:
     )  # fmt: skip
 
 
+def _inverse(m: Matrix) -> Matrix:
+    inverse = np.linalg.inv(np.array(m).reshape(3, 3)).ravel()
+    return tuple(float(value) for value in inverse)  # type: ignore[return-value]
+
+
 def _apply(m: Matrix, x: float, y: float) -> tuple[float, float]:
     depth = m[6] * x + m[7] * y + m[8]
-    if depth <= 0:
-        raise UntrackableTransformError("the horizon of a projective map crosses the image; reduce the distortion")
     return (m[0] * x + m[1] * y + m[2]) / depth, (m[3] * x + m[4] * y + m[5]) / depth
 
 

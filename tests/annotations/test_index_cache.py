@@ -46,7 +46,17 @@ def content(store):
     """Return all that a store serves."""
     records = [store.record(k) for k in range(len(store))]
     rows = [
-        (r.names(), r.label, r.size, r.labels, r.best, r.topk, [s.masks.tolist() for s in r.stacks], r.status)
+        (
+            r.image_id,
+            r.file_name,
+            r.label,
+            r.size,
+            r.labels,
+            r.best,
+            r.topk,
+            [s.masks.tolist() for s in r.stacks],
+            r.status,
+        )
         for r in records
     ]
     found = [store.find(r.image_id) for r in records]

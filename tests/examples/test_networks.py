@@ -1,10 +1,9 @@
 """The networks of examples/train.py: outputs and initial weights."""
 
+import networks
 import pytest
 import timm
 import torch
-
-from tests.support.example_modules import networks
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])

@@ -3,10 +3,11 @@
 import json
 
 import numpy as np
+import recipe
+import targets
 from PIL import Image
 
 from tests.examples.test_recipes import run
-from tests.support.example_modules import recipe, targets
 
 
 def test_whole_makes_evaluation_show_the_whole_image():

@@ -94,6 +94,10 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied", path)
         return scan(path)
 
+    (tmp_path / "b.jpg").write_bytes(b"x")
     monkeypatch.setattr(os, "scandir", denied)
     with pytest.raises(PermissionError):
         names(tmp_path)
+    left_out = Counter()
+    assert [name for name, _ in walk_files(tmp_path, left_out, may_skip=lambda folder: folder == "a")] == ["b.jpg"]
+    assert left_out == {"folders that may not be read, such as 'a'": 1}

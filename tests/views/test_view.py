@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlimagenet_data.errors import UntrackableTransformError
 from mlimagenet_data.views.boxes import Box
 from mlimagenet_data.views.view import View, view_of_box
 
@@ -80,6 +79,24 @@ def test_keeping_and_erasing_a_box_partition_the_view():
     assert view.keep(*box).visible_area + view.erase(*box).visible_area == pytest.approx(view.visible_area)
 
 
-def test_a_horizon_inside_the_image_is_refused():
-    with pytest.raises(UntrackableTransformError, match="horizon"):
-        View.of(*IMAGE).warp((1.0, 0.0, 0.0, 0.0, 1.0, 0.0, -0.05, 0.0, 1.0), IMAGE)
+@pytest.mark.parametrize("tilt", [-0.051, -0.033, -0.203])
+def test_beyond_a_horizon_the_canvas_shows_points_behind_the_viewer(tilt):
+    """Each cell's visible share is counted at a grid of points of the canvas, as torchvision and Pillow map them."""
+    matrix = (1.0, 0.2, 3.0, -0.1, 1.0, 2.0, tilt, 0.01, 1.0)
+    view = View.of(*IMAGE).warp(matrix, IMAGE)
+    ys, xs = (np.mgrid[0 : 30 * 40, 0 : 40 * 40] + 0.5) / 40
+    depth = tilt * xs + 0.01 * ys + 1.0
+    assert depth.min() < 0 < depth.max()
+    x, y = (xs + 0.2 * ys + 3.0) / depth, (-0.1 * xs + ys + 2.0) / depth
+    inside = (x >= 0) & (x < 40) & (y >= 0) & (y < 30)
+    seen = np.zeros((6, 8), bool)
+    seen[(y[inside] // 5).astype(int), (x[inside] // 5).astype(int)] = True
+    cover = view.cells((6, 8))
+    assert (cover[~seen] < 0.01).all()
+    assert (cover[seen] > 0).all()
+    assert view.visible_area / view.area == pytest.approx(inside.mean(), abs=2e-3)  # as a share of the canvas
+
+
+def test_without_any_visible_part_a_projective_canvas_has_no_finite_area():
+    view = View.of(*IMAGE).warp((1.0, 0.0, 900.0, 0.0, 1.0, 900.0, 1e-4, 0.0, 1.0), IMAGE)
+    assert (view.pieces, view.area) == ((), np.inf)

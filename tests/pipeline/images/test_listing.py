@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from build.config.options import ConfigError
-from build.images.listing import file_stamps, left_out_text
+from build.images.listing import ODD_NAMES, file_stamps, left_out_text
 from build.images.listing_check import changes_since
 from build.images.sources import list_images
 
@@ -204,15 +204,15 @@ def test_only_regular_files_are_images(tmp_path):
 
 
 def test_names_that_no_table_can_hold_are_counted_with_an_example(tmp_path):
-    tree(tmp_path, "0/a.jpg", "0/b\\c.jpg", "12:30.jpg")
+    tree(tmp_path, "0/a.jpg", "0/b\\c.jpg", "0/d\n.jpg", "C:d.jpg", "0/12:30.jpg", "12:30.jpg")
     (tmp_path / "0" / os.fsdecode(b"\xff.jpg")).write_bytes(b"x")
     (tmp_path / "0" / os.fsdecode(b"\xfe")).mkdir()
     (tmp_path / "0" / os.fsdecode(b"\xfe") / "d.jpg").write_bytes(b"x")
     listing = list_images(str(tmp_path), split="train")
-    assert [image.file_name for image in listing.images] == ["0/a.jpg"]
+    assert [image.file_name for image in listing.images] == ["0/12:30.jpg", "0/a.jpg", "12:30.jpg"]
     assert listing.left_out == {
         r"names that are not UTF-8, such as '0/\udcfe/d.jpg'": 2,
-        r"names with \, or : in the first part, which other systems read as folders, such as '0/b\\c.jpg'": 2,
+        rf"{ODD_NAMES}, such as '0/b\\c.jpg'": 3,
     }
     assert "\udcfe" not in left_out_text(listing.left_out)
 
@@ -257,3 +257,23 @@ def test_the_time_of_change_and_the_inode_are_noted(tmp_path):
     largest = types.SimpleNamespace(st_size=1, st_mtime_ns=2, st_ctime_ns=3, st_ino=2**64 - 1)
     assert file_stamps(largest) == (1, 2, 3, -1)
     assert (image.container, image.source, image.fault) == (None, None, None)
+
+
+@pytest.mark.parametrize(("closed", "unlabelled"), [("lost+found", False), ("0", True), ("0", False)])
+def test_folders_that_may_not_be_read_are_counted_unless_they_name_a_class(tmp_path, monkeypatch, closed, unlabelled):
+    tree(tmp_path, "0/a.jpg", "1/b.jpg", "lost+found/c.jpg")
+    scan = os.scandir
+
+    def denied(path):
+        if os.path.basename(os.fspath(path)) == closed:
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    if closed == "0" and not unlabelled:
+        with pytest.raises(ConfigError, match="0 may not be read, but is a class folder; grant access"):
+            list_images(str(tmp_path), split="train")
+        return
+    listing = list_images(str(tmp_path), split="train", unlabelled=unlabelled)
+    assert len(listing.images) == 2
+    assert listing.left_out == {f"folders that may not be read, such as '{closed}'": 1}

@@ -208,8 +208,8 @@ def test_names_that_are_not_utf_8_are_counted(tmp_path):
 def test_names_that_other_systems_read_as_paths_are_counted(tmp_path):
     names = ["a.jpg", "12:30.jpg", "x\\y.jpg", "..\\z.jpg", "b/12:30.jpg"]
     listing = listing_of(write_tar(tmp_path / "a.tar", [(name, b"x") for name in names]))
-    assert [image.file_name for image in listing.images] == ["a.jpg", "b/12:30.jpg"]
-    assert listing.left_out == {f"{ODD_NAMES}, such as 'a.tar: ..\\\\z.jpg'": 3}
+    assert [image.file_name for image in listing.images] == ["a.jpg", "12:30.jpg", "b/12:30.jpg"]
+    assert listing.left_out == {f"{ODD_NAMES}, such as 'a.tar: ..\\\\z.jpg'": 2}
 
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

@@ -1,0 +1,6 @@
+"""Lets tests import the modules of examples/ as `python examples/train.py` does."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
