@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["is_first_process", "number_of_processes", "process_group"]
+__all__ = ["is_first_on_machine", "is_first_process", "number_of_processes", "process_group", "wait_for_all"]
 
 
 def number_of_processes() -> int:
@@ -40,3 +40,14 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
         yield device
     finally:
         distributed.destroy_process_group()
+
+
+def is_first_on_machine() -> bool:
+    """Return whether this is the first of the machine's processes."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
+def wait_for_all() -> None:
+    """Return once all processes of the group have come here."""
+    if distributed.is_initialized():
+        distributed.barrier()

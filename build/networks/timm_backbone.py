@@ -111,7 +111,9 @@ def create_model(option: str, name: str, image_size: int, weights: str, *, class
     try:
         if not timm.is_model(name.partition(".")[0]):
             raise RuntimeError("timm has no model of this name")
-        sized = {"img_size": image_size} if "vit" in name or "eva" in name else {}
+        sized: dict[str, Any] = {"img_size": image_size} if "vit" in name or "eva" in name else {}
+        if name.startswith(("vit_", "eva02_")) and "dinov3" in name:
+            sized["dynamic_img_size"] = False  # else each batch sends the positions to the device anew
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the same random weights every time
             model = timm.create_model(name, pretrained=weights != "random", **options, **sized)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,16 +20,9 @@ def component_at(masks: Tensor, seeds: Tensor) -> Tensor:
     Returns:
         (B, h, w) bool; empty where the seed is outside the mask.
     """
-    reached = torch.zeros_like(masks)
-    reached.view(len(masks), -1).scatter_(1, seeds[:, None], True)
-    reached &= masks
-    runs = _runs(masks), _runs(masks.mT.contiguous())
-    while True:  # each step fills whole runs of cells: a blob takes a few steps, not its diameter
-        before = reached
-        reached = _along(reached, runs[0])
-        reached = _along(reached.mT, runs[1]).mT
-        if torch.equal(reached, before):
-            return reached.contiguous()
+    labels = _labels(masks)
+    wanted = labels.flatten(1).gather(1, seeds[:, None])[..., None]
+    return (labels == wanted) & masks
 
 
 def fill_holes(masks: Tensor) -> Tensor:
@@ -37,18 +32,39 @@ def fill_holes(masks: Tensor) -> Tensor:
     return ~component_at(outside, seeds)[:, 1:-1, 1:-1]
 
 
-def _runs(masks: Tensor) -> Tensor:
-    """Number each mask's runs of cells along the rows, starting at 1; 0 outside the mask: (B, h, w) int64."""
-    starts = masks.clone()
-    starts[..., 1:] &= ~masks[..., :-1]
-    return starts.flatten(1).cumsum(1).view(masks.shape) * masks
+def _labels(masks: Tensor) -> Tensor:
+    """Label each cell by the first cell of its component: (B, h, w) int64; h * w outside the masks.
+
+    Every cell points to an earlier one of its component, at first to itself. A step lets each cell, and the cell that it
+    points to, point to the earliest cell that a neighbour's target points to, and then shortens all chains (Zhang, Azad &
+    Hu, "FastSV: a distributed-memory connected component algorithm with fast convergence", 2020). On the CPU the steps
+    end when nothing changes. Elsewhere that would wait for the device, so there are always more than any pattern of this
+    size was seen to need: 6 for 28 x 28 cells and 8 for 64 x 64, against 12 and 15.
+    """
+    cells = masks[0].numel()
+    none = torch.full((), cells, device=masks.device)
+    own = torch.arange(cells, device=masks.device).view(masks.shape[1:])
+    targets = torch.nn.functional.pad(torch.where(masks, own, none).flatten(1), (0, 1), value=cells)
+    for _ in range(math.ceil(math.log2(cells + 1)) + 2):
+        before = targets
+        farther = targets.gather(1, targets)
+        nearest = _earliest_around(torch.where(masks, farther[:, :-1].view(masks.shape), none))
+        nearest = torch.where(masks, nearest, none).flatten(1)
+        targets = torch.minimum(targets, farther).scatter_reduce(1, before[:, :-1], nearest, "amin")
+        targets = torch.cat((torch.minimum(targets[:, :-1], nearest), before[:, -1:]), dim=1)
+        targets = torch.minimum(targets, targets.gather(1, targets))
+        if masks.device.type == "cpu" and torch.equal(targets, before):
+            break
+    return targets[:, :-1].view(masks.shape)
 
 
-def _along(reached: Tensor, runs: Tensor) -> Tensor:
-    """Extend the reached cells to the whole runs that contain them."""
-    count, cells = len(runs), runs[0].numel()
-    flat = runs.flatten(1)
-    hit = torch.zeros((count, cells + 1), dtype=torch.uint8, device=runs.device)
-    hit.scatter_reduce_(1, flat, reached.flatten(1).to(torch.uint8), "amax")
-    hit[:, 0] = 0
-    return hit.gather(1, flat).view(runs.shape).bool()
+def _earliest_around(labels: Tensor) -> Tensor:
+    """Return the least label of each cell and its four neighbours."""
+    out = labels.clone()
+    for dim in (1, 2):
+        size = labels.shape[dim]
+        first, last = labels.narrow(dim, 0, size - 1), labels.narrow(dim, 1, size - 1)
+        low, high = out.narrow(dim, 0, size - 1), out.narrow(dim, 1, size - 1)
+        low.copy_(torch.minimum(low, last))
+        high.copy_(torch.minimum(high, first))
+    return out

@@ -25,9 +25,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from build.ops.components import component_at, fill_holes
-from build.ops.ncut import BLOCK, NO_CUT, Graph, affinity, second_vectors
+from build.ops.ncut import BLOCK, NO_CUT, PASSES, Graph, affinity, second_vectors
 
-__all__ = ["AT_MEAN", "NEARLY", "Regions", "foreground", "maskcut", "start_directions"]
+__all__ = ["AT_MEAN", "NEARLY", "Regions", "foreground", "maskcut", "start_directions", "unsolved"]
 
 AT_MEAN = 1e-5  # an entry closer to the mean than this share of the largest entry is on neither side
 NEARLY = 1e-3  # entries within this share of the largest one count as equally large
@@ -39,8 +39,8 @@ class Regions(NamedTuple):
     Attributes:
         masks: (B, R, h, w) bool.
         kept: (B, R) bool; false for masks that are empty, too small, or duplicates of an earlier one.
-        passes: (B, R) int64, products with the affinity that the solver needed.
-        exact: (B, R) bool, whether the solver fell back to the dense one.
+        passes: (B, R) int64, products with the affinity in the solver's last attempt.
+        exact: (B, R) bool, whether it failed, so that all of the image's rounds were solved by LAPACK.
     """
 
     masks: Tensor
@@ -60,23 +60,50 @@ def maskcut(features: Tensor, *, tau: float, num_regions: int, min_area: float, 
         min_area: Drop masks that cover at most this share of the grid.
         max_iou: Drop masks whose IoU with an earlier one exceeds this.
     """
-    count, _, height, width = features.shape
+    size = (features.shape[2], features.shape[3])
     unit = F.normalize(features.float().flatten(2).mT, dim=-1)
     joined, start = affinity(unit, tau), start_directions(unit)
-    alive = torch.ones((count, height * width), dtype=torch.bool, device=unit.device)
+    find = functools.partial(_find, size=size, num_regions=num_regions, min_area=min_area, max_iou=max_iou)
+    found = find(joined, start, PASSES[0])
+    for passes in (*PASSES[1:], None):
+        left = unsolved(found)
+        if not left:
+            break
+        for whole, part in zip(found, find(joined[left], start[left], passes), strict=True):
+            whole[left] = part
+    return found
+
+
+def unsolved(found: Regions) -> list[int]:
+    """Return the images that have not converged. The only place where MaskCut waits for the device."""
+    return found.exact.any(dim=1).nonzero()[:, 0].tolist()
+
+
+def _find(
+    joined: Tensor,
+    start: Tensor,
+    passes: int | None,
+    *,
+    size: tuple[int, int],
+    num_regions: int,
+    min_area: float,
+    max_iou: float,
+) -> Regions:
+    """Run all rounds on B images; the solver does `passes` products with the affinity, or is LAPACK."""
+    alive = torch.ones(joined.shape[:2], dtype=torch.bool, device=joined.device)
     found: list[Regions] = []
     for _ in range(num_regions):
-        cut = second_vectors(Graph(joined, alive), start)
-        grid = alive.view(count, height, width)
+        cut = second_vectors(Graph(joined, alive), start, passes)
+        grid = alive.view(-1, *size)
         side, seeds = foreground(cut.vectors.view(grid.shape), grid)
         mask = component_at(side & (cut.values >= NO_CUT)[:, None, None], seeds)
         alive = alive & ~mask.flatten(1)
         kept = (mask.flatten(1).float().mean(1) > min_area) & ~_repeats(mask, found, max_iou)
         found.append(Regions(mask, kept, cut.passes, ~cut.converged))
         start = cut.ritz * alive[..., None]
-    masks, kept, passes, exact = (torch.stack(values, dim=1) for values in zip(*found, strict=True))
+    masks, kept, all_passes, exact = (torch.stack(values, dim=1) for values in zip(*found, strict=True))
     filled = fill_holes(masks.flatten(0, 1)).view_as(masks)
-    return Regions(filled & kept[..., None, None], kept, passes, exact)
+    return Regions(filled & kept[..., None, None], kept, all_passes, exact)
 
 
 def foreground(vectors: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,7 +128,7 @@ def foreground(vectors: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
     side = (sign * offset > margin) & alive
     height, width = vectors.shape[1:]
     corners = [0, width - 1, (height - 1) * width, height * width - 1]
-    turned = side[:, corners].sum(dim=1, keepdim=True) >= 3
+    turned = torch.stack([side[:, place] for place in corners]).sum(dim=0)[:, None] >= 3  # a list would be sent over
     sign = torch.where(turned, -sign, sign)
     side = torch.where(turned, (sign * offset > margin) & alive, side)
     return side.view(vectors.shape), _first_largest(sign * flat, side)
@@ -128,12 +155,12 @@ def _repeats(mask: Tensor, earlier: list[Regions], max_iou: float) -> Tensor:
 def start_directions(unit: Tensor) -> Tensor:
     """Approximate the affinity's leading eigenvectors by those of the cosine similarities, which are cheap."""
     centred = unit - unit.mean(dim=1, keepdim=True)
-    directions = _directions(unit.shape[1]).to(unit.device).expand(len(unit), -1, -1)
+    directions = _directions(unit.shape[1], str(unit.device)).expand(len(unit), -1, -1)
     for _ in range(2):
         directions = F.normalize(centred @ (centred.mT @ directions), dim=1)
     return directions
 
 
-@functools.cache
-def _directions(n: int) -> Tensor:
-    return torch.randn(n, BLOCK - 1, generator=torch.Generator().manual_seed(0))
+@functools.lru_cache(maxsize=64)
+def _directions(n: int, device: str) -> Tensor:
+    return torch.randn(n, BLOCK - 1, generator=torch.Generator().manual_seed(0)).to(device)

@@ -25,13 +25,26 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-__all__ = ["EPSILON", "NO_CUT", "TIE", "Cut", "Graph", "affinity", "exact_cut", "second_vectors", "tie_breaker"]
+from build.ops.small_eigen import leading, orthonormal
+
+__all__ = [
+    "EPSILON",
+    "NO_CUT",
+    "PASSES",
+    "TIE",
+    "Cut",
+    "Graph",
+    "affinity",
+    "exact_cut",
+    "second_vectors",
+    "tie_breaker",
+]
 
 EPSILON = 1e-5  # affinity of dissimilar patches; keeps the graph connected
 TIE = 2e-4  # eigenvalues closer than this count as equal
 NO_CUT = 1e-3  # no cut if the second eigenvalue of A is below this
 BLOCK = 8
-PASSES = (7, 12, 24)  # products with J in a row, before images that have not converged are restarted
+PASSES = (7, 12, 24)  # products with J: at first, and for images that have not converged
 _ANGLE = 0.02  # largest accepted bound on the sine of the angle to the true vector
 _MOVED = 0.002  # largest accepted share of patches that change sides in the last pass
 _DIGIT = 127.0  # two digits in [-127, 127]: their sums over 100,000 patches are exact in float32
@@ -59,8 +72,8 @@ class Cut(NamedTuple):
     Attributes:
         vectors: (B, N) float32, x, with arbitrary sign and D-norm 1.
         values: (B,) float32, the second largest eigenvalue 1 - l of A; no cut where it is below NO_CUT.
-        converged: (B,) bool; false where the dense solver was used.
-        passes: (B,) int64, products with J needed.
+        converged: (B,) bool; false for LAPACK's.
+        passes: (B,) int64, products with J; 0 for LAPACK's.
         ritz: (B, N, BLOCK) float32, approximate leading eigenvectors, the largest last: a good start for the same graph
             with more patches painted out.
     """
@@ -107,9 +120,11 @@ def _has_int8_products() -> bool:
     return True
 
 
-def tie_breaker(n: int) -> Tensor:
+@functools.lru_cache(maxsize=64)
+def tie_breaker(n: int, device: str = "cpu") -> Tensor:
     """Return the fixed direction that decides among tied eigenvectors: (n,) float32, evenly spread over [-1/2, 1/2)."""
-    return torch.from_numpy(((np.arange(1, n + 1) * 0.6180339887498949) % 1.0 - 0.5).astype(np.float32))
+    steps = (np.arange(1, n + 1) * 0.6180339887498949) % 1.0 - 0.5
+    return torch.from_numpy(steps.astype(np.float32)).to(device)
 
 
 def _product(joined: Tensor, x: Tensor) -> Tensor:
@@ -149,69 +164,26 @@ class _Operator:
         return out
 
 
-def _orthonormal(x: Tensor, least: float = _NOISE) -> Tensor:
-    """Return an orthonormal basis of the columns of (B, N, b); dependent columns, and those below `least`, become 0.
-
-    Stathopoulos & Wu, "A block orthogonalization procedure with constant synchronization requirements", 2002.
-    """
-    gram = (x.mT @ x).double()
-    norms = gram.diagonal(dim1=1, dim2=2).sqrt()
-    inverse = torch.where(norms > least, 1 / norms.clamp_min(_SMALLEST), 0.0)
-    values, vectors = _eigh(gram * inverse[:, :, None] * inverse[:, None])
-    scaled = (
-        vectors * torch.where(values > max(_DEPENDENT, least**2), values.clamp_min(_SMALLEST).rsqrt(), 0.0)[:, None]
-    )
-    return x @ (inverse[:, :, None] * scaled).float()
-
-
-def _eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the eigenvalues, ascending, and the eigenvectors of small matrices.
-
-    Runs on the CPU, because many tiny matrices are slow on CUDA devices.
-    """
-    here = matrices.cpu()
-    try:
-        values, vectors = torch.linalg.eigh(here)
-    except RuntimeError:
-        vectors = here * torch.nan
-    if not torch.isfinite(vectors).all():  # MKL fails, or returns NaN, for some matrices with many equal eigenvalues
-        values, vectors = (torch.from_numpy(array).to(here) for array in np.linalg.eigh(here.double().numpy()))
-    return values.to(matrices.device), vectors.to(matrices.device)
-
-
-def second_vectors(graph: Graph, start: Tensor) -> Cut:
-    """Return the second eigenvectors of B graphs.
+def second_vectors(graph: Graph, start: Tensor, passes: int | None = PASSES[0]) -> Cut:
+    """Return the second eigenvectors of B graphs, without waiting for the device if `passes` is given.
 
     Args:
         graph: The graphs.
         start: (B, N, at least BLOCK - 1), directions near the leading eigenvectors y, the best last, such as an earlier
             cut's `ritz`.
+        passes: Products with J before the result is tested, at least 2; None solves each graph by LAPACK, on the CPU.
     """
-    count, n, _ = graph.joined.shape
-    device = graph.joined.device
-    tie = tie_breaker(n).to(device).expand(count, n)[..., None]
-    block = _with_tie(start, tie)
-    out = Cut(
-        torch.zeros((count, n), device=device),
-        torch.zeros(count, device=device),
-        torch.zeros(count, dtype=torch.bool, device=device),
-        torch.zeros(count, dtype=torch.int64, device=device),
-        torch.zeros((count, n, BLOCK), device=device),
-    )
-    left = torch.arange(count, device=device)
-    for passes in PASSES:
-        part = graph if len(left) == count else Graph(graph.joined[left], graph.alive[left])
-        found = _krylov(part, block, passes)
-        for whole, values in zip(out, found, strict=True):
-            whole[left] = values if whole is not out.passes else whole[left] + values
-        more = ~found.converged
-        left, block = left[more], found.ritz[more]
-        if not len(left):
-            return out
-        block = _with_tie(block, tie[: len(left)])
-    for k in left.tolist():
-        out.vectors[k], out.values[k] = (t.to(device) for t in exact_cut(graph.joined[k], graph.alive[k]))
-    return out
+    if passes is None:
+        return _dense(graph)
+    tie = tie_breaker(graph.joined.shape[1], str(start.device)).expand(len(start), -1)[..., None]
+    return _krylov(graph, _with_tie(start, tie), passes)
+
+
+def _dense(graph: Graph) -> Cut:
+    found = [exact_cut(joined, alive) for joined, alive in zip(graph.joined, graph.alive, strict=True)]
+    vectors, values = (torch.stack(parts).to(graph.joined.device) for parts in zip(*found, strict=True))
+    none = torch.zeros(len(values), dtype=torch.int64, device=values.device)
+    return Cut(vectors, values, none.bool(), none, torch.zeros((*vectors.shape, BLOCK), device=values.device))
 
 
 def _with_tie(start: Tensor, tie: Tensor) -> Tensor:
@@ -228,42 +200,58 @@ def _krylov(graph: Graph, block: Tensor, passes: int) -> Cut:
     rest = operator.deflate(block)
     for k in range(passes):
         here, known = slice(k * BLOCK, (k + 1) * BLOCK), basis[..., : (k + 1) * BLOCK]
-        rest, earlier = _orthonormal(rest), basis[..., : k * BLOCK]
+        rest, earlier = orthonormal(rest, _NOISE, _DEPENDENT), basis[..., : k * BLOCK]
         # again: vectors that were short before normalisation are not orthogonal enough
-        rest = _orthonormal(operator.deflate(rest - earlier @ (earlier.mT @ rest)), least=0.1)
+        rest = orthonormal(operator.deflate(rest - earlier @ (earlier.mT @ rest)), 0.1, 0.01)
         basis[..., here] = rest
         rest = operator(rest)
         along = known.mT @ rest
         small[:, : (k + 1) * BLOCK, here] = along
         rest = operator.deflate(rest - known @ along)
-    before = _ritz(small[:, :-BLOCK, :-BLOCK], basis[..., :-BLOCK], operator)
-    after = _ritz(small, basis, operator)
-    residual = torch.linalg.vector_norm(rest @ after.weights[:, -BLOCK:, None], dim=1)[:, 0]
+    small = torch.triu(small) + torch.triu(small, 1).mT
+    before, after = (_ritz(small, *pairs, basis, operator) for pairs in _last_two(small))
+    outside = torch.linalg.vector_norm(rest @ after.weights[:, -BLOCK:, None], dim=1)[:, 0]
     sides = [r.x > r.x.mean(dim=1, keepdim=True) for r in (before, after)]
     moved = (sides[0] != sides[1]).float().mean(dim=1)
-    angle = residual / (after.value - after.below).clamp_min(TIE)
+    angle = (outside + after.inside) / (after.value - after.below).clamp_min(TIE)
     none = after.value < NO_CUT
     converged = none | ((angle < _ANGLE) & (torch.minimum(moved, 1 - moved) <= _MOVED))
-    ritz = basis @ after.leading
-    return Cut(after.x, after.value, converged, torch.full_like(none, passes, dtype=torch.int64), ritz)
+    return Cut(after.x, after.value, converged, torch.full_like(none, passes, dtype=torch.int64), basis @ after.leading)
 
 
 class _Ritz(NamedTuple):
-    """The best approximation in a basis: x, its eigenvalue, the next untied one, x's weights, the leading weights."""
+    """The best approximation in a basis.
+
+    Attributes:
+        x: (B, N), the approximation.
+        value: (B,), its eigenvalue.
+        below: (B,), the largest eigenvalue that is not tied with it.
+        weights: (B, M), its components.
+        leading: (B, M, BLOCK), those of the leading eigenvectors.
+        inside: (B,), the residual's length inside the basis.
+    """
 
     x: Tensor
     value: Tensor
     below: Tensor
     weights: Tensor
     leading: Tensor
+    inside: Tensor
 
 
-def _ritz(small: Tensor, basis: Tensor, operator: _Operator) -> _Ritz:
-    upper = torch.triu(small) + torch.triu(small, 1).mT
-    values, vectors = _eigh(upper)
+def _last_two(small: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return the leading eigenpairs after all passes but one, and after all."""
+    shorter, more = small[:, :-BLOCK, :-BLOCK], (0, BLOCK)
+    if small.device.type == "cpu":
+        values, vectors = leading(shorter, BLOCK)
+        return [(values, torch.nn.functional.pad(vectors, (0, 0, *more))), leading(small, BLOCK)]
+    both = torch.cat((torch.nn.functional.pad(shorter, (*more, *more)), small))  # a GPU's time is that of one call
+    return list(zip(*(part.chunk(2) for part in leading(both, BLOCK)), strict=True))
+
+
+def _ritz(small: Tensor, values: Tensor, vectors: Tensor, basis: Tensor, operator: _Operator) -> _Ritz:
     tied = values > values[:, -1:] - TIE
-    n = basis.shape[1]
-    towards = basis.mT @ tie_breaker(n).to(basis.device)  # (B, M)
+    towards = basis.mT @ tie_breaker(basis.shape[1], str(basis.device))  # (B, M)
     along = (vectors.mT @ towards[..., None])[..., 0]
     single = tied.sum(dim=1, keepdim=True) == 1
     share = torch.where(single, tied.float(), tied * along)
@@ -271,7 +259,8 @@ def _ritz(small: Tensor, basis: Tensor, operator: _Operator) -> _Ritz:
     weights = (vectors @ share[..., None])[..., 0]
     x = operator.scale[..., 0] * (basis @ weights[..., None])[..., 0]
     below = torch.where(tied, -1.0, values).amax(dim=1)
-    return _Ritz(x, values[:, -1], below, weights, vectors[..., -BLOCK:])
+    errors = torch.linalg.vector_norm(small @ vectors - vectors * values[:, None], dim=1)
+    return _Ritz(x, values[:, -1], below, weights, vectors, (errors * tied).amax(dim=1))
 
 
 def exact_cut(joined: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
@@ -286,7 +275,11 @@ def exact_cut(joined: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
     scale = 1 / np.sqrt(degrees)
     n = len(keep)
     wanted = min(n, 1 + BLOCK)
-    values, vectors = scipy.linalg.eigh(weights * scale[:, None] * scale, subset_by_index=[n - wanted, n - 1])
+    matrix = weights * scale[:, None] * scale
+    try:
+        values, vectors = scipy.linalg.eigh(matrix, subset_by_index=[n - wanted, n - 1])
+    except scipy.linalg.LinAlgError:  # LAPACK's solver for a few of them fails for some graphs with many ties
+        values, vectors = (part[..., n - wanted :] for part in scipy.linalg.eigh(matrix, driver="ev"))
     values, vectors = values[:-1], vectors[:, :-1]  # the last is D^1/2 1
     tied = vectors[:, values > values[-1] - TIE]
     if tied.shape[1] == 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,14 +26,17 @@ def region_weights(masks: Tensor, size: tuple[int, int]) -> Tensor:
         with equal weights.
     """
     count, _, height, width = masks.shape
-    rows, columns = (
-        torch.tensor(resample_matrix(cells, wanted), dtype=torch.float32, device=masks.device)
-        for cells, wanted in ((height, size[0]), (width, size[1]))
-    )
+    device = str(masks.device)
+    rows, columns = _resampling(height, size[0], device), _resampling(width, size[1], device)
     cover = (rows @ masks.float() @ columns.T).flatten(2)
     whole = torch.ones((count, 1, cover.shape[2]), device=masks.device)
     weights = torch.cat((cover, whole), dim=1)
     return weights / weights.sum(dim=2, keepdim=True).clamp_min(1e-12)
+
+
+@functools.lru_cache(maxsize=256)  # else each call would send it to the device
+def _resampling(cells: int, wanted: int, device: str) -> Tensor:
+    return torch.tensor(resample_matrix(cells, wanted), dtype=torch.float32).to(device)
 
 
 def pool(values: Tensor, weights: Tensor) -> Tensor:

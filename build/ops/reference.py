@@ -57,7 +57,11 @@ def _eigenvectors(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return eigenvalues and eigenvectors 1 to `last`, counting from 0."""
     matrix = np.diag(degrees)
-    values, vectors = scipy.linalg.eigh(matrix - weights, matrix, subset_by_index=[1, last])
+    try:
+        values, vectors = scipy.linalg.eigh(matrix - weights, matrix, subset_by_index=[1, last])
+    except scipy.linalg.LinAlgError:  # LAPACK's solver for a few of them fails for some graphs with many ties
+        values, vectors = scipy.linalg.eigh(matrix - weights, matrix, driver="gv")
+        values, vectors = values[1 : last + 1], vectors[:, 1 : last + 1]
     return values, vectors
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ import torch
 from numpy.typing import NDArray
 
 from build.config.options import BuildConfig, ConfigError, digest
-from build.distributed import process_group
+from build.distributed import is_first_on_machine, process_group, wait_for_all
 from build.images.listing import evenly_spaced
 from build.labeler.head import Labeler, one_thread
 from build.labeler.originals import fit_trust
-from build.labeler.training import Regions, Training, fit_temperature, train
+from build.labeler.regions import Regions, open_regions, save_regions
+from build.labeler.training import Training, fit_temperature, train
 from build.networks.classifier import make_classifier
 from build.networks.forward import pick_device
 from build.ops.image_labels import rival_of
@@ -36,7 +38,7 @@ from build.state.ledger import UnitOutput
 from build.state.plan import LABELER_FILE, Plan, Unit
 from mlimagenet_data.classes import NUM_CLASSES
 
-__all__ = ["LabelerStage", "aligned_regions", "is_held_out", "whole_evidence", "whole_images"]
+__all__ = ["LabelerStage", "aligned_regions", "count_aligned", "is_held_out", "whole_evidence", "whole_images"]
 
 _TRUST_SHARDS = 200  # evenly spaced shards that the trust in original labels is fitted on
 
@@ -44,6 +46,19 @@ _TRUST_SHARDS = 200  # evenly spaced shards that the trust in original labels is
 def is_held_out(image_id: str, share: float) -> bool:
     """Return whether an image's regions are held out; the choice depends only on its id and the share."""
     return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "little") < share * 2.0**64
+
+
+def count_aligned(file: Path, alignment: float, classes: int) -> NDArray[np.int64]:
+    """Return the number of a shard's aligned regions of each class, (classes,), without reading features."""
+    rows = read_rows(file, RegionsRow, "label", "alignment", "clicked")
+    labels = [row.label for row in rows for _ in range(int(_is_aligned(row, alignment).sum()))]
+    return np.bincount(np.array(labels, np.int64), minlength=classes)
+
+
+def _is_aligned(row: RegionsRow, alignment: float) -> NDArray[np.bool_]:
+    """Return whether each of an image's regions was clicked, or its alignment is at least `alignment`."""
+    scores = [-1.0 if score is None else score for score in row.alignment]  # None without an original label
+    return np.asarray((np.array(scores, np.float32) >= alignment) | np.array(row.clicked, bool))
 
 
 def aligned_regions(file: Path, dimension: int, alignment: float, held_out: float) -> Regions:
@@ -57,22 +72,21 @@ def aligned_regions(file: Path, dimension: int, alignment: float, held_out: floa
     """
     features, classes, held = [], [], []
     for row in read_rows(file, RegionsRow, "image_id", "label", "alignment", "clicked", "features", "variants"):
-        scores = [-1.0 if score is None else score for score in row.alignment]  # None without an original label
-        keep = np.flatnonzero((np.array(scores, np.float32) >= alignment) | np.array(row.clicked, bool))
+        keep = np.flatnonzero(_is_aligned(row, alignment))
         if len(keep):
             features.append(_versions(row, dimension)[keep])
             classes += [row.label] * len(keep)
             held += [is_held_out(row.image_id, held_out)] * len(keep)
     if not features:
-        return Regions(np.zeros((0, 1, dimension), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_))
+        return Regions(np.zeros((0, 1, dimension), np.float16), np.zeros(0, np.int64), np.zeros(0, np.bool_))
     return Regions(np.concatenate(features), np.array(classes, np.int64), np.array(held, np.bool_))
 
 
-def _versions(row: RegionsRow, dimension: int) -> NDArray[np.float32]:
-    """Return (R, 1 + V, D): the features of an image's regions, and their versions with patches dropped."""
+def _versions(row: RegionsRow, dimension: int) -> NDArray[np.float16]:
+    """Return (R, 1 + V, D) float16: the features of an image's regions, and their versions with patches dropped."""
     whole = np.frombuffer(row.features or b"", "<f2").reshape(-1, 1, dimension)[:-1]
     dropped = np.frombuffer(row.variants or b"", "<f2").reshape(len(whole), -1, dimension)
-    return np.concatenate((whole, dropped), axis=1).astype(np.float32)
+    return np.concatenate((whole, dropped), axis=1)
 
 
 def whole_images(file: Path, dimension: int, held_out: float) -> Regions:
@@ -118,7 +132,7 @@ class LabelerStage(Stage):
     """Chooses the labeler, and trains it if there are enough aligned regions."""
 
     name = "labeler"
-    method = 2
+    method = 3
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
@@ -168,7 +182,7 @@ class LabelerStage(Stage):
         if config.byproducts:
             facts["clicks"] = self._clicks()
         if path != "backbone_head":
-            facts.update(self._train(labeler))
+            facts.update(self._train(labeler, int(counts.sum())))
         labeler.trust = fit_trust(*self._evidence(labeler))
         facts["trust"] = asdict(labeler.trust)
         if labeler.trust.images:
@@ -185,7 +199,7 @@ class LabelerStage(Stage):
         config = self.plan.config
         if hidden is None:
             hidden = (config.hidden_size,) * 2 if config.head == "mlp" else ()
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             if not config.names_by_backbone:
                 weight, bias = make_classifier(config, config.label_map_size, torch.device("cpu")).head
@@ -201,14 +215,10 @@ class LabelerStage(Stage):
             self._files[shard] = self.plan.ledger("regions").read(self.plan.shards[shard].file)
         return self._files[shard]
 
-    def _load(self, shard: int, dimension: int) -> Regions:
-        config = self.plan.config
-        return aligned_regions(self._file(shard), dimension, config.alignment, config.held_out)
-
     def _count(self, labeler: Labeler) -> NDArray[np.int64]:
         counts = np.zeros(labeler.classes, np.int64)
         for shard in range(len(self.plan.shards)):
-            counts += np.bincount(self._load(shard, labeler.dimension).classes, minlength=len(counts))
+            counts += count_aligned(self._file(shard), self.plan.config.alignment, labeler.classes)
         return counts
 
     def _evidence(self, labeler: Labeler) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -235,17 +245,34 @@ class LabelerStage(Stage):
         console.print(f"  {clicked} regions were clicked, {both} of them aligned; {others} are aligned but not clicked")
         return counts
 
-    def _train(self, labeler: Labeler) -> dict[str, Any]:
-        """Train a labeler in place and return the facts to report."""
+    def _aligned(self, dimension: int, count: int) -> Regions:
+        """Gather the aligned regions in one file, once on each machine, and return them."""
         config = self.plan.config
-        load = partial(self._load, dimension=labeler.dimension)
+        folder = self.plan.work / f"aligned-{os.environ.get('GROUP_RANK', '0')}"  # torchrun's number of this machine
+        parts = (
+            aligned_regions(self._file(shard), dimension, config.alignment, config.held_out)
+            for shard in range(len(self.plan.shards))
+        )
+        if is_first_on_machine():
+            shutil.rmtree(folder, ignore_errors=True)  # a killed run's
+            save_regions(parts, count, folder)
+        wait_for_all()
+        regions = open_regions(folder)
+        wait_for_all()
+        if is_first_on_machine():
+            shutil.rmtree(folder)  # the file's content stays until the processes that opened it end
+        return regions
+
+    def _train(self, labeler: Labeler, count: int) -> dict[str, Any]:
+        """Train a labeler in place on `count` aligned regions and return the facts to report."""
+        config = self.plan.config
         with process_group(pick_device(config.device)) as device:
-            history = train(labeler.to(device), len(self.plan.shards), load, _training(config), _print_epoch)
-
-        def load_whole(shard: int) -> Regions:
-            return whole_images(self._file(shard), labeler.dimension, config.held_out)
-
-        calibration = fit_temperature(labeler, len(self.plan.shards), load_whole)
+            regions = self._aligned(labeler.dimension, count)
+            history = train(labeler.to(device), regions, _training(config), _print_epoch)
+        # shards are sorted by class, and not all of them may be read
+        order = np.random.default_rng(config.seed).permutation(len(self.plan.shards)).tolist()
+        whole = (whole_images(self._file(shard), labeler.dimension, config.held_out) for shard in order)
+        calibration = fit_temperature(labeler, whole)
         if not math.isnan(history.held_out_loss):
             right = 100 * history.held_out_accuracy
             console.print(f"  kept epoch {history.best_epoch}: {right:.1f}% accuracy on held-out regions")

@@ -23,9 +23,10 @@ from build.config.options import BuildConfig, digest
 from build.images.listing import ImageInput, stamps_of
 from build.images.reader import ImageReader
 from build.labeler.head import one_thread
+from build.networks.backbone import Maps
 from build.networks.forward import Clock, Decoded, Forward, ForwardBatch
 from build.ops.maskcut import maskcut
-from build.ops.peaks import Peaks, evidence, find_elsewhere, find_peaks, grow, grow_object
+from build.ops.peaks import LEVELS, Peaks, evidence, find_elsewhere, find_peaks, grow, grow_object
 from build.ops.pooling import pool, region_weights
 from build.records import RegionsRow, read_rows, table_of
 from build.region_batch import RegionBatch, make_rows
@@ -184,22 +185,44 @@ def _hash_of(path: Path) -> str:
     return file_hash(path)
 
 
-@torch.inference_mode()
 def find_regions(seen: ForwardBatch, config: BuildConfig) -> RegionBatch | None:
-    """Return the regions of a batch's readable images, or None if there are none.
-
-    All tensors stay on the networks' device until the end; only small results come back.
-    """
+    """Return the regions of a batch's readable images, or None if there are none."""
     if seen.maps is None:
         return None
-    maps, images = seen.maps, seen.readable
+    labels = torch.tensor([-1 if image.label is None else image.label for image in seen.readable])
+    found = regions_of_maps(
+        seen.maps, _sent(labels, seen.maps.patches.device), [i.image_id for i in seen.readable], config
+    )
+    if seen.whole is not None:
+        found["whole"] = seen.whole
+    if seen.places is not None:
+        found["places"] = seen.places.half()
+    return RegionBatch(**{name: value.cpu().numpy() for name, value in found.items()}, objects=len(LEVELS))
+
+
+def _sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Send a tensor to the device without waiting for it."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+@torch.inference_mode()
+def regions_of_maps(
+    maps: Maps, originals: torch.Tensor, image_ids: Sequence[str], config: BuildConfig
+) -> dict[str, torch.Tensor]:
+    """Return the fields of a `RegionBatch`, all on the maps' device.
+
+    The CPU waits for the device once, in `build.ops.maskcut.unsolved`.
+
+    Args:
+        maps: The networks' maps of B images.
+        originals: (B,) int64, the original classes; -1 without one.
+        image_ids: The images' ids, which seed the dropping of patches.
+        config: The settings.
+    """
     cut = maskcut(
         maps.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou
     )
     evident = evidence(maps.label_maps, config.temperature)
-    originals = torch.tensor(
-        [-1 if image.label is None else image.label for image in images], device=maps.patches.device
-    )
     peaks = find_peaks(maps.label_maps, evident, config.peaks, config.peak_score, config.temperature)
     own = grow_object(maps.patches, maps.features[0], maps.label_maps, originals)
     grown = grow(maps.patches, peaks)
@@ -212,11 +235,8 @@ def find_regions(seen: ForwardBatch, config: BuildConfig) -> RegionBatch | None:
     alignment = probabilities.gather(2, wanted[:, None, None].expand(-1, probabilities.shape[1], 1))[..., 0]
     likely = probabilities.topk(_LIKELY, dim=2).indices
     features = _pooled(maps.features, masks, peaks)
-    shape = (*masks.shape[:2], config.feature_variants, features.shape[2])
-    thinned = [_thinned(masks, images, k, config.patch_dropout) for k in range(config.feature_variants)]
-    variants = (
-        torch.stack([_pooled(maps.features, m, peaks)[:, :-1] for m in thinned], 2) if thinned else torch.zeros(shape)
-    )
+    thinned = [_thinned(masks, image_ids, k, config.patch_dropout) for k in range(config.feature_variants)]
+    variants = [_pooled(maps.features, m, peaks)[:, :-1] for m in thinned]
     found = {
         "masks": masks,
         "kept": kept,
@@ -224,17 +244,13 @@ def find_regions(seen: ForwardBatch, config: BuildConfig) -> RegionBatch | None:
         "likely": likely,
         "elsewhere": find_elsewhere(evident, masks, likely, config.located),
         "features": features.half(),
-        "variants": variants.half(),
+        "variants": (torch.stack(variants, 2) if variants else features[:, :-1, None][:, :, :0]).half(),
         "passes": cut.passes.sum(1),
         "exact": cut.exact.sum(1),
     }
-    if seen.whole is not None:
-        found["whole"] = seen.whole
-    if seen.places is not None:
-        found["places"] = seen.places.half()
     if named is not None:
         found |= {"class_scores": named.values, "classes": named.indices}
-    return RegionBatch(**{name: value.cpu().numpy() for name, value in found.items()}, objects=own.shape[1])
+    return found
 
 
 def _probabilities(
@@ -246,14 +262,13 @@ def _probabilities(
     return (_pooled(maps, masks, peaks) / config.temperature).softmax(dim=2)
 
 
-def _thinned(masks: torch.Tensor, images: Sequence[ImageInput], version: int, share: float) -> torch.Tensor:
+def _thinned(masks: torch.Tensor, image_ids: Sequence[str], version: int, share: float) -> torch.Tensor:
     """Drop a share of the patches of (B, R, h, w) masks, the same ones for an image each time; never all of a mask."""
     kept = []
-    for image, regions in zip(images, masks, strict=True):
-        seed = int(digest([image.image_id, version])[:15], 16)
-        drawn = torch.rand(regions.shape, generator=torch.Generator().manual_seed(seed)) >= share
-        kept.append(drawn.to(masks.device))
-    thinned = masks & torch.stack(kept)
+    for image_id in image_ids:
+        generator = torch.Generator().manual_seed(int(digest([image_id, version])[:15], 16))
+        kept.append(torch.rand(masks.shape[1:], generator=generator) >= share)
+    thinned = masks & _sent(torch.stack(kept), masks.device)
     return torch.where(thinned.flatten(2).any(2)[..., None, None], thinned, masks)
 
 

@@ -17,11 +17,19 @@ from build.config.options import ConfigError
 from build.images.listing import ImageInput, Images, Listing
 from build.labeler.head import Labeler
 from build.labeler.originals import PRIOR, OriginalTrust, fit_trust
-from build.labeler.training import Regions, Training, _class_weights, _draw, fit_temperature, train
+from build.labeler.regions import Regions, open_regions, save_regions
+from build.labeler.training import Training, _draw, fit_temperature, train
 from build.networks.embedded import EmbeddedBackbone
 from build.records import RegionsRow, table_of
 from build.run import main
-from build.stages.labeler import LabelerStage, aligned_regions, is_held_out, whole_evidence, whole_images
+from build.stages.labeler import (
+    LabelerStage,
+    aligned_regions,
+    count_aligned,
+    is_held_out,
+    whole_evidence,
+    whole_images,
+)
 from build.state.ledger import UnitOutput
 from build.state.plan import LABELER_FILE, Plan
 from tests.support.children import as_torchrun
@@ -37,20 +45,20 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def toy(shard):
+def toy(seed=0):
     """Three classes of points around the three axes, a fifth of them held out."""
-    generator = np.random.default_rng(shard)
-    classes = generator.integers(0, 3, 50)
-    features = (np.eye(3)[classes] + generator.normal(scale=0.1, size=(50, 3))).astype(np.float32)
-    return Regions(features[:, None], classes, np.arange(50) % 5 == 0)
+    generator = np.random.default_rng(seed)
+    classes = generator.integers(0, 3, 100)
+    features = (np.eye(3)[classes] + generator.normal(scale=0.1, size=(100, 3))).astype(np.float32)
+    return Regions(features[:, None], classes, np.arange(100) % 5 == 0)
 
 
 HOW = {"epochs": 20, "learning_rate": 0.05, "batch_size": 16}
 
 
-def trained(labeler=None, load=toy, **options):
+def trained(labeler=None, regions=None, **options):
     labeler = labeler or Labeler(3, 3)
-    return labeler, train(labeler, 2, load, Training(**{**HOW, **options}))
+    return labeler, train(labeler, toy() if regions is None else regions, Training(**{**HOW, **options}))
 
 
 def of_random_classifier(**options):
@@ -64,7 +72,7 @@ def test_a_labeler_learns_a_separable_problem(hidden):
     losses = []
     torch.manual_seed(0)
     labeler = Labeler(3, 3, linear=not hidden, hidden=hidden, dropout=0.1)
-    train(labeler, 2, toy, Training(**HOW), lambda epoch, loss, held_out: losses.append((loss, held_out)))
+    train(labeler, toy(), Training(**HOW), lambda epoch, loss, held_out: losses.append((loss, held_out)))
     features, classes, _ = toy(7)
     assert (labeler.logits(features[:, 0]).argmax(axis=1) == classes).all()
     assert losses[0][0] > 5 * losses[-1][0]
@@ -88,37 +96,32 @@ def test_training_does_not_depend_on_earlier_random_draws():
 
 
 def test_a_loss_that_is_not_finite_is_an_error():
-    def load(shard):
-        regions = toy(shard)
-        return regions._replace(features=regions.features * np.float32("inf"))
-
+    regions = toy()
     with pytest.raises(FloatingPointError, match=r"learning rate 0\.01"):
-        trained(load=load, learning_rate=0.01)
+        trained(regions=regions._replace(features=regions.features * np.float32("inf")), learning_rate=0.01)
 
 
 def test_held_out_regions_are_not_trained_on():
-    def some(shard, garbled=False):
-        regions = toy(shard)
-        held_out = np.arange(50) % 10 == 0  # too few in all to stop the training
+    def some(garbled=False):
+        regions = toy()
+        held_out = np.arange(100) % 10 == 0  # too few in all to stop the training
         return Regions(np.where(held_out[:, None, None] & garbled, 1e3, regions.features), regions.classes, held_out)
 
-    weights = [trained(load=partial(some, garbled=garbled), epochs=2)[0].linear.weight for garbled in (False, True)]
+    weights = [trained(regions=some(garbled), epochs=2)[0].linear.weight for garbled in (False, True)]
     assert torch.equal(weights[0], weights[1])
     assert weights[0].any()
-    everything = trained(load=lambda shard: toy(shard)._replace(held_out=np.zeros(50, bool)), epochs=2)[0].linear.weight
+    everything = trained(regions=toy()._replace(held_out=np.zeros(100, bool)), epochs=2)[0].linear.weight
     assert not torch.equal(weights[0], everything)
 
 
 def test_training_stops_when_the_held_out_loss_does_not_fall_and_takes_the_best_weights():
-    def misleading(shard):
-        regions = toy(shard)  # what is learnt from the others is wrong for these
-        return regions._replace(classes=np.where(regions.held_out, (regions.classes + 1) % 3, regions.classes))
-
-    labeler, history = trained(load=misleading, patience=2)
+    regions = toy()  # what is learnt from the others is wrong for the held-out ones
+    misleading = regions._replace(classes=np.where(regions.held_out, (regions.classes + 1) % 3, regions.classes))
+    labeler, history = trained(regions=misleading, patience=2)
     assert (history.epochs, history.best_epoch) == (2, 0)
     assert not labeler.linear.weight.any()
     assert history.held_out_loss == pytest.approx(np.log(3))
-    few = trained(load=lambda shard: Regions(*(values[:16] for values in misleading(shard))), patience=2)[1]
+    few = trained(regions=Regions(*(values[:32] for values in misleading)), patience=2)[1]
     assert few.epochs == 20  # too few to say anything
 
 
@@ -127,19 +130,50 @@ def test_without_balance_each_region_is_drawn_once_and_with_it_all_classes_equal
     classes = np.repeat(np.arange(3), counts)
     regions = Regions(np.zeros((100, 1, 2), np.float32), classes, np.arange(100) % 10 == 0)
     generator = np.random.default_rng(0)
-    weights = _class_weights(1, lambda shard: regions, 4, 0.0)
-    np.testing.assert_array_equal(np.sort(_draw(regions, weights, 0.0, generator)), np.flatnonzero(~regions.held_out))
-    weights = _class_weights(1, lambda shard: regions, 4, 1.0)
-    drawn = np.concatenate([_draw(regions, weights, 1.0, generator) for _ in range(300)])
+    np.testing.assert_array_equal(np.sort(_draw(regions, 0.0, generator)), np.flatnonzero(~regions.held_out))
+    drawn = np.concatenate([_draw(regions, 1.0, generator) for _ in range(300)])
     assert len(drawn) == 300 * 90
     assert not regions.held_out[drawn].any()
     np.testing.assert_allclose(np.bincount(classes[drawn]) / len(drawn), 1 / 3, atol=0.01)
 
 
+def test_classes_in_order_are_learnt_as_well_as_shuffled_ones():
+    """Images are sorted by class; batches of neighbours would teach one class at a time."""
+    generator = np.random.default_rng(0)
+    classes = np.repeat(np.arange(40), 30)
+    centres = generator.normal(size=(40, 16))
+    features = (centres[classes] + generator.normal(scale=0.8, size=(1200, 16))).astype(np.float16)
+    sorted_by_class = Regions(features[:, None], classes, np.arange(1200) % 3 == 0)
+    mixed = generator.permutation(1200)
+    accuracies = [
+        trained(Labeler(16, 40), regions, epochs=15, batch_size=64)[1].held_out_accuracy
+        for regions in (sorted_by_class, Regions(*(values[mixed] for values in sorted_by_class)))
+    ]
+    assert min(accuracies) > 0.8
+    assert abs(accuracies[0] - accuracies[1]) < 0.02
+
+
+def test_gathered_regions_are_all_parts_in_order_and_stay_on_the_disk(tmp_path):
+    parts = [toy(seed) for seed in range(3)]
+    empty = Regions(*(values[:0] for values in parts[0]))
+    save_regions([empty, *parts, empty], 300, tmp_path / "set")
+    regions = open_regions(tmp_path / "set")
+    assert isinstance(regions.features, np.memmap)
+    np.testing.assert_array_equal(regions.features, np.concatenate([part.features for part in parts]).astype("<f2"))
+    np.testing.assert_array_equal(regions.classes, np.concatenate([part.classes for part in parts]))
+    np.testing.assert_array_equal(regions.held_out, np.concatenate([part.held_out for part in parts]))
+
+
+@pytest.mark.parametrize(("count", "message"), [(299, "200 to 300 of 299"), (301, "300 regions, expected 301")])
+def test_a_wrong_number_of_regions_is_an_error(tmp_path, count, message):
+    with pytest.raises(ValueError, match=message):
+        save_regions([toy(seed) for seed in range(3)], count, tmp_path / "set")
+
+
 def test_every_version_of_the_features_is_trained_on():
     versions = np.stack([np.eye(3, dtype=np.float32), -np.eye(3, dtype=np.float32)], axis=1)
     regions = Regions(np.tile(versions, (20, 1, 1)), np.tile(np.arange(3), 20), np.zeros(60, bool))
-    labeler, _ = trained(Labeler(3, 3, linear=False, hidden=(16,)), load=lambda shard: regions, epochs=60)
+    labeler, _ = trained(Labeler(3, 3, linear=False, hidden=(16,)), regions=regions, epochs=60)
     for k in (0, 1):
         assert (labeler.logits(versions[:, k]).argmax(axis=1) == np.arange(3)).all()
 
@@ -155,7 +189,7 @@ def test_the_fitted_temperature_has_the_lowest_loss_and_finds_a_known_one(seed, 
     )
     regions = Regions((logits * np.float32(factor))[:, None], classes, np.ones(4000, bool))
     labeler = Labeler.of_classifier(np.eye(3, dtype=np.float32), np.zeros(3, np.float32))
-    facts = fit_temperature(labeler, 1, lambda shard: regions)
+    facts = fit_temperature(labeler, [regions])
     assert labeler.temperature == pytest.approx(factor, rel=0.12)
     np.testing.assert_allclose(
         labeler.logits(regions.features[:, 0]), logits * factor / labeler.temperature, rtol=1e-4, atol=1e-5
@@ -166,7 +200,7 @@ def test_the_fitted_temperature_has_the_lowest_loss_and_finds_a_known_one(seed, 
 
 def test_too_few_held_out_regions_leave_the_temperature_alone():
     labeler = Labeler(3, 3)
-    assert fit_temperature(labeler, 1, lambda shard: Regions(*(values[:40] for values in toy(shard)))) == {}
+    assert fit_temperature(labeler, [Regions(*(values[:40] for values in toy()))]) == {}
     assert labeler.temperature == 1.0
 
 
@@ -174,7 +208,7 @@ def test_the_reported_errors_are_the_best_classes_gaps_of_accuracy_and_confidenc
     """Of 20 regions with equal logits, 15 have the best class: calibrated, its probability is 0.75."""
     regions = Regions(np.tile(np.float32([3, 0]), (20, 1))[:, None], np.repeat([0, 1], [15, 5]), np.ones(20, bool))
     labeler = Labeler.of_classifier(np.eye(2, dtype=np.float32), np.zeros(2, np.float32))
-    before, after = fit_temperature(labeler, 1, lambda shard: regions)["calibration_error"]
+    before, after = fit_temperature(labeler, [regions])["calibration_error"]
     assert before == pytest.approx(1 / (1 + np.exp(-3)) - 0.75, abs=1e-4)
     assert after == pytest.approx(0, abs=2e-3)
 
@@ -249,13 +283,16 @@ def test_aligned_regions_are_those_at_or_above_the_threshold(tmp_path):
     file = write_rows(rows, tmp_path / "regions.parquet")
     features, classes, held_out = aligned_regions(file, 2, 0.5, 0.0)
     np.testing.assert_array_equal(features, [[[0, 0]], [[2, 2]], [[1, 1]]])
-    assert features.dtype == np.float32
+    assert features.dtype == np.float16
     np.testing.assert_array_equal(classes, [4, 4, 2])
     assert not held_out.any()
     everything = aligned_regions(file, 2, 0.0, 0.5)
     assert len(everything.classes) == 5  # never one without an original label
     expected = [is_held_out(name, 0.5) for name in "00033"]
     np.testing.assert_array_equal(everything.held_out, expected)
+    for threshold in (0.0, 0.5, 0.9):
+        counts = np.bincount(aligned_regions(file, 2, threshold, 0.0).classes, minlength=10)
+        np.testing.assert_array_equal(count_aligned(file, threshold, 10), counts)
 
 
 def test_a_larger_held_out_share_includes_the_images_of_a_smaller_one():

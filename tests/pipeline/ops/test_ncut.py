@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from build.ops import ncut
-from build.ops.ncut import BLOCK, NO_CUT, Graph, affinity, exact_cut, second_vectors, tie_breaker
+from build.ops.ncut import BLOCK, NO_CUT, PASSES, Graph, affinity, exact_cut, second_vectors, tie_breaker
 from build.ops.reference import affinity as slow_affinity
 from build.ops.reference import second_eigenvector
 
@@ -29,7 +29,20 @@ def starts(count, n):
 def solve(features, tau=0.5, alive=None):
     features = torch.from_numpy(np.asarray(features, np.float32))
     alive = torch.ones(features.shape[:2], dtype=torch.bool) if alive is None else torch.from_numpy(alive)
-    return second_vectors(Graph(affinity(features, tau), alive), starts(*features.shape[:2]))
+    return solved(Graph(affinity(features, tau), alive))
+
+
+def solved(graph, solutions=(*PASSES, None)):
+    """Solve graphs as MaskCut does: again, with more passes and at last by LAPACK, until all have converged."""
+    start = starts(*graph.alive.shape)
+    cut = second_vectors(graph, start, solutions[0])
+    for passes in solutions[1:]:
+        left = ~cut.converged
+        if left.any():
+            again = second_vectors(Graph(graph.joined[left], graph.alive[left]), start[left], passes)
+            for whole, part in zip(cut, again, strict=True):
+                whole[left] = part
+    return cut
 
 
 def along(found, expected, weights):
@@ -96,13 +109,12 @@ def test_repeated_runs_and_batches_agree():
         torch.testing.assert_close(alone.vectors[0] * sign, together.vectors[k], rtol=0, atol=1e-4)
 
 
-def test_the_dense_solver_handles_graphs_that_do_not_converge(monkeypatch):
+def test_too_few_passes_do_not_converge_and_lapack_needs_none():
     features = np.stack([blobs(k, 80) for k in range(3)])
-    iterated = solve(features)
-    assert iterated.converged.all()
-    monkeypatch.setattr(ncut, "PASSES", (2,))
-    dense = solve(features)
-    assert not dense.converged.any()
+    graph = Graph(affinity(torch.from_numpy(features), 0.5), torch.ones((3, 80), dtype=torch.bool))
+    assert second_vectors(graph, starts(3, 80)).converged.all()
+    assert not second_vectors(graph, starts(3, 80), 2).converged.any()
+    dense = second_vectors(graph, starts(3, 80), None)
     for k in range(3):
         weights = slow_affinity(features[k].astype(np.float64), np.zeros(80, bool), 0.5)
         assert along(dense.vectors[k].numpy(), second_eigenvector(weights)[0], weights) > 1 - 1e-6
@@ -159,6 +171,25 @@ def test_the_exact_cut_equals_the_reference():
     expected, expected_value = second_eigenvector(weights)
     assert along(vector.numpy(), expected, weights) == pytest.approx(1, abs=1e-6)
     assert float(value) == pytest.approx(expected_value, abs=1e-6)
+
+
+def test_another_lapack_routine_takes_over_when_the_first_one_fails(monkeypatch):
+    joined = affinity(torch.from_numpy(blobs(3, 60))[None], 0.5)[0]
+    alive = torch.ones(60, dtype=torch.bool)
+    weights = np.where(joined.float().numpy() > 0, 1.0, ncut.EPSILON)
+    expected, usual = exact_cut(joined, alive), second_eigenvector(weights)[0]
+    solve_all = scipy.linalg.eigh
+
+    def failing(*args, subset_by_index=None, **options):
+        if subset_by_index is not None:
+            raise scipy.linalg.LinAlgError("1 eigenvectors failed to converge.")
+        return solve_all(*args, **options)
+
+    monkeypatch.setattr(scipy.linalg, "eigh", failing)
+    vector, value = exact_cut(joined, alive)
+    assert along(vector.numpy(), expected[0].numpy(), weights) == pytest.approx(1, abs=1e-6)
+    assert float(value) == pytest.approx(float(expected[1]), abs=1e-6)
+    assert along(second_eigenvector(weights)[0], usual, weights) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
