@@ -49,5 +49,7 @@ def is_first_on_machine() -> bool:
 
 def wait_for_all() -> None:
     """Return once all processes of the group have come here."""
+    from torch import distributed
+
     if distributed.is_initialized():
         distributed.barrier()
