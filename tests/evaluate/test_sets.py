@@ -318,13 +318,26 @@ def test_our_annotations_ignore_labels_below_the_minimum_score(tmp_path):
         row("b", (4, 4), [], label=3, labels=[(7, 0.2)]),
         row("c", (4, 4), [], label=3, status="unreadable"),
     ]
-    store = AnnotationStore(write_rows(tmp_path, rows), "train")
-    found = open_annotations(tmp_path, store)
+    store = AnnotationStore(write_rows(tmp_path / "set", rows), "train")
+    touch(tmp_path / "images" / "train", *(r["file_name"] for r in rows))
+    found = open_annotations(tmp_path / "images", store)
+    assert found.root == tmp_path / "images" / "train" == open_annotations(found.root, store).root  # either is accepted
     assert [(e.valid, e.original, e.skipped) for e in found.examples] == [
         ((3, 5), 3, ""), ((), 3, "no label scores at least 0.5"),
     ]  # fmt: skip
     assert found.files == [r["file_name"] for r in rows[:2]]
-    assert open_annotations(tmp_path, store, min_score=0.1).examples[0].valid == (3, 5, 7)
+    assert open_annotations(found.root, store, min_score=0.1).examples[0].valid == (3, 5, 7)
+    with pytest.raises(
+        EvaluationError, match=r"set: none of 2 annotated images looked for is here, such as n01491361/a\.png"
+    ):
+        open_annotations(tmp_path / "set", store)
+    with pytest.raises(EvaluationError, match="nowhere: no such folder"):
+        open_annotations(tmp_path / "nowhere", store)
+
+
+def test_a_folder_may_hold_its_class_folders_as_val(tmp_path):
+    touch(tmp_path / "val", "0/a.jpg", "1/b.jpg")
+    assert open_folder(tmp_path).files == open_folder(tmp_path / "val").files == ["0/a.jpg", "1/b.jpg"]
 
 
 def test_real_accuracy_equals_timms(tmp_path):
