@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from build.config.options import BuildConfig, digest
@@ -51,14 +52,15 @@ def kept_settings(config: BuildConfig, given: set[str]) -> dict[str, Any]:
     Raises:
         StateError: If the last run's options are damaged.
     """
-    path = config.folder / ".build" / config.split / LAST_RUN
-    if config.is_remote:
-        from build.state.remote import Remote
+    with TemporaryDirectory() as empty:  # the working copy is not ours to fill before the output is opened
+        folder = Path(empty) if config.is_remote else config.folder
+        path = folder / ".build" / config.split / LAST_RUN
+        if config.is_remote:
+            from build.state.remote import Remote
 
-        Remote(config.out, config.folder).pull(path)
-    if not path.exists():
+            Remote(config.out, folder).pull(path)
+        options = read_last_run(path) if path.exists() else {}
+    if not options:
         return {}
     kept = {option.name for option in fields(BuildConfig) if option.metadata["stage"] or option.name in _KEPT} - given
-    return {
-        name: value for name, value in read_last_run(path).items() if name in kept and value != getattr(config, name)
-    }
+    return {name: value for name, value in options.items() if name in kept and value != getattr(config, name)}
