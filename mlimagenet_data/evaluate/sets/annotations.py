@@ -17,18 +17,21 @@ __all__ = ["open_annotations"]
 _LOOKED_FOR = 100  # images
 
 
-def open_annotations(root: Path, store: AnnotationStore, *, min_score: float = 0.5) -> EvaluationSet:
+def open_annotations(
+    root: Path, store: AnnotationStore, *, min_score: float = 0.5, needs_images: bool = True
+) -> EvaluationSet:
     """Return the readable images of a split with their labels.
 
     Args:
         root: The folder of the images, or its folder for the split.
         store: The annotations.
         min_score: Ignore labels that score less; skip images that then have no label.
+        needs_images: Check that images are there.
 
     Raises:
-        EvaluationError: If the folder does not exist, or none of the images looked for is there.
+        EvaluationError: If images are needed, and the folder does not exist, or none of the images looked for is there.
     """
-    if not root.is_dir():
+    if needs_images and not root.is_dir():
         raise EvaluationError(f"{root}: no such folder")
     root = split_folder(root, store.split)
     examples, locator = [], ImageLocator(root, store)
@@ -38,7 +41,7 @@ def open_annotations(root: Path, store: AnnotationStore, *, min_score: float = 0
         why = "" if valid else f"no label scores at least {min_score}"
         examples.append(Example(locator.name(record), valid, (), record.label, why))
     here = examples[:: max(1, len(examples) // _LOOKED_FOR)]
-    if here and not any((root / example.file).exists() for example in here):
+    if needs_images and here and not any((root / example.file).exists() for example in here):
         raise EvaluationError(
             f"{root}: none of {len(here)} annotated images looked for is here, such as {here[0].file}; name the folder of "
             f"the images, or its folder {store.split}"

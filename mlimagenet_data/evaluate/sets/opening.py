@@ -53,7 +53,9 @@ def open_truth(
         "real": lambda: open_real(root, labels, class_list=class_list, partial=True),
         "v2": lambda: open_v2(root, labels, partial=True),
         "imagenet-s": lambda: open_imagenet_s(root),
-        "annotations": lambda: open_annotations(root, AnnotationStore(path, split), min_score=min_score),
+        "annotations": lambda: open_annotations(
+            root, AnnotationStore(path, split), min_score=min_score, needs_images=False
+        ),
     }
     if kind in sets:
         return truth_of_set(sets[kind](), root)
