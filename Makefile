@@ -17,7 +17,8 @@ help:
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is required; this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[build,audit,ray,test,browser,docs,dev]'
+	@echo "installing into $(VENV): PyTorch and others, several gigabytes, minutes"
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[build,audit,ray,test,browser,docs,dev]'
 	touch $@
 
 install: $(VENV)/.installed

@@ -80,6 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     table = Table("classes", "best", "in order", "shuffled", "peer", "regions/s", "of peer")
     with one_thread():
+        learn(make(2, 20, 0)[0], 2, 1)  # the first step of an optimiser imports much
         for classes in args.classes:
             torch.manual_seed(args.seed)
             regions, best = make(classes, args.regions, args.seed)
