@@ -33,7 +33,7 @@ from build.status import StageProgress, count_statuses, find_faults, stage_progr
 from build.tau import with_tau
 from mlimagenet_data.annotations.schema import USABLE_STATUSES
 from mlimagenet_data.errors import MLImageNetError, StateError
-from mlimagenet_data.files.outputs import OutputFolder
+from mlimagenet_data.files.outputs import LOCK, MARKER, OutputFolder
 
 __all__ = ["BuildReport", "SplitStatus", "relabel", "status", "verify"]
 
@@ -108,11 +108,22 @@ def relabel(config: BuildConfig) -> BuildReport:
     try:
         return _relabel(config, out)
     except (ConfigError, MLImageNetError, OSError):
-        if is_new and not any((config.folder / ".build").glob("*/inputs.parquet")):  # it did not come to a listing
-            shutil.rmtree(config.folder)
-            if existed:
-                config.folder.mkdir()
+        if is_new:
+            _leave_nothing(config, existed=existed)
         raise
+
+
+def _leave_nothing(config: BuildConfig, *, existed: bool) -> None:
+    """Remove what a run that did not come to a listing wrote into a new folder, unless another run is at work there."""
+    work = config.folder / ".build"
+    with suppress(ConfigError, OSError), sole_run(work / config.split):
+        splits = {path.name for path in work.iterdir()} - {"demo"}
+        if splits == {config.split} and not (work / config.split / "inputs.parquet").exists():
+            shutil.rmtree(work)
+            for name in (MARKER, LOCK):
+                (config.folder / name).unlink(missing_ok=True)
+            if not existed:
+                config.folder.rmdir()  # not if others have put something there meanwhile
 
 
 def _relabel(config: BuildConfig, out: OutputFolder) -> BuildReport:

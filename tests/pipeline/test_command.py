@@ -3,15 +3,18 @@
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
 import torch
 
+from build import api
 from build.config.options import BuildConfig, ConfigError
 from build.networks.backbone import Maps
 from build.networks.forward import pick_device
 from build.run import main
 from build.state.last_run import kept_settings
+from build.state.lock import sole_run
 from tests.conftest import ROOT
 
 
@@ -83,6 +86,25 @@ def test_a_run_that_cannot_begin_leaves_nothing(tmp_path, photographs):
             assert main(["--images", str(tmp_path / images), "--out", str(tmp_path / out)]) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["classes", "empty", "there"]
     assert not list((tmp_path / "there").iterdir())
+
+
+@pytest.mark.parametrize("other_run", [False, True])
+def test_a_run_that_cannot_begin_removes_nothing_of_others(tmp_path, monkeypatch, other_run):
+    out = tmp_path / "out"
+    out.mkdir()
+    with ExitStack() as stack:
+
+        def fail(config, output):  # while it lists images, others get to work
+            (out / "mine.txt").write_text("x")
+            if other_run:
+                stack.enter_context(sole_run(out / ".build" / "train", (0, 2)))
+            raise ConfigError("images: gone")
+
+        monkeypatch.setattr(api, "_relabel", fail)
+        assert main(["--images", str(tmp_path / "nowhere"), "--out", str(out)]) == 1
+        assert (out / ".build" / "train" / "locks" / "part-0-of-2.json").exists() == other_run
+        assert (out / ".mlimagenet.json").exists() == other_run
+    assert (out / "mine.txt").exists()
 
 
 def test_the_card_of_unlabelled_photographs_does_not_speak_of_imagenets(tmp_path, photographs):
