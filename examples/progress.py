@@ -33,9 +33,7 @@ class Progress:
         self.next = self.start + FIRST
         self.bar = None
         if shown and sys.stderr.isatty():
-            columns, lines = (
-                shutil.get_terminal_size()
-            )  # a default if the terminal has no size; tqdm would show nothing
+            columns, lines = shutil.get_terminal_size()  # tqdm shows nothing on a terminal that has no size
             self.bar = tqdm(total=total, desc=text, leave=False, ncols=columns - 1, nrows=lines)
 
     def __enter__(self) -> Progress:

@@ -146,9 +146,8 @@ class Trainer:
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: learning_rate(step, steps, args.warmup)
         )
-        scaler = (
-            torch.amp.GradScaler if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler
-        )  # before torch 2.3
+        # torch.cuda.amp: before torch 2.3
+        scaler = torch.amp.GradScaler if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler
         self.scaler = scaler(enabled=device.type == "cuda" and args.precision == "fp16")
         self.mixer, self.objective = make_mixer(args), Objective(args, len(dataset))
         self.first = self.resume() if args.resume else 0

@@ -48,9 +48,8 @@ _SUFFIX = re.compile(r"(.+)_(n\d{8})", re.ASCII | re.DOTALL)
 # ImageNet's own file stems
 _IMAGENET = re.compile(r"(?:n\d{8}_\d+|ILSVRC20\d\d_(?:train|val|test)_\d{8})", re.ASCII)
 _ROOT = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?/")  # of an absolute path, drive or URL
-_NOT_PLAIN = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\\]|\A.:"
-)  # control characters, and what Windows reads as folders or drives
+# control characters, and what Windows reads as folders or drives
+_NOT_PLAIN = re.compile(r"[\x00-\x1f\x7f-\x9f\\]|\A.:")
 _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})(?:_n\d{8})?", re.ASCII)
 
 

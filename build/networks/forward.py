@@ -30,7 +30,7 @@ from mlimagenet_data.files.printing import printable
 from mlimagenet_data.images import fault_status
 from mlimagenet_data.labelling.label_maps import LabelMapError, densify, read_label_map
 
-__all__ = ["Clock", "Decoded", "Forward", "ForwardBatch", "make_backbone", "pick_device"]
+__all__ = ["Clock", "Decoded", "Forward", "ForwardBatch", "make_backbone", "pick_device", "sent"]
 
 _AHEAD = 2  # batches decoded ahead of the network
 
@@ -48,6 +48,11 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device: PyTorch finds no CUDA device; pass --device auto or cpu")
     return torch.device(name)
+
+
+def sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor of the CPU on a device. The CPU does not wait for a GPU."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def make_backbone(config: BuildConfig) -> Backbone:
@@ -244,7 +249,7 @@ class Forward:
         readable = [d.tensors for d in decoded if d.tensors]
         if not readable:
             return None
-        batches = [self._to_device(torch.stack(tensors)) for tensors in zip(*readable, strict=True)]
+        batches = [sent(torch.stack(tensors), self.device) for tensors in zip(*readable, strict=True)]
         seen = [network(batch) for network, batch in zip(self._networks, batches, strict=False)]
         self._synchronise()
         if self.device.type == "mps":  # an Apple GPU runs the networks only: it has no float64
@@ -262,7 +267,7 @@ class Forward:
         readable = [d.opinion for d in decoded if d.tensors]
         if self._ensemble is None or not readable:
             return None
-        batches = [self._to_device(torch.stack(tensors)) for tensors in zip(*readable, strict=True)]
+        batches = [sent(torch.stack(tensors), self.device) for tensors in zip(*readable, strict=True)]
         return self._ensemble.see_whole(batches) if labelled else self._ensemble.see_places(batches)
 
     def _read_maps(self, decoded: Sequence[Decoded]) -> torch.Tensor:
@@ -272,11 +277,6 @@ class Forward:
         none = torch.full((NUM_CLASSES, *size), torch.nan)
         maps = torch.stack([none if m is None else adaptive_avg_pool2d(m, size) for m in found])
         return maps if self.device.type == "mps" else maps.to(self.device)
-
-    def _to_device(self, batch: torch.Tensor) -> torch.Tensor:
-        if self.device.type != "cuda":
-            return batch.to(self.device)
-        return batch.pin_memory().to(self.device, non_blocking=True)
 
     def _synchronise(self) -> None:
         """Wait for the device, so that timings measure its work and not only the submission."""

@@ -18,7 +18,8 @@ _SHIFT = 0.5  # added to eigenvalues in [-1, 1], so that the largest ones are th
 _SEPARATED = 4  # doublings of the power after which eigenvalues that differ are told apart
 _CLOSE = 7  # further ones, for eigenvalues that nearly agree: 2 ** 11 in all
 _SWEEPS = 7
-_JITTER = 1e-14  # keeps Gram matrices of dependent vectors positive definite
+# keeps Gram matrices of dependent vectors positive definite; above the rounding of the matrix
+_JITTER = {torch.float32: 1e-6, torch.float64: 1e-14}
 _SMALLEST = 1e-30
 
 
@@ -38,8 +39,7 @@ def orthonormal(x: Tensor, least: float, dependent: float) -> Tensor:
     inverse = torch.where(norms > least, 1 / norms.clamp_min(_SMALLEST), 0.0)
     scaled = gram * inverse[:, :, None] * inverse[:, None]
     eye = torch.eye(x.shape[2], dtype=gram.dtype, device=x.device)
-    jitter = _JITTER if x.dtype == torch.float64 else 1e-6  # above the rounding of the Gram matrix
-    factor, _ = torch.linalg.cholesky_ex(scaled + jitter * eye, upper=True)
+    factor, _ = torch.linalg.cholesky_ex(scaled + _JITTER[x.dtype] * eye, upper=True)
     kept = factor.diagonal(dim1=1, dim2=2) ** 2 > dependent
     combine = torch.linalg.solve_triangular(factor, eye.expand_as(factor), upper=True) * kept[:, None]
     out: Tensor = x @ (inverse[:, :, None] * combine).to(x.dtype)

@@ -24,7 +24,7 @@ from build.images.listing import ImageInput, stamps_of
 from build.images.reader import ImageReader
 from build.labeler.head import one_thread
 from build.networks.backbone import Maps
-from build.networks.forward import Clock, Decoded, Forward, ForwardBatch
+from build.networks.forward import Clock, Decoded, Forward, ForwardBatch, sent
 from build.ops.maskcut import maskcut
 from build.ops.peaks import LEVELS, Peaks, evidence, find_elsewhere, find_peaks, grow, grow_object
 from build.ops.pooling import pool, region_weights
@@ -190,19 +190,13 @@ def find_regions(seen: ForwardBatch, config: BuildConfig) -> RegionBatch | None:
     if seen.maps is None:
         return None
     labels = torch.tensor([-1 if image.label is None else image.label for image in seen.readable])
-    found = regions_of_maps(
-        seen.maps, _sent(labels, seen.maps.patches.device), [i.image_id for i in seen.readable], config
-    )
+    originals = sent(labels, seen.maps.patches.device)
+    found = regions_of_maps(seen.maps, originals, [image.image_id for image in seen.readable], config)
     if seen.whole is not None:
         found["whole"] = seen.whole
     if seen.places is not None:
         found["places"] = seen.places.half()
     return RegionBatch(**{name: value.cpu().numpy() for name, value in found.items()}, objects=len(LEVELS))
-
-
-def _sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Send a tensor to the device without waiting for it."""
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 @torch.inference_mode()
@@ -237,6 +231,7 @@ def regions_of_maps(
     features = _pooled(maps.features, masks, peaks)
     thinned = [_thinned(masks, image_ids, k, config.patch_dropout) for k in range(config.feature_variants)]
     variants = [_pooled(maps.features, m, peaks)[:, :-1] for m in thinned]
+    without = features.new_zeros(*masks.shape[:2], 0, features.shape[2])
     found = {
         "masks": masks,
         "kept": kept,
@@ -244,7 +239,7 @@ def regions_of_maps(
         "likely": likely,
         "elsewhere": find_elsewhere(evident, masks, likely, config.located),
         "features": features.half(),
-        "variants": (torch.stack(variants, 2) if variants else features[:, :-1, None][:, :, :0]).half(),
+        "variants": (torch.stack(variants, 2) if variants else without).half(),
         "passes": cut.passes.sum(1),
         "exact": cut.exact.sum(1),
     }
@@ -268,7 +263,7 @@ def _thinned(masks: torch.Tensor, image_ids: Sequence[str], version: int, share:
     for image_id in image_ids:
         generator = torch.Generator().manual_seed(int(digest([image_id, version])[:15], 16))
         kept.append(torch.rand(masks.shape[1:], generator=generator) >= share)
-    thinned = masks & _sent(torch.stack(kept), masks.device)
+    thinned = masks & sent(torch.stack(kept), masks.device)
     return torch.where(thinned.flatten(2).any(2)[..., None, None], thinned, masks)
 
 

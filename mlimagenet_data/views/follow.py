@@ -175,11 +175,7 @@ def _handler(kind: Any) -> Handler:  # noqa: PLR0911 - one line per kind is easi
             return _refuse
         if issubclass(kind, _AUTO_V2):
             return _auto_augment
-        return (
-            _photometric
-            if kind.__module__.rpartition(".")[2] in _PHOTOMETRIC_V2 and not _has_steps(kind)
-            else _directly
-        )
+        return _directly if _has_steps(kind) or _is_geometric(kind) else _photometric
     if kind in _V1_TO_V2:
         return _as_v2
     if kind is v1.RandomCrop:
@@ -236,10 +232,7 @@ def _directly(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracke
     that override `forward`, and torchvision releases with other names for these steps, are called directly.
     """
     kind = _class_of(transform)
-    geometric = _is_geometric(kind)
     if not _has_steps(kind):
-        if not geometric:
-            return _photometric(transform, image, tracker)
         output, tracker = transform(image, tracker)
         return output, tracker
     transform.check_inputs([image])
@@ -249,7 +242,7 @@ def _directly(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracke
         return image, tracker
     params = transform.make_params([image])
     output = transform.transform(image, params)
-    if geometric:
+    if _is_geometric(kind):
         tracker.output_size = size_of(output)
         tracker = transform.transform(tracker, params)
     return output, tracker

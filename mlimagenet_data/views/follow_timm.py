@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from mlimagenet_data.errors import UntrackableTransformError
-from mlimagenet_data.views.proxies import name_of
+from mlimagenet_data.views.proxies import WAY_OUT, name_of
 from mlimagenet_data.views.track_torchvision import Tracker
 
 __all__ = ["TIMM", "is_timm"]
@@ -54,10 +54,7 @@ def _pad(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
 
 
 def _aug_mix(transform: Any, image: Any, tracker: Tracker) -> tuple[Any, Tracker]:
-    raise UntrackableTransformError(
-        f"{name_of(transform)}: it blends differently warped copies. Remove it, apply it after the dataset, or pass "
-        "untrackable='whole' to MultiLabelImageNet to get the whole image's labels"
-    )
+    raise UntrackableTransformError(f"{name_of(transform)}: it blends differently warped copies. {WAY_OUT}")
 
 
 class _ErasureRecorder(torch.Tensor):

@@ -152,9 +152,7 @@ class TrackedImage(Image.Image):
 
     def resize(self, size: Any, resample: Any = None, box: Any = None, reducing_gap: Any = None) -> TrackedImage:  # noqa: D102
         result = self.plain().resize(size, resample, box, reducing_gap)
-        left, top, right, bottom = box or (0, 0, self.width, self.height)
-        scale_x, scale_y = (right - left) / result.width, (bottom - top) / result.height
-        matrix = (scale_x, 0.0, float(left), 0.0, scale_y, float(top), 0.0, 0.0, 1.0)
+        matrix = _matrix(Image.Transform.EXTENT, box or (0, 0, self.width, self.height), result)
         return self.derived(result, self.view.warp(matrix, (result.height, result.width)))
 
     def reduce(self, factor: Any, box: Any = None) -> TrackedImage:  # noqa: D102
@@ -341,7 +339,7 @@ def _adopt(image: Image.Image, other: TrackedImage) -> None:
 
 
 def _matrix(method: Any, data: Sequence[float] | None, result: Image.Image) -> Matrix:
-    """Return the map from the output to the input of `Image.transform`."""
+    """Return the map from the output to the input of `Image.transform`; resizing a box is its method EXTENT."""
     if data is not None and method == Image.Transform.AFFINE:
         return (*(float(n) for n in data[:6]), 0.0, 0.0, 1.0)  # type: ignore[return-value]
     if data is not None and method == Image.Transform.PERSPECTIVE:

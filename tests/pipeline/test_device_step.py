@@ -89,7 +89,7 @@ def test_regions_are_found_without_waiting_but_for_images_that_did_not_converge(
     asked = []
     monkeypatch.setattr(maskcut, "unsolved", lambda found: asked.append(found.exact.device) or [])
     monkeypatch.setattr(
-        stage, "_sent", lambda values, device: torch.empty(values.shape, dtype=values.dtype, device=device)
+        stage, "sent", lambda values, device: torch.empty(values.shape, dtype=values.dtype, device=device)
     )
     config = BuildConfig(images="x", peaks=8, **options)
     inputs, originals = maps(), torch.empty(4, dtype=torch.int64, device=CUDA)
