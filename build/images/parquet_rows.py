@@ -69,7 +69,7 @@ class ParquetRows:
 
     def __iter__(self) -> Iterator[tuple[str | bytes | None, int | None]]:
         """Yield each row's path, as bytes where it is not UTF-8, and its label, None unless it is an integer."""
-        labelled, length = pa.types.is_integer(self.label), 0
+        labelled, length, count = pa.types.is_integer(self.label), 0, 0
         try:
             for batch in self._batches([PATHS, "label"] if labelled else [PATHS]):
                 paths, used = _paths(pc.struct_field(batch["image"], "path"))
@@ -79,6 +79,9 @@ class ParquetRows:
                 labels = batch["label"].to_pylist() if labelled else [None] * len(paths)
                 self._structure.update(repr((paths, labels)).encode("utf-8", "surrogatepass"))
                 yield from zip(paths, labels, strict=True)
+                count += len(paths)
+            if count != self.metadata.num_rows:  # Arrow skips a page of a kind that it does not know
+                raise self._error(f"a damaged page: {count} of {self.metadata.num_rows} rows can be read")
         except ConfigError:
             raise
         except _ERRORS as error:

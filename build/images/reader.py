@@ -183,7 +183,12 @@ def _read_group(opened: pq.ParquetFile, group: int) -> pa.ChunkedArray:
             check_sizes(opened.metadata.row_group(group), BYTES, _MOST_GROUP_BYTES)
         except ValueError as error:
             raise ImageError(str(error), status="too_large") from error
-        return opened.read_row_group(group, columns=[BYTES])["image"]
+        images, rows = opened.read_row_group(group, columns=[BYTES])["image"], opened.metadata.row_group(group).num_rows
+        if len(images) != rows:  # Arrow skips a page of a kind that it does not know
+            raise ImageError(
+                f"a damaged page: {len(images)} of {rows} rows of its group can be read", status="unreadable"
+            )
+        return images
 
 
 def _reason(error: Exception, path: Path) -> str:

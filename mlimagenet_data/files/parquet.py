@@ -78,6 +78,8 @@ def read_batches(path: Path, columns: Sequence[str], rows: int = 20_000) -> Iter
         for batch in _joined(_parts(path, metadata, columns, rows), rows):
             yield first, batch
             first += batch.num_rows
+        if first != metadata.num_rows:  # Arrow skips a page of a kind that it does not know
+            raise PageError(f"a damaged page: {first} of {metadata.num_rows} rows can be read")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlimagenet_data.annotations.schema import arrow_schema, parquet_writer
@@ -83,6 +83,7 @@ def outcome(path):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+@example(place=0.0001, bit=1)  # the kind of the first page
 def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path, place, bit):
     rows = table(60)
     raw = bytearray(written(tmp_path / "whole.parquet", rows).read_bytes())

@@ -276,3 +276,32 @@ def test_a_file_without_a_footer_is_refused(tmp_path, content):
     (tmp_path / "a.parquet").write_bytes(content)
     with pytest.raises(ConfigError, match="unreadable as Parquet"):
         labels(tmp_path / "a.parquet")
+
+
+def write_without_a_page(path, column):
+    """Write eight images without labels, then damage the kind of one of a column's pages, so that Arrow skips it."""
+    table = pa.table({"image": pa.array([{"bytes": picture(k), "path": f"{k}.png"} for k in range(8)], IMAGE_TYPE)})
+    pq.write_table(table, path, write_batch_size=2, data_page_size=1, use_dictionary=False)
+    group, raw = pq.read_metadata(path).row_group(0), bytearray(path.read_bytes())
+    found = next(leaf for leaf in map(group.column, range(group.num_columns)) if leaf.path_in_schema == column)
+    assert raw[found.data_page_offset : found.data_page_offset + 2] == b"\x15\x00"  # kind 0: values
+    raw[found.data_page_offset + 1] = 2  # kind 1: an index, which no writer makes
+    path.write_bytes(raw)
+    return path
+
+
+def test_a_page_of_paths_that_is_skipped_is_refused(tmp_path):
+    path = write_without_a_page(tmp_path / "a.parquet", "image.path")
+    with pytest.raises(ConfigError, match=r"a\.parquet: a damaged page: 6 of 8 rows can be read"):
+        listing_of(path, unlabelled=True)
+
+
+def test_a_page_of_images_that_is_skipped_gives_no_row_the_image_of_another(tmp_path):
+    path = write_without_a_page(tmp_path / "a.parquet", "image.bytes")
+    listed = listing_of(path, unlabelled=True)
+    reader = ImageReader(listed.root)
+    assert len(listed.images) == 8
+    for image in listed.images:
+        with pytest.raises(ImageError, match="a damaged page: 6 of 8 rows of its group can be read") as caught:
+            reader.image(image)
+        assert caught.value.status == "unreadable"
