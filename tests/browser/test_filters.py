@@ -44,6 +44,7 @@ def test_scores_and_order_change_the_grid_and_the_address(dataset, open_page):
     assert shown(page) == [r.image_id.partition("/")[2] for r in expected]
     page.click(".card >> nth=1")
     assert page.evaluate("location.hash").endswith("&score=0.5&sort=best")
+    until(page, "detail.dialog.open")
     page.keyboard.press("Escape")
     until(page, "location.hash === '#score=0.5&sort=best'")
     page.click("#filters button[type=reset]")
