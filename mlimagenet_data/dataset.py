@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -26,13 +27,14 @@ from mlimagenet_data.files.printing import printable
 from mlimagenet_data.images import IMAGE_EXTENSIONS, load_image
 from mlimagenet_data.labelling.batched import batch_targets
 from mlimagenet_data.labelling.policy import LabelPolicy
-from mlimagenet_data.labelling.sample import SampleBuilder, Target, Untrackable
+from mlimagenet_data.labelling.sample import BuildsSamples, SampleBuilder, Target, Untrackable
 from mlimagenet_data.names import image_id_of
 from mlimagenet_data.views.view import View
 
 __all__ = ["MultiLabelImageNet", "find_annotations"]
 
 Missing = Literal["error", "skip", "single_label"]
+_FIXED = ("root", "split", "missing", "store", "image_folder")
 
 
 def find_annotations(root: str | os.PathLike[str], annotations: Source | None = None) -> Source:
@@ -59,7 +61,7 @@ def find_annotations(root: str | os.PathLike[str], annotations: Source | None = 
     )
 
 
-class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
+class MultiLabelImageNet(BuildsSamples, VisionDataset):  # type: ignore[misc]
     """ImageNet, or any relabelled image folder, with targets recomputed for each transformed image.
 
     Args:
@@ -82,7 +84,8 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
             `regions`: a dict with the regions' masks (tv_tensors.Mask, [R, H, W] of the output), boxes
             (tv_tensors.BoundingBoxes, XYXY), labels, scores, visibility, coverage, and the multi-hot target.
             `view`: an `AnnotatedView`, for `mlimagenet_data.mixing.RegionCutMix` and custom label rules.
-        loader: Called with a path, returns an image; must apply the EXIF orientation, as the default does.
+        loader: Called with a path, returns an image; must apply the EXIF orientation, as the default does. With one of your
+            own, as for an archive, the paths need not exist.
         missing: Handling of images without a file and files without annotations. `error`: accessing an image without a
             file raises, and files without annotations are left out. `skip`: images without a file are left out (checks
             every file once, here). `single_label`: files without annotations are included, with their class folder as
@@ -97,13 +100,14 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         samples: (path, original label) of each image, -1 for no original label; read-only.
         targets: The original labels, -1 for none; read-only.
 
-    `transform`, `target_transform`, `transforms`, `policy`, `target` and `loader` may be set later, and act as if they had
-    been given here. Rows whose image was unreadable when annotated are left out; `repr` counts them.
+    `transform`, `target_transform`, `transforms`, `policy`, `target`, `loader` and `untrackable` may be set later, and act
+    as if they had been given here; the other arguments cannot be changed. Rows whose image was unreadable when annotated
+    are left out; `repr` counts them.
 
     Raises:
         AnnotationsNotFoundError: If no annotations are found.
         AnnotationError: If the annotations are damaged, or with `missing="skip"` no annotated image has a file.
-        ImageError: If `root` is not a folder.
+        ImageError: If `root` is not a folder, or holds no images.
         TypeError: If an argument is of a wrong kind.
         UntrackableTransformError: If a part of the transform cannot be followed.
         ValueError: If `target`, `missing` or `untrackable` is unknown, or `transforms` is given with another transform.
@@ -128,9 +132,10 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
             raise ValueError(f"missing must be one of {', '.join(get_args(Missing))}, got {missing!r}")
         if not os.path.isdir(root):
             raise ImageError(f"root: {os.fspath(root)} is not a folder", status="missing")
-        self._builder = SampleBuilder(None, policy or LabelPolicy(), target, untrackable)
+        self._joint: Callable[[Any, Any], tuple[Any, Any]] | None = None
+        self._builder = SampleBuilder(None, LabelPolicy() if policy is None else policy, target, untrackable)
         super().__init__(os.fspath(root), transforms, transform, target_transform)
-        self._split, self.loader, self._missing = split, loader, missing
+        self.split, self.loader, self.missing = split, loader, missing
         self.store = AnnotationStore(find_annotations(root, annotations), split)
         self.image_folder = str(split_folder(root, split))
         self._locator = ImageLocator(self.image_folder, self.store)
@@ -146,9 +151,20 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
 
     @transform.setter
     def transform(self, transform: Callable[..., Any] | None) -> None:
-        if transform is not None and self.__dict__.get("_joint") is not None:
+        if transform is not None and self._joint is not None:
             raise ValueError("transforms is set, and takes the place of transform; set transforms to None first")
         self._builder.set_transform(transform)
+
+    @property
+    def loader(self) -> Callable[[str], Image.Image]:
+        """Reads an image from its path."""
+        return self._loader
+
+    @loader.setter
+    def loader(self, loader: Callable[[str], Image.Image]) -> None:
+        if not callable(loader):
+            raise TypeError(f"loader must be a function of a path, got a {type(loader).__name__}")
+        self._loader = loader
 
     @property
     def transforms(self) -> Callable[[Any, Any], tuple[Any, Any]] | None:
@@ -159,42 +175,36 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
 
     @transforms.setter
     def transforms(self, transforms: Callable[[Any, Any], tuple[Any, Any]] | None) -> None:
-        joint = None if isinstance(transforms, StandardTransform) else transforms
-        if joint is not None and (self.transform is not None or self.target_transform is not None):
+        if isinstance(transforms, StandardTransform):
+            self._joint = None
+            self.transform, self.target_transform = transforms.transform, transforms.target_transform
+        elif transforms is not None and (self.transform is not None or self.target_transform is not None):
             raise ValueError("transforms takes the place of transform and target_transform; set them to None first")
-        self._joint = joint
+        else:
+            self._joint = transforms
 
-    @property
-    def policy(self) -> LabelPolicy:
-        """The rules that decide which classes count as present in a view."""
-        return self._builder.policy
-
-    @policy.setter
-    def policy(self, policy: LabelPolicy) -> None:
-        self._builder.set_rules(policy, self.target)
-
-    @property
-    def target(self) -> Target:
-        """The kind of target."""
-        return self._builder.target
-
-    @target.setter
-    def target(self, target: Target) -> None:
-        self._builder.set_rules(self.policy, target)
-
-    @property
-    def split(self) -> str:
-        """The split's name; cannot be changed."""
-        return self._split
-
-    @property
-    def missing(self) -> Missing:
-        """Handling of images without a file and files without annotations; cannot be changed."""
-        return self._missing
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse to change what the rows and files were found by."""
+        if (name in _FIXED and name in self.__dict__) or name in ("targets", "samples", "imgs"):
+            raise AttributeError(
+                f"{name} cannot be changed; make another dataset, or select images with torch.utils.data.Subset"
+            )
+        super().__setattr__(name, value)
 
     def _warn_of_unannotated(self) -> None:
-        """Warn if most of a few files looked at have no annotations, as when these are another dataset's."""
+        """Warn if most of a few files looked at have no annotations, as when these are another dataset's.
+
+        Raises:
+            ImageError: If no file of an image is found.
+        """
         unknown, looked_at = self._locator.sample_unannotated()
+        by_path = self.loader is load_image  # others may read an archive
+        if by_path and not looked_at and len(self._rows) and not self._locator.finds_any():
+            raise ImageError(
+                f"root: {self.image_folder} holds no images, such as {printable(self.store.file_name(int(self._rows[0])))}; it "
+                "must be the folder of the annotated images, or of their splits. If they lie elsewhere, pass your own loader",
+                status="missing",
+            )
         if 2 * len(unknown) > looked_at:
             warnings.warn(
                 f"{self.image_folder}: {len(unknown)} of {looked_at} image files looked at have no annotations, such as "
@@ -210,6 +220,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Find the rows and file names again."""
         self.__dict__.update(state)
+        self._builder = copy.copy(self._builder)  # copy.copy of a dataset passes on the same builder
         self._locator = ImageLocator(self.image_folder, self.store)
         self._rows = self._usable_rows()
 
@@ -302,6 +313,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
             AnnotationError: If the image's size differs from the annotated size.
             UntrackableTransformError: If an operation of the transform cannot be followed.
         """
+        self._builder.check_callers()
         record = self.record(index)
         output, view = self._load_view(record)
         target = self._builder.make_target(record, view)
@@ -320,6 +332,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
         changed = type(self).__getitem__ is not MultiLabelImageNet.__getitem__
         if changed or self.target_transform is not None or self._joint is not None:
             return [self[index] for index in indices]  # these may draw random numbers between images
+        self._builder.check_callers()
         records = [self.record(index) for index in indices]
         seen = [self._load_view(record) for record in records]
         make_target = self._builder.make_target
@@ -328,7 +341,7 @@ class MultiLabelImageNet(VisionDataset):  # type: ignore[misc]
     def _load_view(self, record: Record) -> tuple[Any, View]:
         """Return the transformed image and its view."""
         path = self._locator.path(record)
-        image = self.loader(path)
+        image = self._loader(path)
         if not isinstance(image, Image.Image):
             raise TypeError(
                 f"loader must return a PIL image, got a {type(image).__name__} for {path}; convert it with "

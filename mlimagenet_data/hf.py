@@ -23,7 +23,8 @@ from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import AnnotationError, MLImageNetError
 from mlimagenet_data.images import load_image
 from mlimagenet_data.labelling.policy import LabelPolicy
-from mlimagenet_data.labelling.sample import SampleBuilder, Target, Untrackable
+from mlimagenet_data.labelling.random_states import RandomStates
+from mlimagenet_data.labelling.sample import BuildsSamples, SampleBuilder, Target, Untrackable
 from mlimagenet_data.names import image_id_of, without_root
 
 __all__ = ["BadRows", "LabelledImages", "LabelledIterable", "with_labels"]
@@ -62,7 +63,8 @@ def with_labels(
             a row (with the image undecoded, `{"bytes", "path"}`) and returns an image_id.
         untrackable: As for `MultiLabelImageNet`.
         bad_rows: Response to a row of a stream that has no annotations or no readable image: `error` raises; `skip` leaves
-            it out and warns at the end of each pass, with the number and the first reason.
+            it out and warns at the end of each pass, with the number and the first reason. An error of the stream itself,
+            as of a damaged file, is always raised: its later rows are lost.
 
     Returns:
         A torch dataset of (image, target): map-style for a `Dataset`, iterable for an `IterableDataset`. Reading a
@@ -78,7 +80,7 @@ def with_labels(
     if bad_rows not in get_args(BadRows):
         raise ValueError(f"bad_rows must be one of {', '.join(get_args(BadRows))}, got {bad_rows!r}")
     raw, is_stream = _undecoded(images, image_column)
-    builder = SampleBuilder(transform, policy or LabelPolicy(), target, untrackable)
+    builder = SampleBuilder(transform, LabelPolicy() if policy is None else policy, target, untrackable)
     joiner = _Joiner(AnnotationStore(annotations, split), builder, image_column, key)
     if is_stream:
         return LabelledIterable(raw, joiner, bad_rows)
@@ -124,6 +126,7 @@ class _Joiner:
         self.store, self.builder, self.column, self.key = store, builder, column, key
 
     def __call__(self, row: dict[str, Any]) -> tuple[Any, Any]:
+        self.builder.check_callers()
         image_id = self.image_id(row)
         try:
             record = self.store.record(self.store.find(image_id))
@@ -174,11 +177,11 @@ class _Joiner:
         return f"annotations={self.store}, target={builder.target!r}, policy={builder.policy}, transform={builder.transform}"
 
 
-class LabelledImages(torch.utils.data.Dataset[tuple[Any, Any]]):
+class LabelledImages(BuildsSamples, torch.utils.data.Dataset[tuple[Any, Any]]):
     """A map-style dataset of (image, target); made by `with_labels`."""
 
     def __init__(self, images: Any, joiner: _Joiner) -> None:
-        self.images, self._join = images, joiner
+        self.images, self._join, self._builder = images, joiner, joiner.builder
 
     def __len__(self) -> int:
         return len(self.images)
@@ -190,15 +193,32 @@ class LabelledImages(torch.utils.data.Dataset[tuple[Any, Any]]):
         return f"LabelledImages(rows={len(self)}, {self._join})"
 
 
-class LabelledIterable(torch.utils.data.IterableDataset[tuple[Any, Any]]):
+def _alike(items: Iterator[Any], seed: int) -> Iterator[Any]:
+    """Yield items that depend on the global random generators alike in each process with the same seed."""
+    inside = RandomStates.seeded(seed)
+    while True:
+        outside = RandomStates.now()
+        inside.restore()
+        try:
+            item = next(items, None)
+        finally:
+            inside = RandomStates.now()
+            outside.restore()
+        if item is None:
+            return
+        yield item
+
+
+class LabelledIterable(BuildsSamples, torch.utils.data.IterableDataset[tuple[Any, Any]]):
     """A streaming dataset of (image, target); made by `with_labels`.
 
     Each worker of a DataLoader gets rows, and each row once: whole shards if their number is a multiple of the workers',
-    else each takes its turn, and all of them read the whole stream.
+    else each takes its turn, and all of them read the whole stream. A generator that draws an order of its own must draw
+    it from a seed or from the global generators of Python, NumPy or PyTorch, which then give all workers the same numbers.
     """
 
     def __init__(self, images: Any, joiner: _Joiner, bad_rows: BadRows = "error") -> None:
-        self.images, self._join, self._bad_rows = images, joiner, bad_rows
+        self.images, self._join, self._builder, self._bad_rows = images, joiner, joiner.builder, bad_rows
 
     def set_epoch(self, epoch: int) -> None:
         """Shuffle in another order, as `datasets` does: for each epoch, if the stream was shuffled."""
@@ -223,7 +243,8 @@ class LabelledIterable(torch.utils.data.IterableDataset[tuple[Any, Any]]):
         if worker is None or self._shards() % worker.num_workers == 0:
             yield from self.images
             return
-        batches = self.images.iter(batch_size=_READ_AHEAD)  # of all workers; `datasets` would let some of them idle
+        # all workers read all rows; `datasets` would let some of them idle
+        batches = _alike(self.images.iter(batch_size=_READ_AHEAD), worker.seed - worker.id)
         rows = (
             dict(zip(batch, values, strict=True)) for batch in batches for values in zip(*batch.values(), strict=True)
         )

@@ -1,3 +1,4 @@
+import copy
 import pickle
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from torchvision import transforms as v1
 from torchvision.datasets import ImageFolder
+from torchvision.datasets.vision import StandardTransform
 from torchvision.transforms import v2
 
 from mlimagenet_data import LabelPolicy, MultiLabelImageNet
@@ -121,7 +123,7 @@ def test_unreadable_rows_are_left_out_and_counted(tmp_path):
     rows = random_rows(4)
     rows[1].update(status="unreadable", height=None, width=None, regions=[], labels=[], scores=[])
     write_rows(tmp_path / "mlimagenet", rows)
-    dataset = MultiLabelImageNet(tmp_path)
+    dataset = MultiLabelImageNet(tmp_path, loader=str)
     assert len(dataset) == 3
     assert dataset.record(1).image_id == rows[2]["image_id"]
     assert "Left out, no readable image: 1" in repr(dataset)
@@ -309,8 +311,12 @@ class TestLaterChanges:
         assert classes(dataset[0][1]) == [3]
         assert classes(pickle.loads(pickle.dumps(dataset))[0][1]) == [3]
         assert classes(torch.utils.data.Subset(dataset, [1])[0][1]) == [3]
-        with pytest.raises(UntrackableTransformError, match="TenCrop"):
-            dataset.transform = v2.TenCrop(3)
+        before = dataset.transform
+        for wrong, error in ((v2.TenCrop(3), UntrackableTransformError), ("crop", TypeError)):
+            with pytest.raises(error):
+                dataset.transform = wrong
+            assert dataset.transform is before
+            assert classes(dataset[0][1]) == [3]
 
     def test_the_target_transform(self, root):
         dataset = MultiLabelImageNet(root, v2.Pad([0, 0, -40, 0]), target_transform=lambda target: "x")
@@ -343,16 +349,52 @@ class TestLaterChanges:
             dataset.target = "hard"
         with pytest.raises(TypeError, match="policy must be a LabelPolicy, got a dict"):
             dataset.policy = {"min_score": 1}
-        for name in ("split", "missing"):
-            with pytest.raises(AttributeError):
+        for name in ("root", "split", "missing", "store", "image_folder", "targets", "samples"):
+            with pytest.raises(AttributeError, match=f"^{name} cannot be changed; .*Subset"):
                 setattr(dataset, name, "val")
+        with pytest.raises(TypeError, match="loader must be a function of a path, got a int"):
+            dataset.loader = 5
+
+    def test_torchvisions_form_of_both_transforms(self, root):
+        dataset = MultiLabelImageNet(root)
+        dataset.transforms = StandardTransform(v2.Pad([0, 0, -40, 0]), classes)
+        assert dataset[0][1] == [3]
+        dataset.transforms = StandardTransform(None, None)
+        assert (dataset.transform, dataset.target_transform) == (None, None)
+        assert classes(dataset[0][1]) == [3, 7]
+
+    def test_a_copy_has_settings_of_its_own(self, root):
+        dataset = MultiLabelImageNet(root, v2.Pad([0, 0, -40, 0]))
+        for other in (copy.copy(dataset), copy.deepcopy(dataset)):
+            other.transform, other.target, other.untrackable = None, "single", "whole"
+            assert classes(dataset[0][1]) == [3]
+            assert other[0][0].size == (80, 40)
+            assert (dataset.target, dataset.untrackable) == ("multi_hot", "error")
+
+    def test_the_response_to_what_cannot_be_followed(self, root):
+        dataset = MultiLabelImageNet(root, untrackable="whole")
+        with pytest.warns(UserWarning, match="TenCrop"):
+            dataset.transform = v2.TenCrop(3)
+        with pytest.raises(UntrackableTransformError, match="TenCrop"):
+            dataset.untrackable = "error"
+        assert dataset.untrackable == "whole"
+        assert len(dataset[0][0]) == 10
+        with pytest.raises(ValueError, match="untrackable must be one of"):
+            dataset.untrackable = "ignore"
 
 
 def test_wrong_arguments_are_refused_where_they_are_given(root, tmp_path):
+    (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match=r"root: .*elsewhere is not a folder"):
         MultiLabelImageNet(tmp_path / "elsewhere", annotations=root / "mlimagenet")
     with pytest.raises(TypeError, match="policy must be a LabelPolicy, got a dict"):
         MultiLabelImageNet(root, policy={"visibility": 0.5})
+    with pytest.raises(TypeError, match="policy must be a LabelPolicy, got a dict"):
+        MultiLabelImageNet(root, policy={})
+    with pytest.raises(TypeError, match="loader must be a function of a path, got a int"):
+        MultiLabelImageNet(root, loader=5)
+    with pytest.raises(ImageError, match=r"root: .* holds no images, such as \S+/a\.png.*your own loader"):
+        MultiLabelImageNet(tmp_path / "empty", annotations=root / "mlimagenet")
     with pytest.raises(TypeError, match=r"annotations must be .*, got int"):
         MultiLabelImageNet(root, annotations=5)
     with pytest.raises(TypeError, match=r"loader must return a PIL image, got a ndarray for .*a\.png"):
@@ -431,6 +473,42 @@ class TestTimmsLoader:
         whole = MultiLabelImageNet(root, untrackable="whole")
         with pytest.warns(UserWarning, match=message):
             self.load(AugMixDataset(whole, 2) if "num_aug_splits" in options else whole, **options)
+
+    @pytest.mark.parametrize("method", [None, "fork", "spawn"])
+    @pytest.mark.parametrize(
+        "wrap",
+        [
+            lambda dataset: torch.utils.data.Subset(dataset, [0, 1]),
+            lambda dataset: torch.utils.data.ConcatDataset([torch.utils.data.Subset(dataset, [0, 1])]),
+        ],
+    )
+    def test_changes_behind_wrappers_are_refused_when_images_are_read(self, root, wrap, method):
+        transform = v2.Compose([v2.Resize((32, 32)), v2.PILToTensor()])
+        dataset = MultiLabelImageNet(root, transform)
+        assert classes(dataset[0][1]) == [3, 7]
+        loader = self.load(wrap(dataset), re_prob=1.0, num_workers=int(method is not None))
+        loader.loader.multiprocessing_context = method
+        with pytest.raises(UntrackableTransformError, match="prefetcher erases"):
+            next(iter(loader))
+        whole = self.load(wrap(MultiLabelImageNet(root, transform, untrackable="whole")), re_prob=1.0)
+        with pytest.warns(UserWarning, match="prefetcher erases"):
+            next(iter(whole))
+        images, _ = next(iter(self.load(wrap(dataset), re_prob=0.0)))
+        assert images.shape == (2, 3, 32, 32)
+
+    def test_other_loaders_and_wrappers_that_transform_are_refused(self, root):
+        from timm.data.dataset import AugMixDataset
+
+        data = torch.utils.data
+        dataset = MultiLabelImageNet(root)
+        subset = data.Subset(dataset, [0, 1])
+        subset.transform = None
+        split = AugMixDataset(subset, 2)
+        with pytest.raises(UntrackableTransformError, match="AugMix splits"):
+            split[0]
+        sizes = self.load(data.Subset(dataset, [0, 1]), input_size_choices=[32, 64], batch_size_choices=[2, 2])
+        with pytest.raises(UntrackableTransformError, match="input_size_choices"):
+            next(iter(sizes))
 
     def test_the_right_settings_are_accepted_and_erase_before_the_labels(self, root):
         from timm.data.random_erasing import RandomErasing

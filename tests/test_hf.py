@@ -1,6 +1,8 @@
 import io
+import random
 
 import datasets
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -152,6 +154,67 @@ def test_each_epoch_of_a_shuffled_stream_has_its_own_order(parts):
         assert alone[-1] == [image_id_of(r["name"]) for r in undecoded]
     assert len({tuple(order) for order in orders}) > 1
     assert len({tuple(order) for order in alone}) > 1
+
+
+def unseeded(rows):
+    rows = list(rows)
+    while rows:
+        yield rows.pop((random.randrange(len(rows)) + int(torch.randint(9, ())) + np.random.randint(9)) % len(rows))
+
+
+@pytest.mark.parametrize("draws", ["global", "shuffle", "interleave"])
+def test_workers_agree_on_the_order_of_a_stream_without_a_seed(parts, draws):
+    images, root = parts
+    rows = images.cast_column("image", datasets.Image(decode=False)).to_list()
+    stream = {
+        "global": lambda: datasets.IterableDataset.from_generator(
+            unseeded, gen_kwargs={"rows": tuple(rows)}, features=images.features
+        ),
+        "shuffle": lambda: images.to_iterable_dataset().shuffle(buffer_size=4),
+        "interleave": lambda: datasets.interleave_datasets(
+            [images.select(part).to_iterable_dataset() for part in (range(3), range(3, 6))],
+            probabilities=[0.5, 0.5],
+            stopping_strategy="all_exhausted_without_replacement",
+        ),
+    }[draws]()
+    labelled = with_labels(stream, root / "mlimagenet", target="view")
+    orders = set()
+    for _ in range(4):
+        before = random.getstate()
+        seen = [name for _, name in DataLoader(labelled, None, num_workers=2, collate_fn=tagged)]
+        assert sorted(seen) == sorted(r["image_id"] for r in random_rows(6))
+        assert random.getstate() == before
+        orders.add(tuple(seen))
+    assert draws != "global" or len(orders) > 1
+
+
+def fails(rows):
+    yield rows[0]
+    raise OSError("the disk is gone")
+
+
+def test_an_error_of_the_stream_itself_is_never_skipped(parts):
+    images, root = parts
+    rows = images.cast_column("image", datasets.Image(decode=False)).to_list()
+    stream = datasets.IterableDataset.from_generator(fails, gen_kwargs={"rows": rows}, features=images.features)
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(with_labels(stream, root / "mlimagenet", bad_rows="skip"))
+
+
+def test_settings_changed_later_count(parts):
+    images, root = parts
+    for labelled in (
+        with_labels(images, root / "mlimagenet"),
+        with_labels(images.to_iterable_dataset(), root / "mlimagenet"),
+    ):
+        labelled.transform, labelled.target = TRANSFORM, "single"
+        image, target = next(iter(labelled)) if isinstance(labelled, torch.utils.data.IterableDataset) else labelled[0]
+        assert image.shape == (3, 16, 16)
+        assert isinstance(target, int)
+        with pytest.raises(TypeError, match="policy must be a LabelPolicy"):
+            labelled.policy = {}
+    with pytest.raises(TypeError, match="policy must be a LabelPolicy"):
+        with_labels(images, root / "mlimagenet", policy={})
 
 
 def test_accelerate_sets_the_epoch(parts):

@@ -141,6 +141,11 @@ class ImageLocator:
             if name := next(filter(self._is_there, names), None):
                 yield record, name
 
+    def finds_any(self) -> bool:
+        """Return whether any of some sampled photographs has a file."""
+        rows = [int(row) for row in _spread(self._store.usable_rows())]
+        return any(self._is_there(self.row_name(row)) for row in rows)
+
     def sample_unannotated(self) -> tuple[list[str], int]:
         """Return those of some sampled files that have no annotations, and the number of files sampled."""
         files = list(self._sampled())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
@@ -17,11 +16,12 @@ from mlimagenet_data.annotations.records import NO_SIZE, Record
 from mlimagenet_data.errors import AnnotationError, UntrackableTransformError
 from mlimagenet_data.labelling.later import change_after_labelling
 from mlimagenet_data.labelling.policy import LabelPolicy
+from mlimagenet_data.labelling.random_states import RandomStates
 from mlimagenet_data.labelling.targets import ViewLabels, label_view, multi_hot, pooled, soft, with_ignore
 from mlimagenet_data.views.follow import Followed, follow, transform_with_view
 from mlimagenet_data.views.view import View, view_of_box
 
-__all__ = ["TARGETS", "AnnotatedView", "SampleBuilder", "Target", "Untrackable"]
+__all__ = ["TARGETS", "AnnotatedView", "BuildsSamples", "SampleBuilder", "Target", "Untrackable"]
 
 Target = Literal["multi_hot", "soft", "ignore", "pooled", "single", "regions", "view"]
 Untrackable = Literal["error", "whole"]
@@ -58,22 +58,23 @@ class SampleBuilder:
     def __init__(
         self, transform: Callable[..., Any] | None, policy: LabelPolicy, target: Target, untrackable: Untrackable
     ) -> None:
-        if untrackable not in get_args(Untrackable):
-            raise ValueError(f"untrackable must be one of {', '.join(get_args(Untrackable))}, got {untrackable!r}")
-        self.untrackable = untrackable
+        self.transform = transform
+        self._changed_later: str | None = None
         self.set_rules(policy, target)
-        self.set_transform(transform)
+        self.set_untrackable(untrackable)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Drop the followed transform; it holds functions that cannot be pickled."""
-        return {name: value for name, value in self.__dict__.items() if name != "_followed"}
+        """Drop the followed transform, which holds functions that cannot be pickled; tell spawned workers of the callers."""
+        state = {name: value for name, value in self.__dict__.items() if name != "_followed"}
+        return state | {"_changed_later": self._changed_later or change_after_labelling()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Follow the transform again."""
-        self.__dict__.update(state)
+        self.__dict__.update(state, _changed_later=None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the user was warned when the builder was created
             self.set_transform(self.transform)
+        self._changed_later = state["_changed_later"]  # raised when a sample is read, where DataLoader shows it
 
     def set_rules(self, policy: LabelPolicy, target: Target) -> None:
         """Replace the policy and the kind of target.
@@ -88,21 +89,55 @@ class SampleBuilder:
             raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
         self.policy, self.target = policy, target
 
+    def set_untrackable(self, untrackable: Untrackable) -> None:
+        """Replace the response to what cannot be followed; raise ValueError if it is unknown, else as `set_transform` does."""
+        if untrackable not in get_args(Untrackable):
+            raise ValueError(f"untrackable must be one of {', '.join(get_args(Untrackable))}, got {untrackable!r}")
+        self._follow(self.transform, untrackable)
+
     def set_transform(self, transform: Callable[..., Any] | None) -> None:
-        """Replace the transform."""
-        self.transform = transform
+        """Replace the transform.
+
+        Raises:
+            TypeError: If it is not callable.
+            UntrackableTransformError: If a part cannot be followed, unless `untrackable` is `whole`.
+        """
+        self._follow(transform, self.untrackable)
+
+    def _follow(self, transform: Callable[..., Any] | None, untrackable: Untrackable) -> None:
+        """Set both; after an error, all is as before."""
+        before = dict(self.__dict__)
+        self.transform, self.untrackable = transform, untrackable
         self._followed: Followed | None = None
         self._gives_up = False
         self._said: set[str] = set()
         try:
-            if why := change_after_labelling():
-                raise UntrackableTransformError(why)
-            if transform is None:
-                return
-            self._followed = follow(transform)
+            self.check_callers()
+            if transform is not None:
+                self._followed = self._followed_or_whole(transform)
+        except TypeError:
+            self.__dict__ = before
+            raise
+
+    def _followed_or_whole(self, transform: Callable[..., Any]) -> Followed | None:
+        try:
+            return follow(transform)
         except UntrackableTransformError as error:
-            self._say("every view", error)
-            self._gives_up = True
+            self._give_up(error)
+            return None
+
+    def check_callers(self) -> None:
+        """Look for callers that change pixels after they are labelled.
+
+        Raises:
+            UntrackableTransformError: If there is one, unless `untrackable` is `whole`.
+        """
+        if why := self._changed_later or change_after_labelling():
+            self._give_up(UntrackableTransformError(why))
+
+    def _give_up(self, error: UntrackableTransformError) -> None:
+        self._say("every view", error)
+        self._gives_up = True
 
     def _say(self, what: str, error: UntrackableTransformError) -> None:
         """Raise the error or, if the whole image's labels are wanted then, warn of it once."""
@@ -128,12 +163,12 @@ class SampleBuilder:
             return transform_with_view(self._followed, image)
         whole = View.of(image.height, image.width)
         if not self._gives_up:
-            before, copy = _random_states(), image.copy()  # a part may change the image before another is refused
+            before, copy = RandomStates.now(), image.copy()  # a part may change the image before another is refused
             try:
                 return transform_with_view(self._followed, image)
             except UntrackableTransformError as error:
                 self._say("a view", error)
-            _set_random_states(before)
+            before.restore()
             image = copy
         return image if self.transform is None else self.transform(image), whole
 
@@ -163,14 +198,46 @@ class SampleBuilder:
         return torch.from_numpy(_VECTORS[self.target](labels))
 
 
-def _random_states() -> tuple[Any, Any, Any]:
-    return torch.get_rng_state(), random.getstate(), np.random.get_state()
+class BuildsSamples:
+    """The settings of a dataset that builds its samples; set later, they act as if they had been given at first."""
 
+    _builder: SampleBuilder
 
-def _set_random_states(states: tuple[Any, Any, Any]) -> None:
-    torch.set_rng_state(states[0])
-    random.setstate(states[1])
-    np.random.set_state(states[2])
+    @property
+    def transform(self) -> Callable[..., Any] | None:
+        """The transform, whose geometry is followed."""
+        return self._builder.transform
+
+    @transform.setter
+    def transform(self, transform: Callable[..., Any] | None) -> None:
+        self._builder.set_transform(transform)
+
+    @property
+    def policy(self) -> LabelPolicy:
+        """The rules that decide which classes count as present in a view."""
+        return self._builder.policy
+
+    @policy.setter
+    def policy(self, policy: LabelPolicy) -> None:
+        self._builder.set_rules(policy, self.target)
+
+    @property
+    def target(self) -> Target:
+        """The kind of target."""
+        return self._builder.target
+
+    @target.setter
+    def target(self, target: Target) -> None:
+        self._builder.set_rules(self.policy, target)
+
+    @property
+    def untrackable(self) -> Untrackable:
+        """Response to a transform that cannot be followed."""
+        return self._builder.untrackable
+
+    @untrackable.setter
+    def untrackable(self, untrackable: Untrackable) -> None:
+        self._builder.set_untrackable(untrackable)
 
 
 def _regions(record: Record, labels: ViewLabels, view: View) -> dict[str, Any]:

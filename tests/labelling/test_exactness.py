@@ -143,7 +143,7 @@ def test_rotated_shares_agree_with_supersampled_masks(store):
 def test_batches_equal_single_targets(tmp_path, target, options):
     rows = random_rows(60, seed=5)
     folder = write_rows(tmp_path / "mlimagenet", rows)
-    dataset = MultiLabelImageNet(tmp_path, annotations=folder, target=target, policy=LabelPolicy(**options))
+    dataset = MultiLabelImageNet(tmp_path, loader=str, annotations=folder, target=target, policy=LabelPolicy(**options))
     generator = np.random.default_rng(6)
     indices = generator.integers(0, 60, 200).tolist()
     boxes = [tuple(map(float, random_box(generator, np.array(dataset.record(i).size)))) for i in indices]
@@ -159,7 +159,7 @@ def test_a_batch_takes_the_original_labels_main_regions_only(tmp_path):
     rows = [row("two", (40, 80), [region(left, 3, 1.0), region(~left, 7, 0.9, [(3, 0.4)])], label=3)]
     folder, right_half = write_rows(tmp_path / "mlimagenet", rows), (0.0, 40.0, 40.0, 40.0)
     for rule, expected in (("unless_gone", [7]), ("as_others", [3, 7])):
-        dataset = MultiLabelImageNet(tmp_path, annotations=folder, policy=LabelPolicy(original=rule))
+        dataset = MultiLabelImageNet(tmp_path, loader=str, annotations=folder, policy=LabelPolicy(original=rule))
         batch = dataset.batch_labels_for([0], torch.tensor([right_half], dtype=torch.float64))
         assert batch[0].nonzero().ravel().tolist() == expected
         assert torch.equal(batch[0], dataset.labels_for(0, right_half))
@@ -167,10 +167,10 @@ def test_a_batch_takes_the_original_labels_main_regions_only(tmp_path):
 
 def test_batches_refuse_non_vector_targets_and_invalid_boxes(tmp_path):
     folder = write_rows(tmp_path / "mlimagenet", random_rows(3))
-    dataset = MultiLabelImageNet(tmp_path, annotations=folder, target="single")
+    dataset = MultiLabelImageNet(tmp_path, loader=str, annotations=folder, target="single")
     with pytest.raises(ValueError, match="single"):
         dataset.batch_labels_for([0], torch.ones(1, 4))
-    dataset = MultiLabelImageNet(tmp_path, annotations=folder)
+    dataset = MultiLabelImageNet(tmp_path, loader=str, annotations=folder)
     with pytest.raises(ValueError, match=r"\(1, 4\)"):
         dataset.batch_labels_for([0], torch.ones(2, 4))
     with pytest.raises(ValueError, match="positive"):
