@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import html
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,7 +24,7 @@ from mlimagenet_data.annotations.records import UNANNOTATED, Record
 from mlimagenet_data.annotations.shards import Source
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import class_of_folder, imagenet_classes
-from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError, ImageError
+from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError, ImageError, MLImageNetError
 from mlimagenet_data.files.printing import printable
 from mlimagenet_data.images import IMAGE_EXTENSIONS, load_image
 from mlimagenet_data.labelling.batched import batch_targets
@@ -34,6 +36,7 @@ from mlimagenet_data.views.view import View
 __all__ = ["MultiLabelImageNet", "find_annotations"]
 
 Missing = Literal["error", "skip", "single_label"]
+_SHOWN = 3  # images in a notebook
 _FIXED = ("root", "split", "missing", "store", "image_folder")
 
 
@@ -341,16 +344,20 @@ class MultiLabelImageNet(BuildsSamples, VisionDataset):  # type: ignore[misc]
     def _load_view(self, record: Record) -> tuple[Any, View]:
         """Return the transformed image and its view."""
         path = self._locator.path(record)
+        image = self._load(path)
+        try:
+            return self._builder.apply_transform(record, image)
+        except AnnotationError as error:
+            raise AnnotationError(f"{path}: {error}") from error
+
+    def _load(self, path: str) -> Image.Image:
         image = self._loader(path)
         if not isinstance(image, Image.Image):
             raise TypeError(
                 f"loader must return a PIL image, got a {type(image).__name__} for {path}; convert it with "
                 "torchvision.transforms.v2.functional.to_pil_image, or decode to tensors in the transform"
             )
-        try:
-            return self._builder.apply_transform(record, image)
-        except AnnotationError as error:
-            raise AnnotationError(f"{path}: {error}") from error
+        return image
 
     def labels_for(self, index: int, box: tuple[float, float, float, float]) -> Any:
         """Return the target of a crop, without reading the image.
@@ -386,6 +393,23 @@ class MultiLabelImageNet(BuildsSamples, VisionDataset):  # type: ignore[misc]
         places = range(len(self))
         rows = [int(self._rows[places[index]]) for index in indices]
         return batch_targets(self.store, rows, boxes, self.policy, self.target)
+
+    def show(self, index: int) -> Image.Image:
+        """Return a picture of an image with its regions and labels, as annotated, for notebooks; raise as `self[index]` does."""
+        from mlimagenet_data.viewer.sheet import draw_card
+
+        record = self.record(index)
+        return draw_card(self._load(self.path(index)).convert("RGB"), record)
+
+    def _repr_html_(self) -> str:
+        """Return the dataset's description and its first images, for notebooks."""
+        from mlimagenet_data.viewer.sheet import as_html
+
+        pictures = []
+        for index in range(min(len(self), _SHOWN)):
+            with contextlib.suppress(MLImageNetError):
+                pictures.append(self.show(index))
+        return f"<pre>{html.escape(repr(self))}</pre>" + "".join(map(as_html, pictures))
 
     def extra_repr(self) -> str:
         """Return the annotations' source, the kind of target and the number of rows left out."""

@@ -2,6 +2,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -426,6 +427,21 @@ def test_targets_and_samples_are_looked_up_one_by_one(root):
         targets[2]
     dataset.store.original_labels = None  # one item needs nothing that scans
     assert targets[1] == 7
+
+
+def test_notebooks_show_pictures(root):
+    dataset = MultiLabelImageNet(root, v2.Pad(2), target="single")
+    card = dataset.show(-1)
+    assert isinstance(card, Image.Image)
+    assert card.getextrema() != Image.new("RGB", card.size).getextrema()
+    assert "Annotations: " in dataset._repr_html_()
+    assert dataset._repr_html_().count("<img src=") == 2
+    Path(dataset.path(0)).write_bytes(b"rubbish")
+    assert dataset._repr_html_().count("<img src=") == 1
+    with pytest.raises(ImageError):
+        dataset.show(0)
+    with pytest.raises(IndexError):
+        dataset.show(2)
 
 
 TARGETS = ["multi_hot", "soft", "ignore", "pooled", "single", "regions", "view"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import colorsys
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from mlimagenet_data.annotations.records import Record
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.files.single import PICTURE_METADATA
 
-__all__ = ["clearest", "draw_card", "draw_regions", "region_colour", "write_sheet"]
+__all__ = ["as_html", "clearest", "draw_card", "draw_regions", "region_colour", "write_sheet"]
 
 _PICTURE = (400, 300)  # maximum (width, height) of a card's picture
 _CARD = (800, 324)
@@ -124,6 +126,13 @@ def write_sheet(path: Path, items: Iterable[tuple[Image.Image, Record]], *, colu
     for name, value in PICTURE_METADATA.items():
         facts.add_text(name, value)
     sheet.save(path, format="PNG", optimize=True, pnginfo=facts)
+
+
+def as_html(picture: Image.Image) -> str:
+    """Return an HTML element that holds a picture."""
+    data = io.BytesIO()
+    picture.save(data, "PNG")
+    return f'<img src="data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}">'
 
 
 def _shorten(text: str, most: int) -> str:
