@@ -39,6 +39,9 @@ class Stage(ABC):
         """Return why a unit that is done must be done again although settings and inputs look the same."""
         return None
 
+    def check(self) -> None:
+        """Raise ConfigError if what the units need is missing; called once, before any of them is computed."""
+
     @abstractmethod
     def compute(self, unit: Unit, advance: Callable[[int], None]) -> UnitOutput:
         """Compute a unit; call `advance` with the number of images as they are finished."""

@@ -139,7 +139,8 @@ class Trainer:
         if args.init and (left_out := load_weights(self.model, args.init)) and rank == 0:
             print(f"not loaded from {args.init}: {', '.join(left_out)}", flush=True)
         self.model.to(device)
-        self.trained = DistributedDataParallel(self.model) if self.distributed else self.model
+        ids = [device] if device.type == "cuda" else None
+        self.trained = DistributedDataParallel(self.model, device_ids=ids) if self.distributed else self.model
         self.optimizer = make_optimizer(args, self.model)
         self.epoch_steps = min(len(self.loader), args.steps or len(self.loader))
         steps = args.epochs * self.epoch_steps
@@ -247,11 +248,14 @@ class Trainer:
 
 def train(args: argparse.Namespace) -> None:
     """Train as the options say; torchrun starts one process per device."""
-    if "RANK" in os.environ:
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # else each process also takes memory on the first GPU
+    if "RANK" in os.environ:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        Trainer(args, rank, torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")).run()
+        Trainer(args, rank, device).run()
     except (MLImageNetError, OSError) as error:  # the message needs no traceback
         raise SystemExit(str(error)) from error
     if dist.is_initialized():

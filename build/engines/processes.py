@@ -6,10 +6,12 @@ import itertools
 import multiprocessing
 import os
 import threading
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
 from build.config.options import BuildConfig
+from build.cpus import available_cpus
 from build.engines.scheduler import Outcome, Pool
 from build.engines.worker import StageWorker
 from build.stage import Stage
@@ -30,15 +32,15 @@ class _Worker(NamedTuple):
 
 
 class ProcessPool(Pool):
-    """A fixed number of processes; if there are CUDA devices, the k-th process sees the k-th one.
+    """A fixed number of processes, which share the CPUs; if there are CUDA devices, the k-th process sees the k-th one.
 
     Args:
         stage: The stage to run.
         count: Number of processes.
-        devices: Number of CUDA devices.
+        devices: The CUDA devices, by the names that CUDA_VISIBLE_DEVICES takes.
     """
 
-    def __init__(self, stage: Stage, count: int, devices: int) -> None:
+    def __init__(self, stage: Stage, count: int, devices: Sequence[str]) -> None:
         self._stage, self._count, self._devices = stage, count, devices
         self._workers: list[_Worker] = []
         self._started = itertools.count()
@@ -50,8 +52,8 @@ class ProcessPool(Pool):
     def start(self) -> _Worker:
         """Start a process."""
         ours, theirs = _CONTEXT.Pipe()
-        device = next(self._started) % self._devices if self._devices else None
-        threads = max(1, (os.cpu_count() or 1) // self._count)
+        device = self._devices[next(self._started) % len(self._devices)] if self._devices else None
+        threads = max(1, available_cpus() // self._count)
         plan = self._stage.plan
         arguments = (theirs, type(self._stage), plan.config, plan.lease, threads, device)
         process = _CONTEXT.Process(target=_serve, args=arguments, daemon=True)
@@ -92,11 +94,11 @@ def _serve(
     config: BuildConfig,
     lease: Lease | None,
     threads: int,
-    device: int | None,
+    device: str | None,
 ) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(device)
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
     worker = None
     while True:
         try:

@@ -66,7 +66,9 @@ class RayPool(Pool):
     def start(self) -> Any:
         """Start an actor."""
         plan = self._stage.plan
-        actor = self._actor.remote(type(self._stage), plan.config, plan.lease, 1)
+        cpus = int(self._ray.cluster_resources().get("CPU", 1))
+        threads = max(1, cpus // max(1, self.size())) if self._unit_resource == "GPU" else 1
+        actor = self._actor.remote(type(self._stage), plan.config, plan.lease, threads)
         self._actors.add(actor)
         self._starting[actor.__ray_ready__.remote()] = actor
         return actor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -43,6 +44,8 @@ def run_stage(stage: Stage) -> StageRun:
     units = stage.units()
     own = units[config.shard_index :: config.num_shards]
     todo = _todo(stage, own)
+    if todo:
+        stage.check()
     try:
         with meter(stage.name, sum(unit.images for unit in todo)) as progress:
             pool = _pool(stage, len(todo)) if todo else None
@@ -87,8 +90,8 @@ def _pool(stage: Stage, units: int) -> Pool | None:
         from build.engines.ray_pool import RayPool
 
         return RayPool(stage, config.processes, config.address)
-    devices = _cuda_devices() if config.device != "cpu" else 0
-    count = min(config.processes or devices, units)
+    devices = _cuda_devices() if config.device != "cpu" else []
+    count = min(config.processes or len(devices), units)
     if count <= 1:
         return None
     from build.engines.processes import ProcessPool
@@ -96,7 +99,10 @@ def _pool(stage: Stage, units: int) -> Pool | None:
     return ProcessPool(stage, count, devices)
 
 
-def _cuda_devices() -> int:
+def _cuda_devices() -> list[str]:
+    """Return the visible CUDA devices, by the names that CUDA_VISIBLE_DEVICES takes: numbers, or UUIDs of GPUs and MIG parts."""
     import torch
 
-    return torch.cuda.device_count()
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [str(k) for k in range(count)] if named is None else [name.strip() for name in named.split(",")][:count]

@@ -67,6 +67,9 @@ class _State:
     idle: list[Any] = field(default_factory=list)
     attempts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     failed: dict[str, str] = field(default_factory=dict)
+    done: int = 0
+    tries: float = 0.0
+    reasons: set[str] = field(default_factory=set)
 
 
 def run_units(
@@ -83,7 +86,8 @@ def run_units(
         on_done: Called with each unit that is done.
 
     Raises:
-        UnitsFailedError: If units failed too often; the message names each with its last error.
+        UnitsFailedError: If units failed too often; the message names each with its last error. Or if nothing is done yet
+            and the first `attempts` tries of every worker all ended alike: then all other units would, too.
     """
     state = _State(deque(units))
     try:
@@ -91,6 +95,7 @@ def run_units(
             _staff(pool, state)
             for outcome in pool.wait(_WAIT):
                 _settle(state, outcome, attempts, on_done)
+            _check_hopeless(state, attempts * max(1, pool.size()))
             for worker in [w for w, (_, since) in state.busy.items() if timeout and time.monotonic() - since > timeout]:
                 pool.stop(worker)
                 _settle(state, Outcome(worker, f"took more than {timeout:g} s", is_lost=True), attempts, on_done)
@@ -102,6 +107,15 @@ def run_units(
         raise UnitsFailedError(
             f"{len(state.failed)} of {len(units)} units failed ({reasons}); all other units are done. "
             "Run the same command to retry"
+        )
+
+
+def _check_hopeless(state: _State, tries: int) -> None:
+    alike = not state.done and len(state.reasons) == 1 and len(state.attempts) > 1
+    if alike and state.tries >= tries and (state.waiting or state.busy):
+        raise UnitsFailedError(
+            f"the first {state.tries:g} tries all failed alike, so the run stops: {state.reasons.pop()}. Nothing is "
+            "done; mend the cause, and run the same command again"
         )
 
 
@@ -124,8 +138,11 @@ def _settle(state: _State, outcome: Outcome, attempts: int, on_done: Callable[[U
     if not outcome.is_lost:
         state.idle.append(outcome.worker)
     if outcome.error is None:
+        state.done += 1
         on_done(unit)
         return
+    state.tries += 0.5 if outcome.is_lost else 1.0
+    state.reasons.add(outcome.error)
     state.attempts[unit.file] += 0.5 if outcome.is_lost else 1.0
     if state.attempts[unit.file] < attempts:
         console.print(f"  {unit.file} failed, will retry: {outcome.error}", markup=False)

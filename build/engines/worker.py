@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from build.config.options import BuildConfig
 from build.distributed import is_first_process
@@ -29,14 +30,14 @@ class StageWorker:
         stage_class: The stage.
         config: The run's configuration, with an absolute `out`, from which the list of images is read.
         lease: The run's right to commit.
-        threads: Number of PyTorch's CPU threads.
+        threads: Number of PyTorch's CPU threads, and of those that decode images if `config.workers` is 0.
     """
 
     def __init__(self, stage_class: type[Stage], config: BuildConfig, lease: Lease | None, threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        self._plan: Plan = read_plan(config, lease)
+        self._plan: Plan = read_plan(replace(config, workers=config.workers or threads), lease)
         self._stage = stage_class(self._plan)
 
     def run(self, unit: Unit) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import Counter, deque
@@ -16,6 +15,7 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
 from build.config.options import BuildConfig, ConfigError
+from build.cpus import available_cpus
 from build.images.clicks import ByproductError, Click, read_clicks
 from build.images.listing import ImageInput
 from build.images.reader import ImageReader
@@ -30,7 +30,7 @@ from mlimagenet_data.files.printing import printable
 from mlimagenet_data.images import fault_status
 from mlimagenet_data.labelling.label_maps import LabelMapError, densify, read_label_map
 
-__all__ = ["Clock", "Decoded", "Forward", "ForwardBatch", "make_backbone", "pick_device", "sent"]
+__all__ = ["Clock", "Decoded", "Forward", "ForwardBatch", "make_backbone", "named_folder", "pick_device", "sent"]
 
 _AHEAD = 2  # batches decoded ahead of the network
 
@@ -125,7 +125,7 @@ def _of_one_kind(images: Sequence[ImageInput], decoded: Sequence[Decoded]) -> li
     return list(groups.values())
 
 
-def _folder(config: BuildConfig, option: str) -> Path | None:
+def named_folder(config: BuildConfig, option: str) -> Path | None:
     """Return the folder that an option names, or None if the option is not set."""
     named = getattr(config, option)
     if named is not None and not Path(named).is_dir():
@@ -143,17 +143,23 @@ def _unusable(reader: ImageReader, listed: ImageInput, error: Exception) -> Deco
 
 
 class Forward:
-    """Runs the backbone, and the classifier at the sizes of the label maps, on batches of image files."""
+    """Runs the backbone, and the classifier at the sizes of the label maps, on batches of image files.
+
+    Attributes:
+        device: Where the networks run.
+        batch_size: Images in a batch; may be lowered if a batch does not fit into the device's memory.
+    """
 
     def __init__(self, config: BuildConfig) -> None:
         self._config = config
+        self.batch_size = config.batch_size
         self.device = pick_device(config.device)
         self._own = own = config.backbone == config.classifier == "embedded"
-        self._label_maps = _folder(config, "label_maps")
+        self._label_maps = named_folder(config, "label_maps")
         sizes = ([] if own else [config.label_map_size]) + ([config.scan_size] if config.scan_size else [])
         if self._label_maps is not None and config.names_by_backbone:
             sizes = []  # the classifier is not needed
-        self._byproducts = _folder(config, "byproducts")
+        self._byproducts = named_folder(config, "byproducts")
         self._networks: list[Backbone] = [
             make_backbone(config),
             *(make_classifier(config, size, self.device) for size in sizes),
@@ -161,7 +167,7 @@ class Forward:
         self._classifiers = slice(0 if own else 1, None)
         uses_ensemble = config.classifier == "embedded" and not config.names_by_backbone
         self._ensemble = EmbeddedEnsemble(self.device, config.max_upscale) if uses_ensemble else None
-        self._pool = ThreadPoolExecutor(config.workers or os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(config.workers or available_cpus())
         self._alone = threading.Lock()
 
     def credits(self) -> list[dict[str, str]]:
@@ -183,12 +189,12 @@ class Forward:
         self, images: Sequence[ImageInput], reader: ImageReader, clock: Clock
     ) -> Iterator[tuple[list[ImageInput], list[Decoded]]]:
         """Yield the decoded images of each batch, while threads decode the next ones."""
-        size = self._config.batch_size
-        waiting = deque(images[i : i + size] for i in range(0, len(images), size))
+        start = 0
         ahead: deque[tuple[Sequence[ImageInput], list[Future[Decoded]]]] = deque()
-        while waiting or ahead:
-            while waiting and len(ahead) < _AHEAD:
-                batch = waiting.popleft()
+        while start < len(images) or ahead:
+            while start < len(images) and len(ahead) < _AHEAD:
+                batch = images[start : start + self.batch_size]
+                start += len(batch)
                 futures = [self._pool.submit(clock.timed, "decode", self._decode, reader, image) for image in batch]
                 ahead.append((batch, futures))
             batch, futures = ahead.popleft()

@@ -8,7 +8,6 @@ from the forward pass to the pooled features; only small results come back.
 from __future__ import annotations
 
 import functools
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,15 +18,17 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
-from build.config.options import BuildConfig, digest
+from build.config.options import BuildConfig, ConfigError, digest
+from build.cpus import available_cpus
 from build.images.listing import ImageInput, stamps_of
 from build.images.reader import ImageReader
 from build.labeler.head import one_thread
 from build.networks.backbone import Maps
-from build.networks.forward import Clock, Decoded, Forward, ForwardBatch, sent
+from build.networks.forward import Clock, Decoded, Forward, ForwardBatch, named_folder, sent
 from build.ops.maskcut import maskcut
 from build.ops.peaks import LEVELS, Peaks, evidence, find_elsewhere, find_peaks, grow, grow_object
 from build.ops.pooling import pool, region_weights
+from build.progress import console
 from build.records import RegionsRow, read_rows, table_of
 from build.region_batch import RegionBatch, make_rows
 from build.stage import Stage
@@ -76,6 +77,16 @@ class RegionsStage(Stage):
         """Hash the settings and the unit's image files (names, sizes)."""
         return digest([settings, inputs_digest(self.plan.images(unit))])
 
+    def check(self) -> None:
+        """Raise ConfigError if a file of weights or a folder is missing."""
+        config = self.plan.config
+        for name in ("weights", "classifier_weights"):
+            named = getattr(config, name)
+            if named not in ("hub", "random") and not Path(named).is_file():
+                raise ConfigError(f"{name}: {named} is not a file; pass a file, hub or random")
+        for name in ("label_maps", "byproducts"):
+            named_folder(config, name)
+
     def why_again(self, unit: Unit) -> str | None:
         """Do a unit again if files hold other bytes than before, or can be read now and could not be.
 
@@ -92,7 +103,7 @@ class RegionsStage(Stage):
         if entry.facts["stamps"] == stamps and not self.plan.config.check_content:
             return None
         rows = read_rows(ledger.read(unit.file), RegionsRow, "content")
-        with ThreadPoolExecutor(self.plan.config.workers or os.cpu_count()) as pool:
+        with ThreadPoolExecutor(self.plan.config.workers or available_cpus()) as pool:
             found = pool.map(self._reader.digest, images)
             if any(row.content != digest for row, digest in zip(rows, found, strict=True)):
                 return "files hold other bytes"
@@ -139,22 +150,45 @@ class RegionsStage(Stage):
     def _found(self, unit: Unit, forward: Forward, clock: Clock) -> Iterator[tuple[ForwardBatch, RegionBatch | None]]:
         """Yield each batch and its regions, in order. The next ones are computed meanwhile."""
 
-        def work(images: list[ImageInput], decoded: list[Decoded]) -> tuple[ForwardBatch, RegionBatch | None]:
-            seen = forward.see(images, decoded, clock)
-            return seen, clock.timed("cut", find_regions, seen, self.plan.config)
-
-        running: deque[Future[tuple[ForwardBatch, RegionBatch | None]]] = deque()
+        running: deque[Future[list[tuple[ForwardBatch, RegionBatch | None]]]] = deque()
         # The sum of floats depends on how threads share the work. So batches run in parallel, not operations, and the
         # results do not depend on the number of threads.
         with one_thread() as threads:
             width = 1 if forward.device.type == "cuda" else threads
             with ThreadPoolExecutor(width) as pool:
                 for images, decoded in forward.decoded(self.plan.images(unit), self._reader, clock):
-                    running.append(pool.submit(work, images, decoded))
+                    running.append(pool.submit(self._see_and_cut, forward, images, decoded, clock))
                     while len(running) > width:
-                        yield running.popleft().result()
+                        yield from running.popleft().result()
                 while running:
-                    yield running.popleft().result()
+                    yield from running.popleft().result()
+
+    def _see_and_cut(
+        self, forward: Forward, images: Sequence[ImageInput], decoded: Sequence[Decoded], clock: Clock
+    ) -> list[tuple[ForwardBatch, RegionBatch | None]]:
+        """Compute a batch, or its halves if it does not fit into the GPU's memory.
+
+        Raises:
+            ConfigError: If a single image does not fit.
+        """
+        try:
+            seen = forward.see(images, decoded, clock)
+            return [(seen, clock.timed("cut", find_regions, seen, self.plan.config))]
+        except torch.cuda.OutOfMemoryError as error:
+            if len(images) == 1:
+                raise ConfigError(
+                    f"image_size: a single image does not fit into the GPU's memory ({error}); free the memory that others "
+                    "use, or take a smaller network or size"
+                ) from error
+        torch.cuda.empty_cache()  # here, since the exception kept the batch's tensors alive
+        half = -(-len(images) // 2)
+        if half < forward.batch_size:
+            forward.batch_size = half
+            console.print(
+                f"  {len(images)} images at once do not fit into the GPU's memory; going on with --batch-size {half}"
+            )
+        parts = (slice(None, half), slice(half, None))
+        return [found for part in parts for found in self._see_and_cut(forward, images[part], decoded[part], clock)]
 
     def _check_access(self, unit: Unit, rows: Sequence[RegionsRow]) -> None:
         """Stop a build that has lost its images: their rows would say that they cannot be read.

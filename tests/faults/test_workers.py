@@ -53,7 +53,11 @@ class FakePool(Pool):
         fate = self.script[unit.file].pop(0) if self.script[unit.file] else "done"
         if fate == "lost":
             self.alive.discard(worker)
-        return [Outcome(worker, None if fate == "done" else fate, is_lost=fate == "lost")]
+        error = None if fate == "done" else f"{fate}, because {self.why(unit)}"
+        return [Outcome(worker, error, is_lost=fate == "lost")]
+
+    def why(self, unit):
+        return f"{unit.file} does so"
 
     def stop(self, worker):
         self.alive.discard(worker)
@@ -85,6 +89,30 @@ def test_each_unit_is_done_once_or_fails_in_all_its_tries(fates, workers, attemp
     assert all(f"{name}: " in failed for name in expected_failures)
     assert all(pool.tries[u.file] == (tries[u.file] or len(f) + 1) for u, f in zip(units, fates, strict=True))
     assert not pool.alive  # all are stopped in the end
+
+
+@pytest.mark.parametrize("fate", ["error", "lost"])
+def test_a_run_stops_when_all_its_first_tries_fail_alike(fate):
+    units, done = [Unit(f"{k}", k, k + 1) for k in range(5000)], []
+    pool = FakePool({unit.file: [fate] * 9 for unit in units}, 2)
+    pool.why = lambda unit: "weights.pth is missing"
+    with pytest.raises(UnitsFailedError, match=r"the first 6 tries all failed alike.*weights.pth is missing"):
+        run_units(pool, units, attempts=3, timeout=0, on_done=done.append)
+    assert sum(pool.tries.values()) == (6 if fate == "error" else 12)
+    assert not done
+    assert not pool.alive
+
+
+def test_a_run_goes_on_when_something_is_done_or_the_reasons_differ():
+    units = [Unit(f"{k}", k, k + 1) for k in range(20)]
+    for why in (lambda unit: unit.file, lambda unit: "it does so"):
+        script = {unit.file: ["error"] * 9 for unit in units}
+        if why(units[0]) == "it does so":
+            script["1"] = []
+        pool, done = FakePool(script, 1), []
+        pool.why = why
+        with pytest.raises(UnitsFailedError, match="of 20 units failed"):
+            run_units(pool, units, attempts=2, timeout=0, on_done=done.append)
 
 
 def flaky_stage(photographs, out, faults, **options):
