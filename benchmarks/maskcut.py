@@ -34,6 +34,7 @@ from rich.table import Table
 
 from build.images.listing import evenly_spaced
 from build.networks.embedded import EmbeddedBackbone
+from build.networks.scaling import input_of
 from build.ops.maskcut import Regions, maskcut, start_directions
 from build.ops.ncut import Graph, affinity, second_vectors
 from build.ops.reference import affinity as plain_affinity
@@ -112,7 +113,7 @@ def _features(args: argparse.Namespace, grid: int, count: int) -> tuple[torch.Te
     picks, out, spent = evenly_spaced(files, count), [], 0.0
     for file in picks:
         try:
-            batch = backbone.prepare(load_image(file))[None]
+            batch = input_of(backbone, load_image(file))[None]
         except ImageError as error:
             console.print(f"skipped: {error}")
             continue

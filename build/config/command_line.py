@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from build.config.fields import types_of
 from build.config.options import BuildConfig, ConfigError
 from build.config.presets import PRESETS
 from mlimagenet_data.files.printing import ArgumentParser, shown
@@ -174,7 +175,7 @@ def _parser(*, expert: bool = False) -> ArgumentParser:
 
 def _kind(declared: Any) -> dict[str, Any]:
     default, meta = declared.default, declared.metadata
-    if isinstance(default, bool):
+    if bool in types_of(BuildConfig, declared.name):
         return {"action": argparse.BooleanOptionalAction}
     names = {int: "N", float: "X"}.get(type(default), "NAME")
     choices = "{" + ",".join(meta["choices"]) + "}" if meta["choices"] else ""

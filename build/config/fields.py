@@ -11,7 +11,7 @@ from typing import Any
 
 from mlimagenet_data.files.printing import shown
 
-__all__ = ["ConfigError", "check", "option"]
+__all__ = ["ConfigError", "check", "option", "types_of"]
 
 _MOST_BITS = 63  # of an integer
 
@@ -44,7 +44,7 @@ def option(default: Any, text: str, *, group: str, stage: str = "", expert: bool
 
 def check(owner: type, declared: dataclasses.Field[Any], value: Any) -> None:
     """Raise ConfigError unless a value has the type and range of a field of `owner`."""
-    kinds = _types(owner, declared.name)
+    kinds = types_of(owner, declared.name)
     if (isinstance(value, bool) and bool not in kinds) or not isinstance(value, kinds):
         names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
         raise ConfigError(f"{declared.name}: {shown(value)} must be of type {names}")
@@ -66,7 +66,8 @@ def check(owner: type, declared: dataclasses.Field[Any], value: Any) -> None:
 
 
 @functools.cache  # reading all of a class's hints takes a millisecond
-def _types(owner: type, name: str) -> tuple[type, ...]:
+def types_of(owner: type, name: str) -> tuple[type, ...]:
+    """Return the types that an option may have."""
     hint = typing.get_type_hints(owner)[name]
     kinds = typing.get_args(hint) or (hint,)
     return (*kinds, int) if float in kinds else kinds

@@ -184,11 +184,12 @@ class BuildConfig:
         group="regions", stage="regions", expert=True, choices=("tokens", "keys"),
     )  # fmt: skip
     precision: str = option(
-        "fp32", "Precision of timm networks; bf16 and fp16 use autocast.",
-        group="regions", stage="regions", expert=True, choices=("fp32", "bf16", "fp16"),
+        "auto", "Precision of timm networks, their weights included. auto: bf16 on CUDA, else fp32; keep a build on one kind "
+        "of device then.",
+        group="regions", stage="regions", expert=True, choices=("auto", "fp32", "bf16", "fp16"),
     )  # fmt: skip
-    compile: bool = option(
-        False, "Run a timm backbone through torch.compile: minutes at the start, then faster on GPUs.",
+    compile: bool | None = option(
+        None, "Run a timm backbone through torch.compile: minutes at the start, then faster on GPUs. Default: on CUDA only.",
         group="regions", stage="regions", expert=True,
     )  # fmt: skip
     min_area: float = option(

@@ -46,8 +46,8 @@ class Backbone(Protocol):
     source: str
     licence: str
 
-    def prepare(self, image: Image.Image) -> torch.Tensor:
-        """Return the network's input for an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
+    def input_size(self, image: Image.Image) -> int:
+        """Return the side S of the square to which an image is scaled, in pixels."""
 
     def __call__(self, batch: torch.Tensor) -> Maps:
-        """Return the maps of a (B, 3, S, S) batch."""
+        """Return the maps of a (B, 3, S, S) batch: uint8 pixels, or floats that are normalised already."""

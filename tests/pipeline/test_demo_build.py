@@ -15,6 +15,7 @@ from PIL import Image
 from build import BuildConfig, relabel
 from build.images.demo import PHOTOGRAPHS
 from build.networks.embedded import EmbeddedBackbone
+from build.networks.scaling import input_of
 from build.ops.maskcut import maskcut
 from build.ops.peaks import evidence, find_peaks, grow, grow_object
 from build.run import main
@@ -76,7 +77,7 @@ def test_stored_masks_are_the_masks_that_were_found(demo):
     assert any(len(row["kept"]) < len(row["topk_labels"]) for row in named)  # some repeat others, or show nothing
     for number, row in enumerate(rows_of(demo)):
         image = load_image(demo / ".build" / "demo" / "train" / row["file_name"])
-        maps, again = (network(network.prepare(image)[None]) for network in (backbone, scanner))
+        maps, again = (network(input_of(network, image)[None]) for network in (backbone, scanner))
         found = maskcut(
             maps.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou,
         )  # fmt: skip

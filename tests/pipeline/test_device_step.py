@@ -29,11 +29,14 @@ class Watch(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.waits, self.copies, self.results = Counter(), Counter(), Counter()
+        self.products = set()  # dtypes that are multiplied as matrices
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, torch.Tensor)]
         name = function.overloadpacket.__name__
+        if name in ("addmm", "bmm", "linear", "matmul", "mm"):
+            self.products.update(tensor.dtype for tensor in tensors)
         if name in _WAITS:
             self.waits[name] += 1
         if len({tensor.device.type for tensor in tensors}) > 1:
@@ -114,17 +117,19 @@ def test_the_affinity_is_multiplied_in_bfloat16_with_float32_sums(device):
 
 @pytest.mark.parametrize("patch_features", ["tokens", "keys"])
 def test_the_forward_pass_of_a_timm_backbone_stays_on_the_device(patch_features):
-    options = {"weights": "random", "patch_features": patch_features}  # autocast does not work without a real device
+    options = {"weights": "random", "patch_features": patch_features, "precision": "bf16"}
     backbone = TimmBackbone("vit_small_patch16_dinov3", 64, torch.device("cpu"), **options)
     with fake_device():
         move(backbone._model)
+        move(backbone._normalise)
         backbone.device = CUDA
-        batch = torch.empty(2, 3, 64, 64, device=CUDA)
+        batch = torch.empty(2, 3, 64, 64, dtype=torch.uint8, device=CUDA)
         seen, watch = watched(lambda: backbone(batch))
     assert not watch.waits
     assert not watch.copies
     assert seen.patches.shape == (2, 384, 4, 4)
     assert seen.patches.dtype == torch.float32
+    assert watch.products == {torch.bfloat16}
 
 
 def test_the_ensemble_stays_on_the_device():
@@ -134,7 +139,7 @@ def test_the_ensemble_stays_on_the_device():
             move(network)
         ensemble.device = CUDA
         for see, sizes in ((ensemble.see_whole, (64, 64, 64)), (ensemble.see_places, (64, 64))):
-            batches = [torch.empty(2, 3, size, size, device=CUDA) for size in sizes]
+            batches = [torch.empty(2, 3, size, size, dtype=torch.uint8, device=CUDA) for size in sizes]
             seen, watch = watched(lambda see=see, batches=batches: see(batches))
             assert not watch.waits
             assert not watch.copies

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from build.networks.ensemble import EmbeddedEnsemble
+from build.networks.scaling import scaled
 from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.embedded import embedded_network
 from mlimagenet_data.images import load_image
@@ -23,8 +24,12 @@ def photograph(name):
         return load_image(path)
 
 
+def prepared(ensemble, image, *, has_label):
+    return [scaled(image, size) for size in ensemble.input_sizes(image, has_label=has_label)]
+
+
 def opinion(ensemble, *images, has_label=True):
-    inputs = [ensemble.prepare(image, has_label=has_label) for image in images]
+    inputs = [prepared(ensemble, image, has_label=has_label) for image in images]
     batches = [torch.stack(tensors) for tensors in zip(*inputs, strict=True)]
     return ensemble.see_whole(batches) if has_label else ensemble.see_places(batches)
 
@@ -32,9 +37,9 @@ def opinion(ensemble, *images, has_label=True):
 def test_the_whole_images_opinion_is_the_normalised_geometric_mean_of_three_networks(ensemble):
     image = photograph("coffee.png")
     product = np.ones(1000)
-    for version, batch in enumerate(ensemble.prepare(image, has_label=True)):
+    for version, batch in enumerate(prepared(ensemble, image, has_label=True)):
         with torch.inference_mode():
-            logits = embedded_network(version=version).eval()(batch[None])[0].double().numpy()
+            logits = embedded_network(version=version).eval()((batch[None] - 127.0) / 128)[0].double().numpy()
         odds = np.exp(logits - logits.max())
         product *= (odds / odds.sum()) ** (1 / 3)
     found = opinion(ensemble, image)[0].numpy()
@@ -45,7 +50,7 @@ def test_the_whole_images_opinion_is_the_normalised_geometric_mean_of_three_netw
 def slow_places(model, tensor):
     """Each class's largest probability over windows of 3 x 3 cells, one window at a time."""
     with torch.inference_mode():
-        features = model.forward_features(tensor[None])[0].double().numpy()
+        features = model.forward_features((tensor[None] - 127.0) / 128)[0].double().numpy()
     weight, bias = (values.detach().double().numpy() for values in (model.classifier.weight, model.classifier.bias))
     logits = np.einsum("kd,dhw->khw", weight, features) + bias[:, None, None]
     best = np.zeros(len(weight))
@@ -59,7 +64,7 @@ def slow_places(model, tensor):
 
 def test_the_opinion_on_places_is_the_mean_of_two_networks_best_windows(ensemble):
     image = photograph("chelsea.png")
-    tensors = ensemble.prepare(image, has_label=False)
+    tensors = prepared(ensemble, image, has_label=False)
     expected = [
         slow_places(embedded_network(version=version).eval(), tensor)
         for version, tensor in zip((1, 2), tensors, strict=True)
@@ -68,7 +73,7 @@ def test_the_opinion_on_places_is_the_mean_of_two_networks_best_windows(ensemble
 
 
 def sizes(ensemble, image, *, has_label):
-    return [tuple(tensor.shape) for tensor in ensemble.prepare(image, has_label=has_label)]
+    return [tuple(tensor.shape) for tensor in prepared(ensemble, image, has_label=has_label)]
 
 
 def test_each_network_sees_the_whole_image_at_the_size_it_was_trained_on_and_places_at_a_larger_one(ensemble):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from build.networks.classifier import TimmClassifier
 from build.networks.embedded import EmbeddedBackbone
-from build.networks.scaling import LEAST, bounded_size
+from build.networks.scaling import LEAST, bounded_size, input_of
 
 CPU = torch.device("cpu")
 sides = st.integers(1, 1000)
@@ -49,12 +49,12 @@ def test_networks_scale_a_small_photograph_less():
     )
     for network in networks:
         bounded = network(1.5)
-        assert bounded.prepare(small).shape == (3, 160, 160)
-        assert bounded.prepare(large).shape == (3, 224, 224)
-        assert network(0.0).prepare(small).shape == (3, 224, 224)
-        assert bounded(bounded.prepare(small)[None]).label_maps[0].shape == (1, 1000, 5, 5)
+        assert input_of(bounded, small).shape == (3, 160, 160)
+        assert input_of(bounded, large).shape == (3, 224, 224)
+        assert input_of(network(0.0), small).shape == (3, 224, 224)
+        assert bounded(input_of(bounded, small)[None]).label_maps[0].shape == (1, 1000, 5, 5)
 
 
 def test_a_transformer_takes_one_size_only():
     found = TimmClassifier("swin_tiny_patch4_window7_224", 224, CPU, weights="random", max_upscale=1.5)
-    assert found.prepare(Image.new("RGB", (50, 50))).shape == (3, 224, 224)
+    assert input_of(found, Image.new("RGB", (50, 50))).shape == (3, 224, 224)

@@ -1,5 +1,7 @@
 """Backbones on random weights: no weights can be downloaded here."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import timm
@@ -8,7 +10,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from build.config.options import ConfigError
-from build.networks.timm_backbone import TimmBackbone
+from build.networks.scaling import input_of
+from build.networks.timm_backbone import TimmBackbone, dtype_of
 
 CPU = torch.device("cpu")
 TRANSFORMERS = {
@@ -114,6 +117,40 @@ def test_weights_are_read_from_a_file(tmp_path, suffix):
     assert other(batch_of(96)).patches.shape == (2, 192, 6, 6)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_threads_may_run_one_network_at_the_same_time(compiled, monkeypatch):
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function: compile_(function, backend="eager"))
+    found = backbone("vit_small_patch16_dinov3", 32, patch_features="keys", compiled=compiled)
+    batches = [torch.randn(1, 3, 32, 32) for _ in range(60)]
+    expected = [found(batch).patches for batch in batches]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(4) as pool:
+        seen = list(pool.map(lambda batch: found(batch).patches, batches))
+    torch.set_num_threads(threads)
+    for one, other in zip(seen, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_a_failing_compiler_is_reported_and_not_needed(monkeypatch, capsys):
+    def fails(*args, **kwargs):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda function: fails)
+    found = backbone("vit_small_patch16_dinov3", 32, compiled=True)
+    plain = backbone("vit_small_patch16_dinov3", 32)
+    for _ in range(2):
+        assert torch.equal(found(batch_of(32)).patches, plain(batch_of(32)).patches)
+    assert capsys.readouterr().out.count("torch.compile failed") == 1
+
+
+def test_precision_depends_on_the_device_unless_it_is_given():
+    assert dtype_of("auto", CPU) == torch.float32
+    assert dtype_of("auto", torch.device("cuda")) == torch.bfloat16
+    assert dtype_of("fp16", torch.device("cuda")) == torch.float16
+
+
 def test_half_precision_is_close():
     exact, half = (
         backbone("vit_small_patch16_dinov3", 64, precision=p)(batch_of(64)).patches for p in ("fp32", "bf16")
@@ -126,8 +163,10 @@ def test_half_precision_is_close():
 
 def test_images_are_scaled_and_normalised_as_the_weights_require():
     found = backbone("vit_small_patch16_dinov3", 32)
-    tensor = found.prepare(Image.new("RGB", (500, 80), (255, 0, 127)))
+    tensor = input_of(found, Image.new("RGB", (500, 80), (255, 0, 127)))
     assert tensor.shape == (3, 32, 32)
-    np.testing.assert_allclose(
-        tensor[:, 5, 7], (np.array([1, 0, 127 / 255]) - found._normalise[0]) / found._normalise[1], rtol=1e-5
-    )
+    assert tensor.dtype == torch.uint8
+    mean, std = (np.array(found._model.pretrained_cfg[name]) for name in ("mean", "std"))
+    normalised = found._normalise(tensor[None])[0]
+    np.testing.assert_allclose(normalised[:, 5, 7], (np.array([1, 0, 127 / 255]) - mean) / std, rtol=1e-5)
+    assert torch.equal(found(tensor[None]).patches, found(normalised[None]).patches)
