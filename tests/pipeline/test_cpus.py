@@ -2,8 +2,10 @@ import math
 import os
 
 import pytest
+import torch
 
 from build import cpus
+from build.engines.runner import _cuda_devices
 
 
 def write(path, text):
@@ -37,3 +39,21 @@ def test_affinity_and_quota_bound_each_other(monkeypatch):
     for quota, expected in ((math.inf, 8), (2.5, 3), (0.2, 1), (64, 8)):
         monkeypatch.setattr(cpus, "_quota", lambda root, own, quota=quota: quota)
         assert cpus.available_cpus() == expected
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "names"),
+    [
+        (None, 2, ["0", "1"]),
+        ("4,5,6,7", 4, ["4", "5", "6", "7"]),
+        ("GPU-8932f937, MIG-3f1c", 2, ["GPU-8932f937", "MIG-3f1c"]),
+        ("3,99,1", 1, ["3"]),  # CUDA ignores all from the first invalid one on
+        ("", 0, []),
+    ],
+)
+def test_workers_get_the_devices_that_are_visible(monkeypatch, visible, count, names):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert _cuda_devices() == names

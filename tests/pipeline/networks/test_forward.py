@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from build import BuildConfig, relabel
@@ -183,3 +184,15 @@ def test_whatever_one_image_does_becomes_its_status():
     tried = {name: reader.calls.count(name) for name in script}
     assert tried["large.png"] == tried["crowded.png"] == 2  # the second time alone
     assert tried["denied.png"] == tried["bomb.png"] == 1
+
+
+def test_networks_of_one_size_share_an_input(root):
+    config = BuildConfig(images=str(root), device="cpu", max_upscale=0, image_size=224, scan_size=320)
+    forward, reader, listing = Forward(config), ImageReader(root), list_images(str(root), split="train")
+    for image in listing.images[:]:
+        decoded = forward._decode(reader, image)
+        if image.label is not None and decoded.tensors:
+            assert [tensor.shape[1] for tensor in (*decoded.tensors, *decoded.opinion)] == [224, 320, 224, 240, 260]
+            assert decoded.tensors[0] is decoded.opinion[0]
+            assert decoded.tensors[0].dtype == torch.uint8
+    forward.close()
