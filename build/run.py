@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import warnings
@@ -43,12 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0 if every input image has a row (or the verb found nothing wrong), 1 if not, 130 if stopped."""
     if arguments is None:  # this process is the command
         guard_terminal()
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait must not spin: others use these CPUs, too
     try:
         if verb := parse_verb(arguments):
             name, out = verb
             return {"status": _print_status, "verify": _print_faults}[name](out)
         line = read_command_line(arguments)
         config = _with_kept_settings(line)
+        if line.plan:
+            return _print_forecast(config)
         if config.demo or config.sheet:
             check_new(_sheet(config), mark=PICTURE_MARK)
         if is_first_process():
@@ -108,6 +112,49 @@ def _print_faults(out: str) -> int:
         console.print(f"  {fault}")
     console.print(f"{len(faults)} files have changed; a run rebuilds them" if faults else "no file has changed")
     return 1 if faults else 0
+
+
+def _print_forecast(config: BuildConfig) -> int:
+    """Print what the build would take; return 1 if something that is missing would stop it."""
+    console.print("loading PyTorch ...")
+    from build.forecast import forecast
+
+    found = forecast(config)
+    table = Table(title=f"forecast for {config.out}, split {config.split}", title_justify="left", show_header=False)
+    done = f", {found.done:,} done before" if found.done else ""
+    table.add_row("images", f"{found.images:,}, {found.labelled:,} with an original label{done}")
+    table.add_row("decoding", f"{found.decoding:.1f} images/s on the CPUs of a machine")
+    unit = "GPU" if found.uses_gpus else "machine"
+    table.add_row("networks", f"{found.networks:.1f} images/s a {unit}, measured on {found.sample} images")
+    table.add_row(
+        "workers", f"{found.machines} x {found.workers} {unit if found.machines * found.workers == 1 else unit + 's'}"
+    )
+    for name, seconds in found.seconds.items():
+        table.add_row(name, _duration(seconds))
+    total = sum(found.seconds.values())
+    table.add_row("total", _duration(total))
+    if found.uses_gpus:
+        table.add_row("GPU-hours", f"{found.seconds['regions'] * found.machines * found.workers / 3600:.1f}")
+    free = "" if found.free is None else f"; {_size(found.free)} free"
+    disk = f"{_size(found.intermediates)} of intermediate results, {_size(found.dataset)} of dataset{free}"
+    table.add_row("disk", disk)
+    console.print(table)
+    for line in found.missing:
+        console.print(styled("missing:", "bold"), line)
+    console.print("The labeler's training, if it trains one, comes on top; nothing was written to the output.")
+    return 1 if found.stops else 0
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration in its natural unit."""
+    for length, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _print_report(report: BuildReport, *, verbose: bool = False) -> int:

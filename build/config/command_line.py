@@ -44,6 +44,8 @@ _EPILOG = """\
 examples:
   python -m build.run --demo                          eight photographs, about a minute, no download
   python -m build.run --images imagenet --out mlimagenet
+  python -m build.run --images imagenet --out mlimagenet --plan
+                                                      hours, disk, what is missing; builds nothing
   python -m build.run --images photos --unlabelled --out labelled --sheet 30
   python -m build.run --out mlimagenet --stage labels --label-threshold 0.4
                                                       new labels from the regions found before;
@@ -70,11 +72,13 @@ class CommandLine(NamedTuple):
         config: Its configuration: the command line overrides the YAML file, which overrides the preset.
         given: Names of the options that any of these gives.
         verbose: Whether to print details.
+        plan: Whether to say what the build would take, and not to build.
     """
 
     config: BuildConfig
     given: set[str]
     verbose: bool
+    plan: bool
 
 
 def parse(arguments: Sequence[str] | None = None) -> BuildConfig:
@@ -93,7 +97,7 @@ def read_command_line(arguments: Sequence[str] | None = None) -> CommandLine:
         ConfigError: If an option is wrong.
     """
     given = vars(_parser().parse_args(arguments))
-    verbose = given.pop("verbose")
+    verbose, plan = given.pop("verbose"), given.pop("plan")
     source, preset = given.pop("config", None), given.pop("preset", None)
     loaded = _read(source) if source else {}
     preset = preset or loaded.get("preset")
@@ -101,7 +105,7 @@ def read_command_line(arguments: Sequence[str] | None = None) -> CommandLine:
     if preset not in (None, *PRESETS):
         raise ConfigError(f"{source}: preset: {shown(preset)}; it must be one of {', '.join(PRESETS)}")
     values = {**(PRESETS[preset] if preset else {}), **from_mapping(loaded, source or ""), **given}
-    return CommandLine(BuildConfig(**values), set(values), verbose)
+    return CommandLine(BuildConfig(**values), set(values), verbose, plan)
 
 
 class _Loader(yaml.SafeLoader):
@@ -162,6 +166,8 @@ def _parser(*, expert: bool = False) -> ArgumentParser:
         "paper: DINOv3 ViT-L/16, 512 px. cutler: DINO ViT-B/8, tau 0.15. dinov2: DINOv2 ViT-L/14, Apache-2.0 "
         "weights.")  # fmt: skip
     add("--verbose", action="store_true", help="Print how long each part of a stage took.")
+    add("--plan", action="store_true", help="Say what the build would take, from a trial on some of its images: hours, "
+        "GPU-hours, disk, and what is missing. Write nothing to --out.")  # fmt: skip
     groups = {name: parser.add_argument_group(name) for name in _GROUPS}
     for declared in fields(BuildConfig):
         meta = declared.metadata

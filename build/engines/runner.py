@@ -13,7 +13,7 @@ from build.progress import console, meter
 from build.stage import Stage
 from build.state.plan import Unit
 
-__all__ = ["StageRun", "run_stage"]
+__all__ = ["StageRun", "cuda_devices", "run_stage"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _pool(stage: Stage, units: int) -> Pool | None:
         from build.engines.ray_pool import RayPool
 
         return RayPool(stage, config.processes, config.address)
-    devices = _cuda_devices() if config.device != "cpu" else []
+    devices = cuda_devices() if config.device != "cpu" else []
     count = min(config.processes or len(devices), units)
     if count <= 1:
         return None
@@ -99,7 +99,7 @@ def _pool(stage: Stage, units: int) -> Pool | None:
     return ProcessPool(stage, count, devices)
 
 
-def _cuda_devices() -> list[str]:
+def cuda_devices() -> list[str]:
     """Return the visible CUDA devices, by the names that CUDA_VISIBLE_DEVICES takes: numbers, or UUIDs of GPUs and MIG parts."""
     import torch
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from build import cpus
-from build.engines.runner import _cuda_devices
+from build.engines.runner import cuda_devices
 
 
 def write(path, text):
@@ -56,4 +56,4 @@ def test_workers_get_the_devices_that_are_visible(monkeypatch, visible, count, n
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert _cuda_devices() == names
+    assert cuda_devices() == names

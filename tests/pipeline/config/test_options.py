@@ -54,10 +54,10 @@ def shown_by(text):
 
 def test_every_option_has_a_help_text_and_a_group_and_stands_in_one_of_the_two_helps():
     common, expert = (shown_by(_parser(expert=expert).format_help()) for expert in (False, True))
-    always = ["help", "help-expert", "config", "preset", "verbose"]
-    assert common[:5] == expert[:5] == always
+    always = ["help", "help-expert", "config", "preset", "verbose", "plan"]
+    assert common[:6] == expert[:6] == always
     names = [option.name.replace("_", "-") for option in fields(BuildConfig)]
-    assert sorted(common[5:] + expert[5:]) == sorted(names)
+    assert sorted(common[6:] + expert[6:]) == sorted(names)
     for option in fields(BuildConfig):
         assert len(option.metadata["help"]) > 10
         assert option.metadata["group"] in _GROUPS
