@@ -44,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0 if every input image has a row (or the verb found nothing wrong), 1 if not, 130 if stopped."""
     if arguments is None:  # this process is the command
         guard_terminal()
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait must not spin: others use these CPUs, too
+        os.environ.setdefault(
+            "OMP_WAIT_POLICY", "PASSIVE"
+        )  # threads that wait must not spin: others use these CPUs, too
     try:
         if verb := parse_verb(arguments):
             name, out = verb

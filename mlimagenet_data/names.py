@@ -47,6 +47,7 @@ _PREFIX = re.compile(r"(n\d{8})_.", re.ASCII)
 _SUFFIX = re.compile(r"(.+)_(n\d{8})", re.ASCII | re.DOTALL)
 # ImageNet's own file stems
 _IMAGENET = re.compile(r"(?:n\d{8}_\d+|ILSVRC20\d\d_(?:train|val|test)_\d{8})", re.ASCII)
+_USUAL = re.compile(r"(n[0-9]{8})/(\1_[0-9]+)")
 _ROOT = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?/")  # of an absolute path, drive or URL
 # control characters, and what Windows reads as folders or drives
 _NOT_PLAIN = re.compile(r"[\x00-\x1f\x7f-\x9f\\]|\A.:")
@@ -81,6 +82,8 @@ def join_key(image_id: str) -> str:
     by the whole id, such as `n01514668/n01491361_5`, whose stem names another class. Ids of earlier releases, which kept a
     trailing `_<wnid>` or an index folder, have the same key.
     """
+    if (usual := _USUAL.fullmatch(image_id)) and usual[1] in imagenet_classes().wnid_to_index:
+        return usual[2]  # what the rules below give, in a third of the time
     label, below = _parse(image_id)
     whole = below if label is None else f"{imagenet_classes().wnids[label]}/{below}"
     stem = image_id.rpartition("/")[2]

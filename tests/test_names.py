@@ -4,9 +4,11 @@ import contextlib
 import io
 import json
 import posixpath
+import re
 import tarfile
 import warnings
 from pathlib import Path, PureWindowsPath
+from unittest import mock
 
 import datasets
 import numpy as np
@@ -569,3 +571,12 @@ class TestStemsThatNameAnotherClass:
         for name in present:
             with contextlib.suppress(KeyError):
                 assert store.image_id(store.find(name)) == name
+
+
+@given(
+    st.from_regex(r"n0(1440764|1443537|9999999)/n0(1440764|1443537|9999999)_[0-9٣]{1,3}(_n01440764)?", fullmatch=True)
+)
+def test_the_short_way_to_a_usual_key_gives_what_the_rules_give(image_id):
+    found = join_key(image_id)
+    with mock.patch("mlimagenet_data.names._USUAL", re.compile("(?!)")):
+        assert join_key(image_id) == found

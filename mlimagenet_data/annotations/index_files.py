@@ -33,7 +33,7 @@ from mlimagenet_data.files.reading import parse_json
 
 __all__ = ["VERSION", "DamagedIndexError", "IndexFiles", "write_index"]
 
-VERSION = 3
+VERSION = 4
 _ARRAYS = {
     "start": "<i8",  # offset of each image's record, then the end of the last one
     "crc": "<u4",  # of each image's record

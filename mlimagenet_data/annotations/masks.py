@@ -46,29 +46,44 @@ def parse_runs(
         good: (M,) whether a mask is valid: its characters are legal, no number is truncated or too long, no run is
             negative, and the runs add up. Ignore the runs of invalid masks.
     """
-    masks = len(cells)
-    good = np.ones(masks, np.bool_)
-    if not masks:
+    good = np.ones(len(cells), np.bool_)
+    if not len(cells):
         return np.zeros(0, np.int64), np.zeros(0, np.int64), good
-    values = data.astype(np.int64) - 48
-    good &= ~_any((values < 0) | (values > 63), offsets)
-    is_last = values < 32  # a character without the continuation bit ends its number
+    codes = data - np.uint8(48)  # legal ones are below 64
+    if codes.max() > 63:
+        good &= ~_any(codes > 63, offsets)
+    is_last = codes < 32  # a character without the continuation bit ends its number
     good &= is_last[offsets[1:] - 1]
     is_last[offsets[1:] - 1] = True  # a damaged mask must not run into the next one
     ends = np.flatnonzero(is_last)
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    lengths = ends - starts + 1
+    lengths = np.empty_like(ends)
+    lengths[0] = ends[0] + 1
+    np.subtract(ends[1:], ends[:-1], out=lengths[1:])
     counts = np.diff(np.searchsorted(ends, offsets - 1, side="right"))
     first = np.cumsum(counts) - counts
-    bounds = np.append(first, ends.size)
-    good &= ~_any(lengths > _MOST_CHARACTERS, bounds)
-    shifts = np.minimum(5 * (np.arange(values.size) - np.repeat(starts, lengths)), 40)
-    runs = np.add.reduceat((values & 31) << shifts, starts)
-    runs -= np.where(values[ends] & 16, np.int64(1) << np.minimum(5 * lengths, 40), 0)  # sign extension
-    runs = _undo_differences(runs, counts, first)
-    good &= ~_any(runs < 0, bounds)
+    if lengths.max() > _MOST_CHARACTERS:
+        good &= ~_any(lengths > _MOST_CHARACTERS, np.append(first, ends.size))
+    runs = _undo_differences(_numbers_of(codes, ends, np.minimum(lengths, _MOST_CHARACTERS)), counts, first)
+    if runs.min() < 0:
+        good &= ~_any(runs < 0, np.append(first, ends.size))
     good &= np.add.reduceat(runs, first) == cells
     return runs, counts, good
+
+
+def _numbers_of(codes: NDArray[np.uint8], ends: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the numbers whose last characters are at `ends`: five bits a character, the lowest first, the last signed."""
+    last = codes[ends]  # bytes as long as possible: most of the time goes into memory
+    last &= 31
+    last ^= 16
+    last -= 16
+    numbers = last.view(np.int8).astype(np.int64)
+    longer = np.flatnonzero(lengths > 1)  # few
+    numbers[longer] <<= 5 * (lengths[longer] - 1)
+    for before in range(1, _MOST_CHARACTERS):
+        longer = longer[lengths[longer] > before]
+        digits = (codes[ends[longer] - before] & 31).astype(np.int64)
+        numbers[longer] += digits << (5 * (lengths[longer] - 1 - before))
+    return numbers
 
 
 def _any(flags: NDArray[np.bool_], bounds: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -79,15 +94,21 @@ def _any(flags: NDArray[np.bool_], bounds: NDArray[np.int64]) -> NDArray[np.bool
 def _undo_differences(
     runs: NDArray[np.int64], counts: NDArray[np.int64], first: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Undo COCO's delta coding: each mask's runs from the fourth on are stored minus the run two positions earlier."""
-    position = np.arange(runs.size) - np.repeat(first, counts)
-    out = runs.copy()
-    for parity, begin in ((1, 1), (0, 2)):  # runs 1, 3, 5, ... and 2, 4, 6, ...; run 0 is in neither
-        chosen = np.flatnonzero((position % 2 == parity) & (position >= begin))
-        sums = np.cumsum(runs[chosen])
-        is_start = position[chosen] == begin
-        before = np.where(is_start, sums - runs[chosen], 0)
-        out[chosen] = sums - before[np.maximum.accumulate(np.where(is_start, np.arange(chosen.size), 0))]
+    """Undo COCO's delta coding: each mask's runs from the fourth on are stored minus the run two positions earlier.
+
+    Runs 1 and 2, 3 and 4, ... of a mask are laid out as rows of two after a row of zeros. Their sums down the columns are
+    the runs. Run 0 stands for itself.
+    """
+    rows = counts // 2 + 1
+    start = np.cumsum(rows) - rows
+    places = np.arange(runs.size) + np.repeat(2 * start + 1 - first, counts)
+    sums = np.zeros((int(rows.sum()), 2), np.int64)
+    sums.reshape(-1)[places] = runs
+    sums[start] = 0
+    np.cumsum(sums, axis=0, out=sums)
+    sums -= np.repeat(sums[start], rows, axis=0)
+    out = sums.reshape(-1)[places]
+    out[first] = runs[first]
     return out
 
 

@@ -30,9 +30,9 @@ LAYOUT = (
     ("best_score", "<f4", "regions"),
     ("topk_class", "<i2", "topk"),
     ("topk_score", "<f4", "topk"),
-    # the cell after each run's last one; column-major, background first, an even number of runs per region
-    ("run_column", "<u2", "runs"),
-    ("run_row", "<u2", "runs"),
+    # lengths of runs of cells; column-major, background first, an even number of runs per region. Longer runs are split by
+    # empty ones.
+    ("run", "u1", "runs"),
     ("name", "u1", "name"),
     ("id", "u1", "id"),
 )

@@ -32,31 +32,37 @@ class MaskStack(NamedTuple):
     """Masks of an image's regions that share a grid, as runs of cells.
 
     Runs alternate between background and object, column by column, background first, with an even number of runs per
-    region. A run is stored as its end: the cell after its last one.
+    region; some are empty.
 
     Attributes:
         regions: Positions of these R regions among the image's regions.
         grid: (gh, gw).
-        ends: (2, n) columns (gw at the end of a mask) and rows of the runs' ends.
-        pairs: Offset of each region's first pair of a background and an object run.
+        runs: (n,) lengths of the runs.
+        runs_of: Number of each region's runs.
         cells: Number of object cells per mask.
     """
 
     regions: list[int]
     grid: tuple[int, int]
-    ends: NDArray[np.uint16]
-    pairs: list[int]
+    runs: NDArray[np.uint8]
+    runs_of: tuple[int, ...]
     cells: tuple[int, ...]
+
+    @property
+    def ends(self) -> NDArray[np.int64]:
+        """The runs' ends: (n,), the number of cells up to each one's last, counted on from region to region."""
+        return np.asarray(np.add.accumulate(self.runs, dtype=np.int64))
+
+    @property
+    def starts(self) -> list[int]:
+        """The place of each region's first run, and of the end of all runs: R + 1 numbers."""
+        return list(itertools.accumulate(self.runs_of, initial=0))
 
     @property
     def masks(self) -> NDArray[np.bool_]:
         """Decoded masks: (R, gh, gw) bool."""
         (height, width), count = self.grid, len(self.regions)
-        columns, rows = self.ends.astype(np.int64)
-        runs = 2 * np.diff(np.append(self.pairs, rows.size // 2))
-        first = np.repeat(np.arange(count) * height * width, runs)
-        ends = first + columns * height + rows
-        turns = np.zeros(count * height * width + 1, np.int8)
+        turns, ends = np.zeros(count * height * width + 1, np.int8), self.ends
         np.add.at(turns, ends[::2], 1)
         np.add.at(turns, ends[1::2], -1)
         flat = np.cumsum(turns[:-1], dtype=np.int8).astype(np.bool_)
@@ -141,8 +147,8 @@ def decode_record(raw: bytes) -> Record:
         topk_class,
         topk_score,
     ) = [values[place] for place in places]
-    run_ends = np.frombuffer(raw, "<u2", 2 * runs, _HEADER.size + small.size).reshape(2, runs)
-    middle = _HEADER.size + small.size + 4 * runs + name
+    run_lengths = np.frombuffer(raw, np.uint8, runs, _HEADER.size + small.size)
+    middle = _HEADER.size + small.size + runs + name
     return Record(
         raw[middle : middle + image_id].decode(),
         raw[middle - name : middle].decode(),
@@ -153,7 +159,7 @@ def decode_record(raw: bytes) -> Record:
         topk_of,
         topk_class,
         topk_score,
-        _stacks(grid_h, grid_w, cells, runs_of, run_ends) if regions else (),
+        _stacks(grid_h, grid_w, cells, runs_of, run_lengths) if regions else (),
         STATUS_NAMES[status],
     )
 
@@ -161,7 +167,7 @@ def decode_record(raw: bytes) -> Record:
 def decode_names(raw: bytes) -> tuple[str, str]:
     """Return the image_id and file name of a packed record."""
     *_, labels, regions, name, image_id, topk, runs = _HEADER.unpack_from(raw)
-    middle = _HEADER.size + _small_arrays(labels, regions, topk)[0].size + 4 * runs + name
+    middle = _HEADER.size + _small_arrays(labels, regions, topk)[0].size + runs + name
     return raw[middle : middle + image_id].decode(), raw[middle - name : middle].decode()
 
 
@@ -179,14 +185,13 @@ def _stacks(
     widths: tuple[int, ...],
     cells: tuple[int, ...],
     runs_of: tuple[int, ...],
-    run_ends: NDArray[np.uint16],
+    run_lengths: NDArray[np.uint8],
 ) -> tuple[MaskStack, ...]:
     count, grid = len(heights), (heights[0], widths[0])
-    begins = list(itertools.accumulate(runs_of, initial=0))
     if heights.count(grid[0]) == widths.count(grid[1]) == count:
-        return (MaskStack(list(range(count)), grid, run_ends, [begin // 2 for begin in begins[:-1]], cells),)
-    parts = [slice(start, stop) for start, stop in itertools.pairwise(begins)]
+        return (MaskStack(list(range(count)), grid, run_lengths, runs_of, cells),)
+    begins = list(itertools.accumulate(runs_of, initial=0))
     return tuple(
-        MaskStack([k], grid, run_ends[:, part], [0], cells[k : k + 1])
-        for k, (grid, part) in enumerate(zip(zip(heights, widths, strict=True), parts, strict=True))
+        MaskStack([k], grid, run_lengths[begins[k] : begins[k + 1]], runs_of[k : k + 1], cells[k : k + 1])
+        for k, grid in enumerate(zip(heights, widths, strict=True))
     )

@@ -50,13 +50,25 @@ def _cells_in_box(stack: MaskStack, box: Box) -> list[float]:
     here = before[1:] - before[:-1]
     before *= bottom - top
     above = _clipped(cell_edges(height), top, bottom)
-    columns, rows = stack.ends
+    columns, rows = _places(stack)
     part = here.take(columns)
     part *= above.take(rows)
     part += before.take(columns)  # S at each run's end
     least = 1e-12 * (right - left) * (bottom - top)  # a mask outside the view leaves a rounding error
-    shown: list[float] = np.add.reduceat(part[1::2] - part[::2], stack.pairs).tolist()
+    pairs = [start // 2 for start in stack.starts[:-1]]
+    shown: list[float] = np.add.reduceat(part[1::2] - part[::2], pairs).tolist()
     return [seen if seen > least else 0.0 for seen in shown]
+
+
+def _places(stack: MaskStack) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the column and the row, in its own mask, of the cell after each run; the column after the last one at its end."""
+    height, width = stack.grid
+    ends = stack.ends
+    columns = ends // height  # faster than divmod
+    rows = ends - columns * height
+    if len(stack.regions) > 1:
+        columns -= np.arange(0, width * len(stack.regions), width).repeat(np.array(stack.runs_of))
+    return columns, rows
 
 
 def _clipped(edges: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -160,13 +161,13 @@ def _codes(stack: MaskStack) -> Iterator[tuple[int, str]]:
     from pycocotools import mask as coco_mask
 
     height, width = stack.grid
-    columns, rows = stack.ends.astype(np.int64)
-    edges = [2 * pair for pair in stack.pairs] + [rows.size]
-    for place, k in enumerate(stack.regions):
-        part = slice(edges[place], edges[place + 1])
-        runs = np.diff(columns[part] * height + rows[part], prepend=0)
-        if runs.size > 1 and runs[-1] == 0:
-            runs = runs[:-1]  # an empty last run
+    edges, all_ends = itertools.pairwise(stack.starts), stack.ends
+    for place, (k, (start, stop)) in enumerate(zip(stack.regions, edges, strict=True)):
+        ends = all_ends[start:stop] - place * height * width
+        shown = np.diff(ends, prepend=0) > 0  # empty runs split long ones
+        shown[0] = True
+        of_object, ends = np.flatnonzero(shown) % 2, ends[shown]
+        runs = np.diff(ends[np.append(np.diff(of_object) != 0, True)], prepend=0)
         code = coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
         yield k, code["counts"].decode("ascii")
 

@@ -2,18 +2,24 @@ import json
 import multiprocessing
 import os
 import pickle
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pycocotools.mask as coco_mask
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mlimagenet_data.annotations import index as index_module
 from mlimagenet_data.annotations.masks import encode_mask, parse_runs
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.dataset import MultiLabelImageNet
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
-from tests.support.annotated import random_rows, row, write_rows
+from mlimagenet_data.labelling.shares import view_shares
+from mlimagenet_data.viewer.entries import _codes
+from mlimagenet_data.views.view import view_of_box
+from tests.support.annotated import random_rows, region, row, write_rows
 
 
 @pytest.fixture(autouse=True)
@@ -193,3 +199,39 @@ def test_damaged_masks_are_found_among_valid_ones():
     _, counts, good = parse_runs(np.frombuffer(raw, np.uint8), offsets, np.full(len(texts), 64))
     assert good.tolist() == [True, False, True, False, False, True]
     assert counts[0] == 16
+
+
+def runs_of(draw_lengths, size):
+    """Make a mask of runs with these lengths, cut or filled up to its size, column by column."""
+    values = np.repeat(np.arange(len(draw_lengths)) % 2 == 1, draw_lengths)[: size[0] * size[1]]
+    return np.pad(values, (0, size[0] * size[1] - values.size)).reshape(size[1], size[0]).T
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.sampled_from([0, 1, 2, 40, 254, 255, 256, 510, 511, 700]), min_size=1, max_size=9),
+            st.sampled_from([(24, 24), (24, 24), (64, 40), (1, 900), (900, 1)]),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_masks_with_runs_of_any_length_are_kept(tmp_path, drawn):
+    masks = [runs_of(lengths, size) for lengths, size in drawn]
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    write_rows(folder, [row("a", (90, 70), [region(mask, 3) for mask in masks])])
+    record = AnnotationStore(folder, "train").record(0)
+    for mask, found in zip(masks, record.regions, strict=True):
+        assert np.array_equal(mask, found.mask)
+    for stack in record.stacks:
+        assert stack.cells == tuple(int(masks[k].sum()) for k in stack.regions)
+        assert [code for _, code in _codes(stack)] == [encode_mask(masks[k]) for k in stack.regions]
+    for box in ((0, 0, 90, 70), (13, 7, 31, 22), (-5, -9, 40, 200)):
+        view = view_of_box((90, 70), *box)
+        for k, (visibility, coverage) in view_shares(record.stacks, view).items():
+            cells = view.cells(masks[k].shape)
+            shown = float((masks[k] * cells).sum())
+            assert visibility == pytest.approx(shown / masks[k].sum() if masks[k].any() else 0, abs=1e-9)
+            assert coverage == pytest.approx(shown / (masks[k].size * view.area), abs=1e-9)
