@@ -11,13 +11,29 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlimagenet_data.errors import OutputError
+from mlimagenet_data.errors import AnnotationError, OutputError
 from mlimagenet_data.files.printing import printable
 from mlimagenet_data.files.single import PICTURE_MARK, check_new
 
-__all__ = ["Run", "add_annotations", "check_outputs", "command", "inputs_of", "progress", "say", "say_json"]
+if TYPE_CHECKING:
+    from mlimagenet_data.annotations.store import AnnotationStore
+
+__all__ = [
+    "Run",
+    "add_annotations",
+    "check_outputs",
+    "command",
+    "fraction",
+    "inputs_of",
+    "nothing_readable",
+    "open_store",
+    "progress",
+    "say",
+    "say_json",
+    "whole",
+]
 
 Run = Callable[[argparse.Namespace], int | None]  # returns the exit code, None for 0
 _BETWEEN = 30.0  # seconds between two lines in a log
@@ -35,6 +51,48 @@ def add_annotations(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that choose the annotations to read."""
     parser.add_argument("annotations", metavar="DATASET", help="Dataset folder, or hf:USER/NAME[@REVISION] on the Hub.")
     parser.add_argument("--split", default="train", help="Split to read (default: train).")
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return the `type` of an option that takes a whole number within bounds."""
+    rule = f"a whole number from {least} {'on' if most is None else f'to {most}'}"
+
+    def read(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if least <= (value := int(text)) <= (value if most is None else most):
+                return value
+        raise argparse.ArgumentTypeError(f"{text}: must be {rule}")
+
+    return read
+
+
+def fraction(text: str) -> float:
+    """Read an option that takes a number between 0 and 1."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(text)) <= 1:
+            return value
+    raise argparse.ArgumentTypeError(f"{text}: must be a number between 0 and 1")
+
+
+def open_store(annotations: str, split: str) -> AnnotationStore:
+    """Open annotations to work on their images; show the progress of the first opening, which indexes them.
+
+    Raises:
+        AnnotationError: If no image of the split could be read when it was annotated.
+    """
+    from mlimagenet_data.annotations.store import AnnotationStore
+
+    with progress("opening", None, " rows") as advance:
+        store = AnnotationStore(annotations, split, advance=advance)
+    if not store.usable_rows().size:
+        raise nothing_readable(annotations, split, len(store))
+    return store
+
+
+def nothing_readable(annotations: str, split: str, rows: int) -> AnnotationError:
+    """Return the error of a command that has no image to work on."""
+    why = f"none of its {rows} images could be read when they were annotated" if rows else "it has no rows"
+    return AnnotationError(f"{annotations}: nothing to do in split {split}: {why}; `mlimagenet info` counts them")
 
 
 def inputs_of(*given: str | Path | None) -> list[Path]:
