@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections.abc import Sequence
@@ -121,10 +120,16 @@ def _why_not(error: Exception) -> str:
     return f"cannot be downloaded from the Hub: {error}"
 
 
+def _is_of(split: str, name: str) -> bool:
+    shard = _SHARD.search(name)
+    return name[: shard.start()] == split if shard else name.startswith(f"{split}-")
+
+
 def _find_shards(folder: Path, split: str) -> list[Path]:
-    files = sorted((folder / "data").glob(f"{glob.escape(split)}-*.parquet"))
+    there = sorted((folder / "data").glob("*.parquet"))
+    files = [file for file in there if _is_of(split, file.name)]
     if not files:
-        others = sorted({_SHARD.sub("", file.name) for file in (folder / "data").glob("*.parquet")})
+        others = sorted({_SHARD.sub("", file.name) for file in there})
         where = (
             "its data/ holds no Parquet files"
             if (folder / "data").is_dir()

@@ -37,6 +37,7 @@ __all__ = [
 
 Run = Callable[[argparse.Namespace], int | None]  # returns the exit code, None for 0
 _BETWEEN = 30.0  # seconds between two lines in a log
+_DELAY = 1.0  # seconds without a bar on a terminal
 
 
 def command(commands: Any, name: str, run: Run, text: str) -> argparse.ArgumentParser:
@@ -143,7 +144,7 @@ def progress(what: str, total: int | None, unit: str) -> Iterator[Callable[[int]
     if not sys.stderr.isatty():
         yield _Log(name, total, unit).advance
         return
-    with tqdm(total=total, desc=name, unit=unit, unit_scale=True, leave=False, delay=1) as bar:
+    with tqdm(total=total, desc=name, unit=unit, unit_scale=True, leave=False, delay=_DELAY) as bar:
         yield bar.update
 
 

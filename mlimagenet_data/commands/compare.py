@@ -16,6 +16,7 @@ from mlimagenet_data.commands.common import (
     fraction,
     inputs_of,
     open_store,
+    progress,
     say,
     say_json,
     whole,
@@ -122,7 +123,9 @@ def _compare(given: argparse.Namespace) -> None:
         raise MLImageNetError(f"--plot {given.plot}: needs a truth with label sets; {given.truth} has none")
     store = open_store(given.annotations, given.split)
     other = open_store(given.against, given.split) if given.against else None
-    found = compare(truth, store, other, crops=given.crops, draws=given.bootstrap, seed=given.seed)
+    steps = given.bootstrap + 1 + (len(truth) if given.crops and (truth.boxes or truth.masks) else 0)
+    with progress("compare", steps, " steps") as advance:
+        found = compare(truth, store, other, crops=given.crops, draws=given.bootstrap, seed=given.seed, advance=advance)
     facts = {"dataset": given.annotations, "against": given.against, "seed": given.seed, **found.as_dict()}
     if given.out:
         text = json.dumps(facts, indent=1) + "\n"

@@ -88,15 +88,15 @@ def _view(given: argparse.Namespace) -> None:
     with progress("images", len(rows), " images") as advance:
         found = entries(store, rows, images, given.thumbnail_size)
         size = write(_noting(found, problems, advance), policy, about)
-    if given.json:
-        say_json({"images": len(rows), "rows": len(store), "bytes": size, "problems": problems})
-        return
     page = given.out if is_file else given.out / "index.html"
-    say(f"{page}: {len(rows)} of {len(store)} images, {size / 1e6:.1f} MB")
     if given.open:
         import webbrowser
 
         webbrowser.open(page.resolve().as_uri())
+    if given.json:
+        say_json({"images": len(rows), "rows": len(store), "bytes": size, "problems": problems})
+        return
+    say(f"{page}: {len(rows)} of {len(store)} images, {size / 1e6:.1f} MB")
     if problems:
         say(f"{len(problems)} images without a photograph; the first: {problems[0]}")
 
