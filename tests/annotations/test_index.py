@@ -10,6 +10,7 @@ import pytest
 
 from mlimagenet_data.annotations import index as index_module
 from mlimagenet_data.annotations.masks import encode_mask, parse_runs
+from mlimagenet_data.annotations.shards import annotation_files
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.dataset import MultiLabelImageNet
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
