@@ -92,7 +92,7 @@ def add(commands: Any) -> None:
         "--images", metavar="DIR", type=Path, help="Your copy of the images; the listed ones are drawn in --sheet."
     )
     parser.add_argument(
-        "--sheet", metavar="FILE.png", type=Path, default=Path("audit.png"),
+        "--sheet", metavar="FILE.png", type=Path,
         help="Picture to write with --images (default: audit.png).",
     )  # fmt: skip
 
@@ -133,6 +133,9 @@ def _check(given: argparse.Namespace) -> None:
         raise MLImageNetError(f"--verdict {given.verdict}: must be one of {', '.join(VERDICTS)}")
     if given.verdict and given.by_class:
         raise MLImageNetError("--verdict lists images and --by-class lists classes; pass only one of them")
+    if given.sheet and not given.images:
+        raise MLImageNetError(f"--sheet {given.sheet}: needs --images, your copy of the images that it shows")
+    given.sheet = given.sheet or Path("audit.png")
     if given.images:
         from mlimagenet_data.annotations.locate import split_folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlimagenet_data.errors import AnnotationError, OutputError
+from mlimagenet_data.errors import AnnotationError, MLImageNetError, OutputError
 from mlimagenet_data.files.printing import printable
 from mlimagenet_data.files.single import PICTURE_MARK, check_new
 
@@ -24,6 +25,7 @@ __all__ = [
     "Run",
     "add_annotations",
     "check_outputs",
+    "check_plot",
     "command",
     "fraction",
     "inputs_of",
@@ -120,6 +122,12 @@ def check_outputs(inputs: list[Path], *files: Path | None, picture: Path | None 
         if (place := os.path.realpath(file)) in seen:
             raise OutputError(f"{file}: named for two outputs; choose two names")
         seen.add(place)
+
+
+def check_plot(file: Path | None) -> None:
+    """Refuse a plot that could not be drawn later, before the work begins."""
+    if file and importlib.util.find_spec("matplotlib") is None:
+        raise MLImageNetError("--plot needs matplotlib: pip install 'mlimagenet-data[eval]'")
 
 
 def say(*lines: str) -> None:

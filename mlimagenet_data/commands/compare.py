@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlimagenet_data.commands.common import (
     add_annotations,
     check_outputs,
+    check_plot,
     command,
     fraction,
     inputs_of,
@@ -151,8 +151,7 @@ def _check(given: argparse.Namespace) -> None:
         raise MLImageNetError(f"--labels {given.labels}: only for real, v2, {', '.join(_LABELLED)}")
     if given.class_list and kind not in _VALIDATION:
         raise MLImageNetError(f"--class-list {given.class_list}: only for {', '.join(_VALIDATION)}")
-    if given.plot and importlib.util.find_spec("matplotlib") is None:
-        raise MLImageNetError("--plot needs matplotlib: pip install 'mlimagenet-data[eval]'")
+    check_plot(given.plot)
     for file in (given.out, given.plot):
         if file and (file.is_dir() or not file.absolute().parent.is_dir()):
             raise MLImageNetError(f"{file}: must be a file in an existing folder")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
 from collections import Counter
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlimagenet_data.commands.common import (
     check_outputs,
+    check_plot,
     command,
     fraction,
     inputs_of,
@@ -161,8 +161,7 @@ def _check(given: argparse.Namespace) -> None:
             raise MLImageNetError(f"--{name.replace('_', '-')}: only with --model; --predictions runs no model")
     if given.save_predictions and given.save_predictions.suffix not in (".safetensors", ".npy"):
         raise MLImageNetError(f"--save-predictions {given.save_predictions}: the name must end in .safetensors or .npy")
-    if given.plot and importlib.util.find_spec("matplotlib") is None:
-        raise MLImageNetError("--plot needs matplotlib: pip install 'mlimagenet-data[eval]'")
+    check_plot(given.plot)
     for path in (given.out, given.plot, given.save_predictions):
         if path and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise MLImageNetError(f"{path}: must be a file in an existing folder")

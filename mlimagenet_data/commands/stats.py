@@ -10,6 +10,7 @@ from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.commands.common import (
     add_annotations,
     check_outputs,
+    check_plot,
     command,
     inputs_of,
     nothing_readable,
@@ -37,6 +38,7 @@ def _stats(given: argparse.Namespace) -> None:
     from mlimagenet_data.annotations.statistics import collect, plot
     from mlimagenet_data.files.single import PICTURE_MARK, write_new
 
+    check_plot(given.plot)
     check_outputs(inputs_of(given.annotations), picture=given.plot)
     files = annotation_files(given.annotations, given.split)
     with progress("stats", None, " rows") as advance:

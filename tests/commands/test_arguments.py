@@ -169,6 +169,19 @@ def test_options_that_would_be_ignored_are_refused(words, capsys):
         assert why in error
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "stats {good} --plot {out}",
+        "compare {good} annotations:{good} --plot {out}",
+        "eval --data folder:{images} --predictions {predictions} --plot {out}",
+    ],
+)
+def test_a_plot_without_matplotlib_is_refused_before_the_work(words, capsys, monkeypatch, command):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "--plot needs matplotlib: pip install" in run(capsys, words, command)[2]
+
+
 LONG = {  # command: the last line of its progress
     "stats {good}": "stats: 6 (rows)",
     "audit {good}": "audit: 6 of 6, 0 min left (images)",

@@ -138,3 +138,4 @@ def test_a_value_that_is_not_finite_is_named(dataset, tmp_path, capsys):
 
 def test_unfit_options_are_refused(dataset, capsys):
     assert "pass only one of them" in fails(capsys, dataset, "--by-class", "--verdict", "agrees")
+    assert "--sheet a.png: needs --images" in fails(capsys, dataset, "--sheet", "a.png")
