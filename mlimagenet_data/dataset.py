@@ -19,7 +19,7 @@ from torchvision.datasets import VisionDataset
 from torchvision.datasets.vision import StandardTransform
 
 from mlimagenet_data.annotations.columns import Column
-from mlimagenet_data.annotations.locate import ImageLocator, split_folder
+from mlimagenet_data.annotations.locate import ImageLocator, open_copy, split_folder
 from mlimagenet_data.annotations.records import UNANNOTATED, Record
 from mlimagenet_data.annotations.shards import Source
 from mlimagenet_data.annotations.store import AnnotationStore
@@ -110,7 +110,7 @@ class MultiLabelImageNet(BuildsSamples, VisionDataset):  # type: ignore[misc]
     Raises:
         AnnotationsNotFoundError: If no annotations are found.
         AnnotationError: If the annotations are damaged, or with `missing="skip"` no annotated image has a file.
-        ImageError: If `root` is not a folder, or holds no images.
+        ImageError: If `root` is not a folder, or holds none of the annotated images.
         TypeError: If an argument is of a wrong kind.
         UntrackableTransformError: If a part of the transform cannot be followed.
         ValueError: If `target`, `missing` or `untrackable` is unknown, or `transforms` is given with another transform.
@@ -141,7 +141,8 @@ class MultiLabelImageNet(BuildsSamples, VisionDataset):  # type: ignore[misc]
         self.split, self.loader, self.missing = split, loader, missing
         self.store = AnnotationStore(find_annotations(root, annotations), split)
         self.image_folder = str(split_folder(root, split))
-        self._locator = ImageLocator(self.image_folder, self.store)
+        is_checked = loader is load_image and missing != "single_label"  # another may read an archive
+        self._locator = open_copy(root, self.store) if is_checked else ImageLocator(self.image_folder, self.store)
         self._rows: Sequence[int] | NDArray[np.int64] = self._usable_rows()
         self._others = self._unannotated() if missing == "single_label" else []
         if missing != "single_label":
@@ -195,19 +196,8 @@ class MultiLabelImageNet(BuildsSamples, VisionDataset):  # type: ignore[misc]
         super().__setattr__(name, value)
 
     def _warn_of_unannotated(self) -> None:
-        """Warn if most of a few files looked at have no annotations, as when these are another dataset's.
-
-        Raises:
-            ImageError: If no file of an image is found.
-        """
+        """Warn if most of a few files looked at have no annotations, as when these are another dataset's."""
         unknown, looked_at = self._locator.sample_unannotated()
-        by_path = self.loader is load_image  # others may read an archive
-        if by_path and not looked_at and len(self._rows) and not self._locator.finds_any():
-            raise ImageError(
-                f"root: {self.image_folder} holds no images, such as {printable(self.store.file_name(int(self._rows[0])))}; it "
-                "must be the folder of the annotated images, or of their splits. If they lie elsewhere, pass your own loader",
-                status="missing",
-            )
         if 2 * len(unknown) > looked_at:
             warnings.warn(
                 f"{self.image_folder}: {len(unknown)} of {looked_at} image files looked at have no annotations, such as "

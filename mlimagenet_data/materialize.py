@@ -71,7 +71,8 @@ def materialize(
         ImportError: If the package `datasets` is not installed.
         OutputError: If `out` overlaps the images or the annotations, holds files that this function did not write, or
             is in use by another call for this split.
-        ValueError: If `target` is unknown, there are no images, or another split in `out` has the other kind of target.
+        ValueError: If `target` is unknown, there are no images or no labels, or another split in `out` has the other kind
+            of target.
     """
     if target not in get_args(WholeTarget):
         raise ValueError(f"target: {target!r} is unknown; it must be {' or '.join(get_args(WholeTarget))}")
@@ -97,15 +98,18 @@ def materialize(
 def _write_shards(
     dataset: MultiLabelImageNet, scratch: Path, schema: pa.Schema, target: WholeTarget, embed: bool, progress: bool
 ) -> dict[str, Path]:
-    """Write the shards into a folder, and return each by its name in the dataset."""
+    """Write the shards into a folder, and return each by its name in the dataset; raise ValueError without labels."""
     size = _FILE_ROWS[embed]
     count = -(-len(dataset) // size)
     names = [shard_name(dataset.split, shard, count) for shard in range(count)]
+    labels = 0
     with _bar(len(dataset), progress) as bar:
         for shard, name in enumerate(names):
             rows = range(shard * size, min((shard + 1) * size, len(dataset)))
             groups = ([_row(dataset, index, target, embed) for index in group] for group in _groups(rows))
-            _write(scratch / name, schema, groups, bar)
+            labels += _write(scratch / name, schema, groups, bar)
+    if not labels:
+        raise ValueError(f"{dataset.store.source}: no image of split {dataset.split} has a label; nothing to train on")
     return {f"data/{name}": scratch / name for name in names}
 
 
@@ -160,11 +164,15 @@ def _check_shards(folder: OutputFolder, split: str, schema: pa.Schema) -> None:
             )
 
 
-def _write(path: Path, schema: pa.Schema, groups: Iterable[list[dict[str, Any]]], bar: Any) -> None:
+def _write(path: Path, schema: pa.Schema, groups: Iterable[list[dict[str, Any]]], bar: Any) -> int:
+    """Write a shard; return its number of labels."""
+    labels = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for items in groups:
             writer.write_table(pa.Table.from_pylist(items, schema=schema))
             bar.update(len(items))
+            labels += sum(len(item["labels"]) for item in items)
+    return labels
 
 
 def _groups(rows: range) -> Iterator[range]:

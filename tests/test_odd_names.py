@@ -63,7 +63,7 @@ def test_every_reader_accepts_what_the_listing_accepts(tmp_path_factory, names):
     given = [str(root / "set"), str(root / "images")]
     assert main(["join", *given]) == 0
     for arguments in (
-        ["export", given[0], str(root / "a.tsv"), "--to", "tsv"],
+        ["export", given[0], str(root / "a.csv"), "--to", "csv"],
         ["export", given[0], str(root / "a.json"), "--to", "coco"],
         ["view", given[0], "--images", given[1], "--out", str(root / "page.html")],
     ):

@@ -157,7 +157,13 @@ class Audit:
         )  # fmt: skip
 
 
-def audit(store: AnnotationStore, *, of: Audited = "original", predictions: Chunks | None = None) -> Audit:
+def audit(
+    store: AnnotationStore,
+    *,
+    of: Audited = "original",
+    predictions: Chunks | None = None,
+    advance: Callable[[int], object] = lambda count: None,
+) -> Audit:
     """Judge the images that have labels to audit.
 
     Memory holds one chunk of probabilities at a time, and a few hundred bytes per image.
@@ -167,6 +173,7 @@ def audit(store: AnnotationStore, *, of: Audited = "original", predictions: Chun
         of: Labels to audit: `original` for the original label, `labels` for the new labels.
         predictions: Out-of-sample probabilities of rows, for example from `mlimagenet_data.evaluate.predictions`. The
             network must not have been trained on these images. None judges by the published scores.
+        advance: Called with the number of images read since the last call.
 
     Raises:
         ModuleNotFoundError: With predictions, if cleanlab is not installed; the message states how to install it.
@@ -177,6 +184,7 @@ def audit(store: AnnotationStore, *, of: Audited = "original", predictions: Chun
         parts.append(judge_labels(*_audited(records, of), probabilities))
         sizes.append(len(rows))
         sums += probabilities.sum(axis=0, dtype=np.float64)
+        advance(len(rows))
     judged = join_judged(parts, sizes)
     if predictions is None:
         suspected = judged.probability < _LIKELY

@@ -71,8 +71,15 @@ def source_key(files: Sequence[Path]) -> str:
     return _Source.of(files).key
 
 
-def open_index(files: Sequence[Path], cache: Path | None = None) -> Index:
+def open_index(
+    files: Sequence[Path], cache: Path | None = None, *, advance: Callable[[int], object] = lambda count: None
+) -> Index:
     """Open the index of Parquet files, building it first if needed. Many processes may do so at once.
+
+    Args:
+        files: The Parquet files.
+        cache: The cache folder; None for the user's.
+        advance: Called with the number of rows added since the last call.
 
     Raises:
         AnnotationError: If a file cannot be read, breaks the schema, or differs from the dataset's manifest; the message
@@ -82,7 +89,7 @@ def open_index(files: Sequence[Path], cache: Path | None = None) -> Index:
     with _readable(files):
         source = _Source.of(files)
     place = private_folder(cache or cache_folder(), lambda name: _ENTRY.fullmatch(name) is not None, _WAY_OUT)
-    return Index(source, place / source.key)
+    return Index(source, place / source.key, advance)
 
 
 class Index:
@@ -91,12 +98,13 @@ class Index:
     Args:
         source: The Parquet files.
         folder: The index folder.
+        advance: Called with the number of rows added since the last call, if it is built.
     """
 
-    def __init__(self, source: _Source, folder: Path) -> None:
+    def __init__(self, source: _Source, folder: Path, advance: Callable[[int], object]) -> None:
         self._source, self._folder = source, folder
         found = _existing(source, folder)
-        self._files = _provided(source, folder) if found is None else found
+        self._files = _provided(source, folder, advance=advance) if found is None else found
 
     def __len__(self) -> int:
         return len(self._files)
@@ -211,7 +219,9 @@ def _existing(source: _Source, folder: Path) -> IndexFiles | None:
     return found
 
 
-def _provided(source: _Source, folder: Path, damaged: str = "") -> IndexFiles:
+def _provided(
+    source: _Source, folder: Path, damaged: str = "", advance: Callable[[int], object] = lambda count: None
+) -> IndexFiles:
     """Build an index, unless another process does; `damaged` is the identity of one that must not be used."""
     try:
         with _turn(folder) as is_mine:
@@ -220,7 +230,7 @@ def _provided(source: _Source, folder: Path, damaged: str = "") -> IndexFiles:
                 return found
             if is_mine:
                 _remove_leftovers(folder)
-            _build(source, folder)
+            _build(source, folder, advance)
             return IndexFiles(folder)
     except OSError as error:
         text = f"the index cannot be written: {error.strerror or error}; free space, or {_WAY_OUT}"
@@ -265,7 +275,7 @@ def _size_of_builds(folder: Path) -> int:
     return sizes
 
 
-def _build(source: _Source, folder: Path) -> None:
+def _build(source: _Source, folder: Path, advance: Callable[[int], object]) -> None:
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
     try:
         with open(temporary / _ALIVE, "w") as alive:
@@ -273,7 +283,7 @@ def _build(source: _Source, folder: Path) -> None:
                 fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
             hashes = source.hashes()
             _compare_with_manifest(source.files, hashes)
-            write_index(source.files, temporary, {"stamps": source.stamps, "sha256": hashes})
+            write_index(source.files, temporary, {"stamps": source.stamps, "sha256": hashes}, advance)
             (temporary / _ALIVE).unlink()
             _put(temporary, folder)
     finally:

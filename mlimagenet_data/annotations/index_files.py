@@ -16,7 +16,7 @@ import os
 import secrets
 import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -160,13 +160,16 @@ def _open(path: Path, size: int | None = None) -> BinaryIO:
     return file  # type: ignore[return-value]
 
 
-def write_index(files: Sequence[Path], folder: Path, sources: Any) -> None:
+def write_index(
+    files: Sequence[Path], folder: Path, sources: Any, advance: Callable[[int], object] = lambda count: None
+) -> None:
     """Write an index of Parquet files into a folder, and flush all of it to disk.
 
     Args:
         files: The Parquet files.
         folder: An existing folder.
         sources: Anything JSON can hold about the files; `IndexFiles.sources` returns it.
+        advance: Called with the number of rows written since the last call.
 
     Raises:
         AnnotationError: If a file cannot be read or breaks the schema; the message names file, row and field.
@@ -185,6 +188,7 @@ def write_index(files: Sequence[Path], folder: Path, sources: Any) -> None:
                 keys.append(batch.keys)
                 out.write(records.tobytes())
                 row += len(lengths)
+                advance(len(lengths))
     _check_unique(_together(hashes, np.uint64))
     lengths, all_keys = _together(sizes, np.int64), _together(keys, np.uint64)
     order = np.argsort(all_keys, kind="stable")

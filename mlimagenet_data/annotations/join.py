@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from mlimagenet_data.annotations.locate import ImageLocator
 from mlimagenet_data.annotations.schema import USABLE_STATUSES
 from mlimagenet_data.annotations.shards import annotation_files
 from mlimagenet_data.annotations.store import AnnotationStore
-from mlimagenet_data.errors import AnnotationsNotFoundError, ImageError
+from mlimagenet_data.errors import ImageError
 from mlimagenet_data.files.parquet import read_columns
 from mlimagenet_data.files.walk import walk_files
 from mlimagenet_data.images import IMAGE_EXTENSIONS, image_size
@@ -51,31 +51,28 @@ class JoinReport:
 
 def join_images(
     store: AnnotationStore,
-    folder: Path,
+    images: ImageLocator,
     *,
     sizes: bool = False,
     advance: Callable[[int], object] = lambda count: None,
 ) -> JoinReport:
-    """Compare annotations with the image files below a folder. Files are opened only if `sizes` is set.
+    """Compare annotations with the image files of a copy. Files are opened only if `sizes` is set.
 
     Args:
         store: The annotations.
-        folder: The copy of the images; its files may have any names that `mlimagenet_data.names` knows.
+        images: The copy of the images.
         sizes: Also compare image sizes.
-        advance: Called with 1 after each size comparison.
+        advance: Called with 1 per file in the folder, and per size compared.
 
     Raises:
-        AnnotationsNotFoundError: If the folder does not exist.
         AnnotationError: If a shard has been damaged since the store was opened.
     """
-    if not folder.is_dir():
-        raise AnnotationsNotFoundError(f"{folder}: no such folder")
     columns = ["file_name", "image_id", "label", "height", "width", "status"]
     rows = pa.concat_tables(read_columns(file, columns) for file in annotation_files(store.source, store.split))
-    locator, texts = ImageLocator(folder, store), (rows[name].to_pylist() for name in columns[:3])
-    names = pa.array(map(locator.find, *texts), pa.string())
+    folder, texts = Path(images.folder), (rows[name].to_pylist() for name in columns[:3])
+    names = pa.array(map(images.find, *texts), pa.string())
     rows = rows.select(["height", "width", "status"]).append_column("file_name", names)
-    listed = pa.array((n for n, _ in walk_files(folder) if n.lower().endswith(IMAGE_EXTENSIONS)), pa.string())
+    listed = pa.array(_listed(folder, advance), pa.string())
     extra = listed.filter(pc.invert(pc.is_in(listed, value_set=rows["file_name"])))
     usable = rows.filter(pc.is_in(rows["status"], value_set=pa.array(sorted(USABLE_STATUSES))))
     unlisted = usable["file_name"].filter(pc.invert(pc.is_in(usable["file_name"], value_set=listed))).to_pylist()
@@ -85,6 +82,13 @@ def join_images(
         usable.num_rows, matched.num_rows, sorted(missing), sorted(extra.to_pylist()),
         _other_sizes(matched, folder, advance) if sizes else [],
     )  # fmt: skip
+
+
+def _listed(folder: Path, advance: Callable[[int], object]) -> Iterator[str]:
+    for name, _ in walk_files(folder):
+        advance(1)
+        if name.lower().endswith(IMAGE_EXTENSIONS):
+            yield name
 
 
 def _other_sizes(rows: pa.Table, folder: Path, advance: Callable[[int], object]) -> list[str]:

@@ -13,12 +13,14 @@ from typing import Any
 
 from mlimagenet_data.annotations.records import Record
 from mlimagenet_data.annotations.store import AnnotationStore
+from mlimagenet_data.errors import ImageError
 from mlimagenet_data.files.walk import walk_files
 from mlimagenet_data.images import IMAGE_EXTENSIONS
 from mlimagenet_data.names import class_of_path, image_id_of, join_key, path_candidates
 
-__all__ = ["ImageListing", "ImageLocator", "split_folder"]
+__all__ = ["ImageListing", "ImageLocator", "open_copy", "split_folder"]
 
+_LOOKED_FOR = 1000  # photographs that show whether a copy holds any
 _SAMPLE = 16  # photographs that show how a copy names its files
 _MOST_ENTRIES = 10_000  # folder entries read to sample the files of a copy
 _EXTENSIONS = ("", ".JPEG", ".jpeg", ".jpg", ".JPG", ".png")  # "": as annotated
@@ -32,6 +34,35 @@ def split_folder(images: str | os.PathLike[str], split: str) -> Path:
     """Return the folder that file names are relative to: `<images>/<split>` if it exists, else `images`."""
     inner = Path(images) / split
     return inner if inner.is_dir() else Path(images)
+
+
+def open_copy(images: str | os.PathLike[str], store: AnnotationStore) -> ImageLocator:
+    """Return the locator of a user's copy of a split's photographs, which may be incomplete.
+
+    Args:
+        images: The split's folder, or its parent.
+        store: The annotations.
+
+    Raises:
+        ImageError: If the folder does not exist, or holds none of up to 1000 annotated photographs while none of its own
+            files that are looked at is annotated.
+    """
+    folder = split_folder(images, store.split)
+    if not folder.is_dir():
+        raise ImageError(f"{folder}: {'not a' if folder.exists() else 'no such'} folder", status="missing")
+    locator = ImageLocator(folder, store)
+    rows = [int(row) for row in _spread(store.usable_rows(), _LOOKED_FOR)]
+    if not rows or any(os.path.exists(folder / locator.row_name(row)) for row in rows):
+        return locator
+    unknown, seen = locator.sample_unannotated()
+    if len(unknown) < seen:
+        return locator
+    raise ImageError(
+        f"{folder}: none of {len(rows)} annotated images looked for is here, such as {store.file_name(rows[0])}; "
+        f"{f'it holds {unknown[0]}, which has no annotations' if seen else 'it holds no images'}; name the folder of your "
+        f"copy of these images, or its folder {store.split}",
+        status="missing",
+    )
 
 
 class ImageListing:
@@ -141,11 +172,6 @@ class ImageLocator:
             if name := next(filter(self._is_there, names), None):
                 yield record, name
 
-    def finds_any(self) -> bool:
-        """Return whether any of some sampled photographs has a file."""
-        rows = [int(row) for row in _spread(self._store.usable_rows())]
-        return any(self._is_there(self.row_name(row)) for row in rows)
-
     def sample_unannotated(self) -> tuple[list[str], int]:
         """Return those of some sampled files that have no annotations, and the number of files sampled."""
         files = list(self._sampled())
@@ -173,9 +199,9 @@ class ImageLocator:
         yield from itertools.chain(inside, itertools.islice(names, _SAMPLE))
 
 
-def _spread(items: Any) -> list[Any]:
+def _spread(items: Any, most: int = _SAMPLE) -> list[Any]:
     """Return evenly spaced items of a sequence; all of a short one."""
-    count = min(_SAMPLE, len(items))
+    count = min(most, len(items))
     return [items[k * len(items) // count] for k in range(count)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.files.parquet import read_batches
 
-__all__ = ["Query", "classes_beside", "find_images"]
+__all__ = ["Query", "classes_beside", "find_images", "has_labels"]
 
 _BATCH_ROWS = 50_000
 
@@ -38,14 +38,30 @@ class _Labels(NamedTuple):
     scores: NDArray[np.float32]
 
 
-def find_images(files: Sequence[Path], query: Query) -> Iterator[tuple[str, list[tuple[int, float]]]]:
+def _nothing(count: int) -> None:
+    """Advance no progress."""
+
+
+def has_labels(files: Sequence[Path]) -> bool:
+    """Return whether any image has a label.
+
+    Args:
+        files: Shards already checked by opening an `AnnotationStore` of them.
+    """
+    return any(part.classes.size for part in _labels(files, 0.0, _nothing))
+
+
+def find_images(
+    files: Sequence[Path], query: Query, advance: Callable[[int], object] = _nothing
+) -> Iterator[tuple[str, list[tuple[int, float]]]]:
     """Yield the image_id of each image that matches a query, and the best (class, score) of each group in `shown`.
 
     Args:
         files: Shards already checked by opening an `AnnotationStore` of them.
         query: Conditions to match.
+        advance: Called with the number of rows read since the last call.
     """
-    for part in _labels(files, query.min_score):
+    for part in _labels(files, query.min_score, advance):
         for row in _matching(part, query).tolist():
             mine = slice(*np.searchsorted(part.row_of, (row, row + 1)))
             scores = dict(zip(part.classes[mine].tolist(), part.scores[mine].tolist(), strict=True))
@@ -53,15 +69,18 @@ def find_images(files: Sequence[Path], query: Query) -> Iterator[tuple[str, list
             yield part.ids[row].as_py(), [(-index, score) for score, index in best]
 
 
-def classes_beside(files: Sequence[Path], query: Query) -> tuple[int, list[tuple[int, int]]]:
+def classes_beside(
+    files: Sequence[Path], query: Query, advance: Callable[[int], object] = _nothing
+) -> tuple[int, list[tuple[int, int]]]:
     """Return the number of images that match a query, and (class, images) of their other labels, most frequent first.
 
     Args:
         files: Shards already checked by opening an `AnnotationStore` of them.
         query: Conditions to match.
+        advance: Called with the number of rows read since the last call.
     """
     counts, images = np.zeros(NUM_CLASSES, np.int64), 0
-    for part in _labels(files, query.min_score):
+    for part in _labels(files, query.min_score, advance):
         rows = _matching(part, query)
         images += len(rows)
         counts += np.bincount(part.classes[np.isin(part.row_of, rows)], minlength=NUM_CLASSES)
@@ -85,7 +104,7 @@ def _matching(part: _Labels, query: Query) -> NDArray[np.int64]:
     return np.flatnonzero(good)
 
 
-def _labels(files: Sequence[Path], min_score: float) -> Iterator[_Labels]:
+def _labels(files: Sequence[Path], min_score: float, advance: Callable[[int], object]) -> Iterator[_Labels]:
     for file in files:
         for _, batch in read_batches(file, ["image_id", "labels", "scores"], _BATCH_ROWS):
             lengths = np.diff(batch.column("labels").offsets.to_numpy())
@@ -94,3 +113,4 @@ def _labels(files: Sequence[Path], min_score: float) -> Iterator[_Labels]:
             scores = batch.column("scores").flatten().to_numpy(zero_copy_only=False)
             kept = scores >= np.float32(min_score)
             yield _Labels(batch.column("image_id"), row_of[kept], classes[kept], scores[kept])
+            advance(batch.num_rows)

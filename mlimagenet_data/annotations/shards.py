@@ -46,6 +46,8 @@ def annotation_files(source: Source, split: str) -> list[Path]:
         name = os.fspath(source)
         is_name = _HUB_NAME.fullmatch(name.partition("@")[0]) is not None
         hint = f"; for a dataset on the Hub write {HUB_PREFIX}{name}" if is_name else ""
+        if folder.exists():
+            raise AnnotationsNotFoundError(f"{folder}: not a folder; name the dataset's folder, which holds data/")
         raise AnnotationsNotFoundError(f"{folder}: no such folder{hint}")
     return _find_shards(folder, split)
 
@@ -96,14 +98,44 @@ def _from_hub(source: str, split: str) -> Path:
     try:
         return Path(snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=patterns))
     except hub_errors() as error:
-        raise AnnotationsNotFoundError(f"{source}: cannot be downloaded from the Hub: {error}") from error
+        raise AnnotationsNotFoundError(f"{source}: {_why_not(error)}") from error
+
+
+def _why_not(error: Exception) -> str:
+    """Return why a download failed, and what to do, in one sentence each."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import (  # type: ignore[attr-defined] # in .errors only in later releases
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error, RevisionNotFoundError):
+        return "the dataset on the Hub has no such revision"
+    if isinstance(error, RepositoryNotFoundError):
+        return "no such dataset on the Hub, or a private one; for that, log in with `hf auth login`"
+    if isinstance(error, LocalEntryNotFoundError):
+        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
+        return f"not downloaded yet, and {why}; download it where the Hub can be reached, or name a dataset folder"
+    return f"cannot be downloaded from the Hub: {error}"
+
+
+def _is_of(split: str, name: str) -> bool:
+    shard = _SHARD.search(name)
+    return name[: shard.start()] == split if shard else name.startswith(f"{split}-")
 
 
 def _find_shards(folder: Path, split: str) -> list[Path]:
-    files = sorted((folder / "data").glob(f"{split}-*.parquet"))
+    there = sorted((folder / "data").glob("*.parquet"))
+    files = [file for file in there if _is_of(split, file.name)]
     if not files:
-        others = sorted({f.name.split("-")[0] for f in (folder / "data").glob("*.parquet")})
-        found = f"available splits: {', '.join(others)}" if others else "its data/ holds no Parquet files"
+        others = sorted({_SHARD.sub("", file.name) for file in there})
+        where = (
+            "its data/ holds no Parquet files"
+            if (folder / "data").is_dir()
+            else "it has no folder data/, as datasets do"
+        )
+        found = f"available splits: {', '.join(others)}" if others else where
         raise AnnotationsNotFoundError(f"{folder}: no annotations for split {split!r}; {found}")
     counts = {match.group(2) if (match := _SHARD.search(f.name)) else "?" for f in files}
     if counts != {f"{len(files):05d}"}:

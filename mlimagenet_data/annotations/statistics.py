@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,15 @@ class Statistics:
         return asdict(self)
 
 
-def collect(files: Sequence[Path], *, most_pairs: int = 1000) -> Statistics:
+def collect(
+    files: Sequence[Path], *, most_pairs: int = 1000, advance: Callable[[int], object] = lambda count: None
+) -> Statistics:
     """Return the statistics of a split's Parquet files, read in batches.
 
     Args:
         files: The shards.
         most_pairs: Maximum number of class pairs to keep, most frequent first.
+        advance: Called with the number of rows read since the last call.
 
     Raises:
         AnnotationError: If a file cannot be read, is damaged, or holds a value that the schema does not allow.
@@ -79,6 +82,7 @@ def collect(files: Sequence[Path], *, most_pairs: int = 1000) -> Statistics:
                 raise AnnotationError(
                     f"{file}: a column is not as schema version 1 requires: {error}; `mlimagenet verify` names the rows"
                 ) from error
+            advance(batch.num_rows)
     order = np.argsort(-counts.pairs, kind="stable")[:most_pairs]
     found = [(int(k) // NUM_CLASSES, int(k) % NUM_CLASSES, int(counts.pairs[k])) for k in order if counts.pairs[k]]
     by_labels, by_regions, totals = counts.by_labels, counts.by_regions, counts.totals

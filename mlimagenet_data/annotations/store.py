@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class AnnotationStore:
         source: A dataset folder written by `python -m build.run`, a dataset on the Hub (`hf:USER/NAME` or
             `hf:USER/NAME@REVISION`), or a list of Parquet files.
         split: Name of the split. It does not select from a list of files.
+        advance: Called with the number of rows indexed since the last call.
 
     Raises:
         AnnotationsNotFoundError: If the folder, the split or a file does not exist.
@@ -38,10 +40,10 @@ class AnnotationStore:
         TypeError: If the source is of another kind.
     """
 
-    def __init__(self, source: Source, split: str) -> None:
+    def __init__(self, source: Source, split: str, *, advance: Callable[[int], object] = lambda count: None) -> None:
         self.source = checked_source(source)
         self.split = split
-        self._index: Index = open_index(annotation_files(self.source, split))
+        self._index: Index = open_index(annotation_files(self.source, split), advance=advance)
         self._rows = len(self._index)
 
     def __reduce__(self) -> tuple[Any, ...]:

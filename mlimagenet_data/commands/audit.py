@@ -7,11 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlimagenet_data.classes import imagenet_classes
-from mlimagenet_data.commands.common import add_annotations, check_outputs, command, inputs_of, say, say_json
+from mlimagenet_data.commands.common import (
+    add_annotations,
+    check_outputs,
+    command,
+    inputs_of,
+    open_store,
+    progress,
+    say,
+    say_json,
+    whole,
+)
 from mlimagenet_data.errors import MLImageNetError
 
 if TYPE_CHECKING:
     from mlimagenet_data.annotations.audit import Audit, Finding
+    from mlimagenet_data.annotations.locate import ImageLocator
     from mlimagenet_data.annotations.store import AnnotationStore
     from mlimagenet_data.annotations.suspects import ClassReport
     from mlimagenet_data.commands.predicted import Predicted
@@ -69,7 +80,7 @@ def add(commands: Any) -> None:
         help="Turns logits into probabilities; sigmoid for multi-label models (default: softmax).",
     )
     parser.add_argument(
-        "--top", metavar="N", type=int, default=20, help="Number of images or classes to list (default: 20)."
+        "--top", metavar="N", type=whole(0), default=20, help="Number of images or classes to list (default: 20)."
     )
     parser.add_argument("--verdict", metavar="NAME", help="List only images with this verdict (default: all).")
     parser.add_argument(
@@ -81,30 +92,38 @@ def add(commands: Any) -> None:
         "--images", metavar="DIR", type=Path, help="Your copy of the images; the listed ones are drawn in --sheet."
     )
     parser.add_argument(
-        "--sheet", metavar="FILE.png", type=Path, default=Path("audit.png"),
+        "--sheet", metavar="FILE.png", type=Path,
         help="Picture to write with --images (default: audit.png).",
     )  # fmt: skip
 
 
 def _audit(given: argparse.Namespace) -> None:
     from mlimagenet_data.annotations.audit import audit
-    from mlimagenet_data.annotations.store import AnnotationStore
+    from mlimagenet_data.annotations.locate import open_copy
 
     _check(given)
-    store, predicted = AnnotationStore(given.annotations, given.split), None
+    store, predicted = open_store(given.annotations, given.split), None
+    copy = open_copy(given.images, store) if given.images else None
     if given.predictions:
         from mlimagenet_data.commands.predicted import open_predicted
 
         predicted = open_predicted(given.predictions, store, given.activation)
-    result = audit(store, of=given.of, predictions=predicted.chunks if predicted else None)
+    with progress("audit", len(store.usable_rows()), " images") as advance:
+        result = audit(store, of=given.of, predictions=predicted.chunks if predicted else None, advance=advance)
+    if not len(result.quality):
+        what, other = ("an original label", "--of labels") if given.of == "original" else ("a label", "--of original")
+        raise MLImageNetError(
+            f"{given.annotations}: none of {result.read} images of split {given.split} has {what} to judge; try {other}"
+        )
     listed = result.findings(store, given.top, given.verdict)
     if given.json:
         say_json(_facts(result, listed, store, predicted))
     else:
-        say(*_summary(result, store, predicted, given), "")
-        say(*(map(_class_line, result.classes[: given.top]) if given.by_class else map(_line, listed)))
-    if given.images and listed:
-        _draw(given, store, listed)
+        lines = map(_class_line, result.classes[: given.top]) if given.by_class else map(_line, listed)
+        none = [f"no image has the verdict {given.verdict}"] if given.verdict and not listed and given.top else []
+        say(*_summary(result, store, predicted, given), "", *lines, *none)
+    if copy and listed:
+        _draw(given, store, copy, listed)
 
 
 def _check(given: argparse.Namespace) -> None:
@@ -114,8 +133,9 @@ def _check(given: argparse.Namespace) -> None:
         raise MLImageNetError(f"--verdict {given.verdict}: must be one of {', '.join(VERDICTS)}")
     if given.verdict and given.by_class:
         raise MLImageNetError("--verdict lists images and --by-class lists classes; pass only one of them")
-    if given.top < 0:
-        raise MLImageNetError(f"--top {given.top}: must be at least 0")
+    if given.sheet and not given.images:
+        raise MLImageNetError(f"--sheet {given.sheet}: needs --images, your copy of the images that it shows")
+    given.sheet = given.sheet or Path("audit.png")
     if given.images:
         from mlimagenet_data.annotations.locate import split_folder
 
@@ -172,15 +192,13 @@ def _class_line(report: ClassReport) -> str:
     return f"{counts}: {names[report.label]}{instead}"
 
 
-def _draw(given: argparse.Namespace, store: AnnotationStore, listed: list[Finding]) -> None:
-    from mlimagenet_data.annotations.locate import ImageLocator, split_folder
+def _draw(given: argparse.Namespace, store: AnnotationStore, copy: ImageLocator, listed: list[Finding]) -> None:
     from mlimagenet_data.files.single import PICTURE_MARK, write_new
     from mlimagenet_data.images import load_image
     from mlimagenet_data.viewer.sheet import write_sheet
 
     records = [store.record(finding.row) for finding in listed]
-    locator = ImageLocator(split_folder(given.images, given.split), store)
-    items = [(load_image(locator.path(record)), record) for record in records]
+    items = [(load_image(copy.path(record)), record) for record in records]
     write_new(given.sheet, lambda path: write_sheet(path, items), mark=PICTURE_MARK)
     if not given.json:
         say(f"picture sheet: {given.sheet}")

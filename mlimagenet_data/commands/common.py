@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -11,16 +12,34 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlimagenet_data.errors import OutputError
+from mlimagenet_data.errors import AnnotationError, MLImageNetError, OutputError
 from mlimagenet_data.files.printing import printable
 from mlimagenet_data.files.single import PICTURE_MARK, check_new
 
-__all__ = ["Run", "add_annotations", "check_outputs", "command", "inputs_of", "progress", "say", "say_json"]
+if TYPE_CHECKING:
+    from mlimagenet_data.annotations.store import AnnotationStore
+
+__all__ = [
+    "Run",
+    "add_annotations",
+    "check_outputs",
+    "check_plot",
+    "command",
+    "fraction",
+    "inputs_of",
+    "nothing_readable",
+    "open_store",
+    "progress",
+    "say",
+    "say_json",
+    "whole",
+]
 
 Run = Callable[[argparse.Namespace], int | None]  # returns the exit code, None for 0
 _BETWEEN = 30.0  # seconds between two lines in a log
+_DELAY = 1.0  # seconds without a bar on a terminal
 
 
 def command(commands: Any, name: str, run: Run, text: str) -> argparse.ArgumentParser:
@@ -35,6 +54,48 @@ def add_annotations(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that choose the annotations to read."""
     parser.add_argument("annotations", metavar="DATASET", help="Dataset folder, or hf:USER/NAME[@REVISION] on the Hub.")
     parser.add_argument("--split", default="train", help="Split to read (default: train).")
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return the `type` of an option that takes a whole number within bounds."""
+    rule = f"a whole number from {least} {'on' if most is None else f'to {most}'}"
+
+    def read(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if least <= (value := int(text)) <= (value if most is None else most):
+                return value
+        raise argparse.ArgumentTypeError(f"{text}: must be {rule}")
+
+    return read
+
+
+def fraction(text: str) -> float:
+    """Read an option that takes a number between 0 and 1."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(text)) <= 1:
+            return value
+    raise argparse.ArgumentTypeError(f"{text}: must be a number between 0 and 1")
+
+
+def open_store(annotations: str, split: str) -> AnnotationStore:
+    """Open annotations to work on their images; show the progress of the first opening, which indexes them.
+
+    Raises:
+        AnnotationError: If no image of the split could be read when it was annotated.
+    """
+    from mlimagenet_data.annotations.store import AnnotationStore
+
+    with progress("opening", None, " rows") as advance:
+        store = AnnotationStore(annotations, split, advance=advance)
+    if not store.usable_rows().size:
+        raise nothing_readable(annotations, split, len(store))
+    return store
+
+
+def nothing_readable(annotations: str, split: str, rows: int) -> AnnotationError:
+    """Return the error of a command that has no image to work on."""
+    why = f"none of its {rows} images could be read when they were annotated" if rows else "it has no rows"
+    return AnnotationError(f"{annotations}: nothing to do in split {split}: {why}; `mlimagenet info` counts them")
 
 
 def inputs_of(*given: str | Path | None) -> list[Path]:
@@ -63,6 +124,12 @@ def check_outputs(inputs: list[Path], *files: Path | None, picture: Path | None 
         seen.add(place)
 
 
+def check_plot(file: Path | None) -> None:
+    """Refuse a plot that could not be drawn later, before the work begins."""
+    if file and importlib.util.find_spec("matplotlib") is None:
+        raise MLImageNetError("--plot needs matplotlib: pip install 'mlimagenet-data[eval]'")
+
+
 def say(*lines: str) -> None:
     """Print lines, in printable form: annotations may be untrusted."""
     print(*(printable(line, sys.stdout.encoding) for line in lines), sep="\n")
@@ -85,7 +152,7 @@ def progress(what: str, total: int | None, unit: str) -> Iterator[Callable[[int]
     if not sys.stderr.isatty():
         yield _Log(name, total, unit).advance
         return
-    with tqdm(total=total, desc=name, unit=unit, unit_scale=True, leave=False, delay=1) as bar:
+    with tqdm(total=total, desc=name, unit=unit, unit_scale=True, leave=False, delay=_DELAY) as bar:
         yield bar.update
 
 

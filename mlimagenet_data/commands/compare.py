@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlimagenet_data.commands.common import add_annotations, check_outputs, command, inputs_of, say, say_json
+from mlimagenet_data.commands.common import (
+    add_annotations,
+    check_outputs,
+    check_plot,
+    command,
+    fraction,
+    inputs_of,
+    open_store,
+    progress,
+    say,
+    say_json,
+    whole,
+)
 from mlimagenet_data.errors import MLImageNetError
 
 if TYPE_CHECKING:
@@ -76,20 +87,26 @@ def add(commands: Any) -> None:
         help="real, multilabel, imagenet-m: original classes of images in one flat folder; see `mlimagenet eval --help`.",
     )  # fmt: skip
     parser.add_argument(
-        "--min-score", metavar="S", type=float, default=0.5,
+        "--min-score", metavar="S", type=fraction, default=0.5,
         help="annotations: labels of the truth score at least this (default: 0.5).",
     )  # fmt: skip
     parser.add_argument(
         "--against", metavar="DATASET", help="Another dataset; print the paired differences from it as well."
     )
     parser.add_argument(
-        "--crops", metavar="N", type=int, default=20,
+        "--crops", metavar="N", type=whole(0, 10_000), default=20,
         help="boxes, masks: number of random crops per image (default: 20; 0: none).",
     )  # fmt: skip
     parser.add_argument(
-        "--bootstrap", metavar="N", type=int, default=2000, help="Number of draws for the intervals (default: 2000)."
+        "--bootstrap",
+        metavar="N",
+        type=whole(0, 1_000_000),
+        default=2000,
+        help="Number of draws for the intervals (default: 2000).",
     )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="Seed of draws and crops (default: 0).")
+    parser.add_argument(
+        "--seed", metavar="N", type=whole(0, 2**63 - 1), default=0, help="Seed of draws and crops (default: 0)."
+    )
     parser.add_argument("--out", metavar="FILE.json", type=Path, help="Save all figures as JSON.")
     parser.add_argument(
         "--plot", metavar="FILE.png", type=Path, help="Draw calibration, and F1 by number of true labels."
@@ -97,7 +114,6 @@ def add(commands: Any) -> None:
 
 
 def _compare(given: argparse.Namespace) -> None:
-    from mlimagenet_data.annotations.store import AnnotationStore
     from mlimagenet_data.evaluate.compare.report import compare
     from mlimagenet_data.files.single import PICTURE_MARK, write_new
 
@@ -105,9 +121,11 @@ def _compare(given: argparse.Namespace) -> None:
     truth = _open(given)
     if given.plot and not truth.has_labels:
         raise MLImageNetError(f"--plot {given.plot}: needs a truth with label sets; {given.truth} has none")
-    store = AnnotationStore(given.annotations, given.split)
-    other = AnnotationStore(given.against, given.split) if given.against else None
-    found = compare(truth, store, other, crops=given.crops, draws=given.bootstrap, seed=given.seed)
+    store = open_store(given.annotations, given.split)
+    other = open_store(given.against, given.split) if given.against else None
+    steps = given.bootstrap + 1 + (len(truth) if given.crops and (truth.boxes or truth.masks) else 0)
+    with progress("compare", steps, " steps") as advance:
+        found = compare(truth, store, other, crops=given.crops, draws=given.bootstrap, seed=given.seed, advance=advance)
     facts = {"dataset": given.annotations, "against": given.against, "seed": given.seed, **found.as_dict()}
     if given.out:
         text = json.dumps(facts, indent=1) + "\n"
@@ -133,13 +151,7 @@ def _check(given: argparse.Namespace) -> None:
         raise MLImageNetError(f"--labels {given.labels}: only for real, v2, {', '.join(_LABELLED)}")
     if given.class_list and kind not in _VALIDATION:
         raise MLImageNetError(f"--class-list {given.class_list}: only for {', '.join(_VALIDATION)}")
-    if not 0 <= given.min_score <= 1:
-        raise MLImageNetError(f"--min-score {given.min_score}: must be between 0 and 1")
-    for name, most in (("crops", 10_000), ("bootstrap", 1_000_000), ("seed", 2**63 - 1)):
-        if not 0 <= getattr(given, name) <= most:
-            raise MLImageNetError(f"--{name} {getattr(given, name)}: must be between 0 and {most}")
-    if given.plot and importlib.util.find_spec("matplotlib") is None:
-        raise MLImageNetError("--plot needs matplotlib: pip install 'mlimagenet-data[eval]'")
+    check_plot(given.plot)
     for file in (given.out, given.plot):
         if file and (file.is_dir() or not file.absolute().parent.is_dir()):
             raise MLImageNetError(f"{file}: must be a file in an existing folder")

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlimagenet_data.commands.common import check_outputs, command, inputs_of, say, say_json
+from mlimagenet_data.commands.common import (
+    check_outputs,
+    check_plot,
+    command,
+    fraction,
+    inputs_of,
+    open_store,
+    progress,
+    say,
+    say_json,
+    whole,
+)
 from mlimagenet_data.errors import MLImageNetError
 
 if TYPE_CHECKING:
@@ -37,6 +48,7 @@ Under torchrun, processes share the images."""
 
 _KINDS = ("folder", "real", "multilabel", "imagenet-m", "v2", "imagenet-s", "annotations")
 _LABELLED = ("multilabel", "imagenet-m", "annotations")  # kinds that need --labels
+_OWN_LABELS = ("folder", "imagenet-s")  # kinds without label files
 _VALIDATION = ("real", "multilabel", "imagenet-m")  # kinds whose images may be in one flat folder
 
 
@@ -61,7 +73,7 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--split", default="train", help="annotations: split to read (default: train).")
     parser.add_argument(
-        "--min-score", metavar="S", type=float, default=0.5, help="annotations: ignore lower scores (default: 0.5)."
+        "--min-score", metavar="S", type=fraction, default=0.5, help="annotations: ignore lower scores (default: 0.5)."
     )
     parser.add_argument("--partial", action="store_true", help="Accept a copy of a published set with missing images.")
     source = parser.add_mutually_exclusive_group(required=True)
@@ -71,13 +83,13 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--weights", metavar="FILE", type=Path, help="Weights to load: .safetensors, or a state dict.")
     parser.add_argument(
-        "--image-size", metavar="N", type=int, help="Input size of a timm model (default: the model's own)."
+        "--image-size", metavar="N", type=whole(1), help="Input size of a timm model (default: the model's own)."
     )
-    parser.add_argument("--batch-size", metavar="N", type=int, default=64, help="Images per batch (default: 64).")
+    parser.add_argument("--batch-size", metavar="N", type=whole(1), default=64, help="Images per batch (default: 64).")
     parser.add_argument("--device", help="Device to run on, such as cuda:1 (default: a GPU if available).")
     parser.add_argument("--amp", action="store_true", help="Use half precision: float16 on GPUs, bfloat16 elsewhere.")
     parser.add_argument(
-        "--workers", metavar="N", type=int, default=0, help="Number of processes that read images (default: 0)."
+        "--workers", metavar="N", type=whole(0), default=0, help="Number of processes that read images (default: 0)."
     )
     parser.add_argument(
         "--activation",
@@ -86,11 +98,11 @@ def add(commands: Any) -> None:
         help="Turns logits into probabilities; sigmoid for multi-label models (default: softmax).",
     )
     parser.add_argument(
-        "--threshold", metavar="P", type=float, default=0.5,
+        "--threshold", metavar="P", type=fraction, default=0.5,
         help="Predict classes with at least this probability (default: 0.5).",
     )  # fmt: skip
     parser.add_argument(
-        "--top-k", metavar="K", type=int, default=1, help="Also report F1 of the K best classes (default: 1)."
+        "--top-k", metavar="K", type=whole(1, 50), default=1, help="Also report F1 of the K best classes (default: 1)."
     )
     parser.add_argument("--out", metavar="FILE.json", type=Path, help="Write all metrics to this file.")
     parser.add_argument("--plot", metavar="FILE.png", type=Path, help="Plot the metrics. Needs matplotlib.")
@@ -104,6 +116,9 @@ def _eval(given: argparse.Namespace) -> None:
 
     _check(given)
     data = _open(given)
+    if not data.evaluated.any():
+        why = "; ".join(f"{count} images: {why}" for why, count in Counter(e.skipped for e in data.examples).items())
+        raise MLImageNetError(f"--data {given.data}: no image to evaluate ({why or 'it holds none'})")
     predictions = load_predictions(given.predictions, data.files) if given.predictions else _predict(given, data)
     if predictions is None:  # under torchrun, only the first process has them
         return
@@ -139,17 +154,14 @@ def _check(given: argparse.Namespace) -> None:
         raise MLImageNetError(f"--data {given.data}: needs --labels; see --help")
     if given.class_list and kind not in _VALIDATION:
         raise MLImageNetError(f"--class-list {given.class_list}: only for --data {', '.join(_VALIDATION)}")
-    for name in ("threshold", "min_score"):
-        if not 0 <= getattr(given, name) <= 1:
-            raise MLImageNetError(f"--{name.replace('_', '-')} {getattr(given, name)}: must be between 0 and 1")
-    if given.image_size is not None and given.image_size < 1:
-        raise MLImageNetError(f"--image-size {given.image_size}: must be at least 1")
-    if given.batch_size < 1 or given.workers < 0 or not 1 <= given.top_k <= 50:
-        raise MLImageNetError("--batch-size must be at least 1, --workers at least 0, --top-k between 1 and 50")
+    if given.labels and kind in _OWN_LABELS:
+        raise MLImageNetError(f"--labels {given.labels}: not for --data {kind}, whose labels are in its folder")
+    for name in ("weights", "image_size", "device", "amp"):
+        if given.predictions and getattr(given, name):
+            raise MLImageNetError(f"--{name.replace('_', '-')}: only with --model; --predictions runs no model")
     if given.save_predictions and given.save_predictions.suffix not in (".safetensors", ".npy"):
         raise MLImageNetError(f"--save-predictions {given.save_predictions}: the name must end in .safetensors or .npy")
-    if given.plot and importlib.util.find_spec("matplotlib") is None:
-        raise MLImageNetError("--plot needs matplotlib: pip install 'mlimagenet-data[eval]'")
+    check_plot(given.plot)
     for path in (given.out, given.plot, given.save_predictions):
         if path and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise MLImageNetError(f"{path}: must be a file in an existing folder")
@@ -162,10 +174,11 @@ def _open(given: argparse.Namespace) -> EvaluationSet:
     root, partial = Path(folder), given.partial
     labels = Path(given.labels) if given.labels else None
     if kind == "annotations":
-        from mlimagenet_data.annotations.store import AnnotationStore
         from mlimagenet_data.evaluate.sets.annotations import open_annotations
 
-        return open_annotations(root, AnnotationStore(given.labels, given.split), min_score=given.min_score)
+        store = open_store(given.labels, given.split)
+        with progress("labels", len(store.usable_rows()), " images") as advance:
+            return open_annotations(root, store, min_score=given.min_score, advance=advance)
     if kind == "imagenet-s":
         from mlimagenet_data.evaluate.sets.imagenet_s import open_imagenet_s
 

@@ -26,7 +26,7 @@ def _info(given: argparse.Namespace) -> None:
     say(
         f"folder      {found['folder']}",
         f"splits      {', '.join(found['splits'])}; showing {found['split']}",
-        f"rows        {found['rows']} ({statuses})",
+        f"rows        {found['rows']}{f' ({statuses})' if statuses else ''}",
         f"files       {found['shards']}, {found['bytes'] / 1e6:.1f} MB{', with images' if found['embeds_images'] else ''}",
         f"classes     {found['classes']} of ImageNet-1k",
         f"schema      version {found['schema_version'] or 'unknown: no build_manifest.json'}",

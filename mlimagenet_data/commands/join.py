@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mlimagenet_data.commands.common import add_annotations, command, progress, say, say_json
+from mlimagenet_data.commands.common import add_annotations, command, open_store, progress, say, say_json, whole
 
 __all__ = ["add"]
 
@@ -26,17 +26,17 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--sizes", action="store_true", help="Also compare image sizes; takes minutes for all of ImageNet."
     )
-    parser.add_argument("--top", metavar="N", type=int, default=10, help="Files to print per kind (default: 10).")
+    parser.add_argument("--top", metavar="N", type=whole(0), default=10, help="Files to print per kind (default: 10).")
 
 
 def _join(given: argparse.Namespace) -> int:
     from mlimagenet_data.annotations.join import join_images
-    from mlimagenet_data.annotations.locate import split_folder
-    from mlimagenet_data.annotations.store import AnnotationStore
+    from mlimagenet_data.annotations.locate import open_copy
 
-    store = AnnotationStore(given.annotations, given.split)  # checks the files
-    with progress("sizes", len(store) if given.sizes else None, " images") as advance:
-        found = join_images(store, split_folder(given.images, given.split), sizes=given.sizes, advance=advance)
+    store = open_store(given.annotations, given.split)
+    images = open_copy(given.images, store)
+    with progress("join", len(store) * (1 + given.sizes), " files") as advance:
+        found = join_images(store, images, sizes=given.sizes, advance=advance)
     if given.json:
         say_json(found.as_dict())
     else:

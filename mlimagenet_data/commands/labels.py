@@ -7,7 +7,16 @@ import difflib
 from typing import Any
 
 from mlimagenet_data.classes import class_of_folder, imagenet_classes, kinds, match_classes
-from mlimagenet_data.commands.common import add_annotations, command, say, say_json
+from mlimagenet_data.commands.common import (
+    add_annotations,
+    command,
+    fraction,
+    open_store,
+    progress,
+    say,
+    say_json,
+    whole,
+)
 from mlimagenet_data.errors import MLImageNetError
 
 __all__ = ["add"]
@@ -34,31 +43,34 @@ def add(commands: Any) -> None:
         help="Exclude images with this class (repeatable).",
     )  # fmt: skip
     parser.add_argument(
-        "--min-score", metavar="S", type=float, default=0.0, help="Ignore labels that score less (default: 0)."
+        "--min-score", metavar="S", type=fraction, default=0.0, help="Ignore labels that score less (default: 0)."
     )
-    parser.add_argument("--top", metavar="N", type=int, default=20, help="Number of lines to print (default: 20).")
+    parser.add_argument("--top", metavar="N", type=whole(0), default=20, help="Number of lines to print (default: 20).")
 
 
 def _labels(given: argparse.Namespace) -> None:
-    from mlimagenet_data.annotations.search import Query, classes_beside, find_images
+    from mlimagenet_data.annotations.search import Query, classes_beside, find_images, has_labels
     from mlimagenet_data.annotations.shards import annotation_files
-    from mlimagenet_data.annotations.store import AnnotationStore
 
     shown = tuple(_classes(text) for text in (given.shown or given.pairs_with, *given.others))
     not_shown = tuple(index for text in given.without for index in _classes(text))
     query = Query(shown, not_shown, given.min_score)
-    AnnotationStore(given.annotations, given.split)  # checks the files
+    store = open_store(given.annotations, given.split)  # checks the files
     files = annotation_files(given.annotations, given.split)
+    if not has_labels(files):
+        raise MLImageNetError(f"{given.annotations}: no image of split {given.split} has a label to search for")
     names = imagenet_classes().names
     if given.pairs_with:
-        images, pairs = classes_beside(files, query)
+        with progress("labels", len(store), " rows") as advance:
+            images, pairs = classes_beside(files, query, advance)
         if given.json:
             say_json({"images": images, "classes": pairs[: given.top]})
         else:
             said = (f"{count:>8} with {names[index]}" for index, count in pairs[: given.top])
             say(f"{images:>8} images with {' and '.join(_group_name(group) for group in shown)}", *said)
         return
-    found = sorted(find_images(files, query), key=lambda image: (-min(score for _, score in image[1]), image[0]))
+    with progress("labels", len(store), " rows") as advance:
+        found = sorted(find_images(files, query, advance), key=lambda one: (-min(score for _, score in one[1]), one[0]))
     if given.json:
         listed = [
             {"image_id": image_id, "classes": [k for k, _ in best], "scores": [score for _, score in best]}

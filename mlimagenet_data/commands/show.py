@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlimagenet_data.classes import imagenet_classes
-from mlimagenet_data.commands.common import add_annotations, check_outputs, command, inputs_of, say, say_json
+from mlimagenet_data.commands.common import add_annotations, check_outputs, command, inputs_of, progress, say, say_json
 from mlimagenet_data.errors import MLImageNetError
 
 if TYPE_CHECKING:
@@ -36,8 +36,11 @@ def _show(given: argparse.Namespace) -> None:
         from mlimagenet_data.files.single import PICTURE_MARK, write_new
 
         folder = split_folder(given.images, given.split)
+        if not folder.is_dir():
+            raise MLImageNetError(f"--images {folder}: no such folder")
         check_outputs(inputs_of(given.annotations, folder), picture=given.out)
-    store = AnnotationStore(given.annotations, given.split)
+    with progress("opening", None, " rows") as advance:
+        store = AnnotationStore(given.annotations, given.split, advance=advance)
     try:
         record = store.record(store.find(given.image_id))
     except KeyError:

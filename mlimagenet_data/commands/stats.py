@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from mlimagenet_data.classes import imagenet_classes
-from mlimagenet_data.commands.common import add_annotations, check_outputs, command, inputs_of, say, say_json
+from mlimagenet_data.commands.common import (
+    add_annotations,
+    check_outputs,
+    check_plot,
+    command,
+    inputs_of,
+    nothing_readable,
+    progress,
+    say,
+    say_json,
+    whole,
+)
 
 __all__ = ["add"]
 
@@ -18,7 +29,7 @@ def add(commands: Any) -> None:
     add_annotations(parser)
     parser.add_argument("--plot", metavar="FILE.png", type=Path, help="Plot the counts. Needs matplotlib.")
     parser.add_argument(
-        "--pairs", metavar="N", type=int, default=10, help="Number of class pairs to print (default: 10)."
+        "--pairs", metavar="N", type=whole(0), default=10, help="Number of class pairs to print (default: 10)."
     )
 
 
@@ -27,14 +38,19 @@ def _stats(given: argparse.Namespace) -> None:
     from mlimagenet_data.annotations.statistics import collect, plot
     from mlimagenet_data.files.single import PICTURE_MARK, write_new
 
+    check_plot(given.plot)
     check_outputs(inputs_of(given.annotations), picture=given.plot)
-    found = collect(annotation_files(given.annotations, given.split))
+    files = annotation_files(given.annotations, given.split)
+    with progress("stats", None, " rows") as advance:
+        found = collect(files, advance=advance)
+    if not found.readable:
+        raise nothing_readable(given.annotations, given.split, found.images)
     if given.plot:
         write_new(given.plot, lambda path: plot(found, path), mark=PICTURE_MARK)
     if given.json:
         say_json(found.as_dict())
         return
-    names, readable = imagenet_classes().names, max(found.readable, 1)
+    names, readable = imagenet_classes().names, found.readable
     several = sum(found.by_labels[2:])
     say(
         f"images              {found.images}, of which {found.readable} readable",

@@ -6,7 +6,7 @@ import argparse
 import itertools
 from typing import Any
 
-from mlimagenet_data.commands.common import add_annotations, command, progress, say, say_json
+from mlimagenet_data.commands.common import add_annotations, command, progress, say, say_json, whole
 
 __all__ = ["add"]
 
@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
     """Declare the subcommand."""
     parser = command(commands, "verify", _verify, _TEXT)
     add_annotations(parser)
-    parser.add_argument("--top", metavar="N", type=int, default=100, help="Stop after N faults (default: 100).")
+    parser.add_argument("--top", metavar="N", type=whole(1), default=100, help="Stop after N faults (default: 100).")
 
 
 def _verify(given: argparse.Namespace) -> int:

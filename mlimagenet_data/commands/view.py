@@ -8,7 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlimagenet_data.commands.common import add_annotations, command, inputs_of, progress, say, say_json
+from mlimagenet_data.commands.common import (
+    add_annotations,
+    command,
+    inputs_of,
+    open_store,
+    progress,
+    say,
+    say_json,
+    whole,
+)
 from mlimagenet_data.errors import MLImageNetError
 
 if TYPE_CHECKING:
@@ -40,11 +49,15 @@ def add(commands: Any) -> None:
         help="Self-contained HTML file, or, for more images, a folder; open its index.html.",
     )  # fmt: skip
     parser.add_argument(
-        "--limit", metavar="N", type=int,
+        "--limit", metavar="N", type=whole(0),
         help="Maximum number of images, evenly spaced; 0 for all (default: 200 in a file, 2000 in a folder).",
     )  # fmt: skip
     parser.add_argument(
-        "--thumbnail-size", metavar="PIXELS", type=int, default=400, help="Longer side of a thumbnail (default: 400)."
+        "--thumbnail-size",
+        metavar="PIXELS",
+        type=whole(16, 4096),
+        default=400,
+        help="Longer side of a thumbnail (default: 400).",
     )
     parser.add_argument("--open", action="store_true", help="Open the page in the browser.")
     parser.add_argument(
@@ -54,24 +67,20 @@ def add(commands: Any) -> None:
 
 
 def _view(given: argparse.Namespace) -> None:
-    from mlimagenet_data.annotations.locate import ImageLocator, split_folder
+    from mlimagenet_data.annotations.locate import open_copy, split_folder
     from mlimagenet_data.annotations.shards import annotation_files
-    from mlimagenet_data.annotations.store import AnnotationStore
     from mlimagenet_data.viewer.entries import EmbeddedPhotographs, Photographs, entries, pick_rows
 
     is_file = given.out.suffix.lower() in (".html", ".htm")
     limit = _LIMITS[is_file] if given.limit is None else given.limit
     policy = _policy(given.policy)
-    _check(given, limit)
     photographs = split_folder(given.images, given.split) if given.images else None
     write = _writer(given, is_file, inputs_of(given.annotations, photographs))
-    store = AnnotationStore(given.annotations, given.split)
+    store = open_store(given.annotations, given.split)
     rows = pick_rows(store, limit)
-    if not rows:
-        raise MLImageNetError(f"{given.annotations}: no readable image in split {given.split}; nothing to show")
     title = Path(given.annotations).resolve().name if Path(given.annotations).is_dir() else given.annotations
     files = annotation_files(given.annotations, given.split)
-    images: Photographs | None = ImageLocator(photographs, store) if photographs else None
+    images: Photographs | None = open_copy(given.images, store) if given.images else None
     if images is None and EmbeddedPhotographs.are_in(files):
         images = EmbeddedPhotographs(files, store)
     about = {"title": title, "split": given.split, "total": len(store), "photographs": images is not None}
@@ -79,15 +88,15 @@ def _view(given: argparse.Namespace) -> None:
     with progress("images", len(rows), " images") as advance:
         found = entries(store, rows, images, given.thumbnail_size)
         size = write(_noting(found, problems, advance), policy, about)
-    if given.json:
-        say_json({"images": len(rows), "rows": len(store), "bytes": size, "problems": problems})
-        return
     page = given.out if is_file else given.out / "index.html"
-    say(f"{page}: {len(rows)} of {len(store)} images, {size / 1e6:.1f} MB")
     if given.open:
         import webbrowser
 
         webbrowser.open(page.resolve().as_uri())
+    if given.json:
+        say_json({"images": len(rows), "rows": len(store), "bytes": size, "problems": problems})
+        return
+    say(f"{page}: {len(rows)} of {len(store)} images, {size / 1e6:.1f} MB")
     if problems:
         say(f"{len(problems)} images without a photograph; the first: {problems[0]}")
 
@@ -110,15 +119,6 @@ def _noting(found: Iterator[PageEntry], problems: list[str], advance: Callable[[
         if entry.summary["problem"]:
             problems.append(entry.summary["problem"])
         yield entry
-
-
-def _check(given: argparse.Namespace, limit: int) -> None:
-    if limit < 0:
-        raise MLImageNetError(f"--limit {limit}: must be at least 0")
-    if not 16 <= given.thumbnail_size <= 4096:
-        raise MLImageNetError(f"--thumbnail-size {given.thumbnail_size}: must be between 16 and 4096 pixels")
-    if given.images is not None and not given.images.is_dir():
-        raise MLImageNetError(f"--images {given.images}: no such folder")
 
 
 def _policy(settings: list[str]) -> LabelPolicy:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,37 @@ from mlimagenet_data.names import class_of_path, image_id_of, is_plain_path, joi
 __all__ = ["load_coco", "read_coco", "read_proposals", "write_coco"]
 
 
-def write_coco(store: AnnotationStore, path: Path) -> dict[str, int]:
-    """Stream a split to a file; return the numbers of images and annotations."""
-    counts = {"images": 0, "annotations": 0}
-    rows = store.usable_rows()
+def write_coco(
+    store: AnnotationStore,
+    path: Path,
+    rows: Sequence[int] | None = None,
+    *,
+    first_id: int = 1,
+    advance: Callable[[int], object] = lambda count: None,
+) -> dict[str, int]:
+    """Stream images to a file; return the numbers of images, of annotations, and of images without a size.
+
+    Args:
+        store: The split.
+        path: The file.
+        rows: Rows of readable images to write; None writes all.
+        first_id: Id of the first annotation. Images without a size get none.
+        advance: Called with 1 per image.
+    """
+    rows = store.usable_rows().tolist() if rows is None else rows
+    counts = {"images": 0, "annotations": 0, "images_without_size": 0}
     with open(path, "w", encoding="utf-8") as file:
         file.write('{"info": {"description": "Multi-label ImageNet"}, "licenses": [],\n"categories": ')
         json.dump(_categories(), file, ensure_ascii=False)
-        for name, items in (("images", _images), ("annotations", _annotations)):
+        for name, items in (
+            ("images", _images(store, rows)),
+            ("annotations", _annotations(store, rows, first_id, advance)),
+        ):
             file.write(f',\n"{name}": [')
-            for number, item in enumerate(items(store, rows.tolist())):
+            for number, item in enumerate(items):
                 file.write(("," if number else "") + "\n" + json.dumps(item, ensure_ascii=False))
                 counts[name] += 1
+                counts["images_without_size"] += name == "images" and not item["height"]
             file.write("]")
         file.write("}\n")
     return counts
@@ -46,7 +66,7 @@ def _categories() -> list[dict[str, Any]]:
     return [{"id": k + 1, "name": name, "supercategory": wnid} for k, (name, wnid) in enumerate(pairs)]
 
 
-def _images(store: AnnotationStore, rows: list[int]) -> Iterator[dict[str, Any]]:
+def _images(store: AnnotationStore, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
     for row in rows:
         record = store.record(row)
         height, width = record.size or (0, 0)
@@ -66,12 +86,14 @@ def _short(score: float) -> float:
     return float(str(np.float32(score)))
 
 
-def _annotations(store: AnnotationStore, rows: list[int]) -> Iterator[dict[str, Any]]:
-    number = 0
+def _annotations(
+    store: AnnotationStore, rows: Sequence[int], first_id: int, advance: Callable[[int], object]
+) -> Iterator[dict[str, Any]]:
+    number = itertools.count(first_id)
     for row in rows:
         for found in _of(store.record(row)):
-            number += 1
-            yield {"id": number, "image_id": row, "iscrowd": 0, **found}
+            yield {"id": next(number), "image_id": row, "iscrowd": 0, **found}
+        advance(1)
 
 
 def _of(record: Record) -> Iterator[dict[str, Any]]:

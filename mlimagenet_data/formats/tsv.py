@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -230,22 +230,38 @@ def _array(values: Any) -> NDArray[Any]:
     )
 
 
-def write_tsv(store: AnnotationStore, path: Path) -> dict[str, int]:
-    """Write filename, original class, classes and scores (4 decimals), as in the paper; return the number of lines.
+def write_tsv(
+    store: AnnotationStore,
+    path: Path,
+    rows: Sequence[int] | None = None,
+    *,
+    advance: Callable[[int], object] = lambda count: None,
+) -> dict[str, int]:
+    """Write filename, original class, classes and scores (4 decimals), as in the paper.
 
     Omitted: regions, images that could not be read, and images without an original label, which the format requires.
+
+    Args:
+        store: The split.
+        path: The file.
+        rows: Rows of readable images to write; None writes all.
+        advance: Called with 1 per image.
+
+    Returns:
+        The numbers of lines, and of images without an original label.
     """
-    lines = 0
+    lines, rows = 0, store.usable_rows().tolist() if rows is None else rows
     with open(path, "w", encoding="utf-8") as file:
-        for row in store.usable_rows().tolist():
+        for row in rows:
             record = store.record(row)
+            advance(1)
             if record.label is None:
                 continue
             classes = ",".join(str(index) for index, _ in record.labels)
             scores = ",".join(f"{max(score, 1e-4):.4f}" for _, score in record.labels)  # 0.0000 would not be a label
             file.write(f"{_short_name(record)}\t{record.label}\t{classes}\t{scores}\n")
             lines += 1
-    return {"lines": lines}
+    return {"lines": lines, "images_without_original_label": len(rows) - lines}
 
 
 def _short_name(record: Record) -> str:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mlimagenet_data.annotations import index as index_module
 from mlimagenet_data.annotations.masks import encode_mask, parse_runs
+from mlimagenet_data.annotations.shards import annotation_files
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.dataset import MultiLabelImageNet
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
@@ -148,6 +149,42 @@ def test_a_dataset_that_the_hub_does_not_have_is_named(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     with pytest.raises(AnnotationsNotFoundError, match="hf:a/b: cannot be downloaded from the Hub: offline"):
         AnnotationStore("hf:a/b", "train")
+
+
+def test_why_the_hub_gave_nothing_is_said_in_plain_words(monkeypatch):
+    import huggingface_hub
+    from huggingface_hub import constants, utils
+
+    for kind, is_offline, why in (
+        (utils.LocalEntryNotFoundError, False, r"not downloaded yet, and https?://\S+ cannot be reached"),
+        (utils.LocalEntryNotFoundError, True, "not downloaded yet, and HF_HUB_OFFLINE is set"),
+        (utils.RepositoryNotFoundError, False, "no such dataset on the Hub, or a private one; for that, log in"),
+        (utils.RevisionNotFoundError, False, "the dataset on the Hub has no such revision"),
+    ):
+
+        def snapshot_download(repo, kind=kind, **options):
+            raise kind.__new__(kind, "ConnectError: [Errno -2]")
+
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", is_offline)
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+        with pytest.raises(AnnotationsNotFoundError, match=rf"^hf:a/b: {why}"):
+            AnnotationStore("hf:a/b", "train")
+
+
+def test_a_split_is_a_name_and_no_pattern(tmp_path):
+    for split in ("train", "train-more"):
+        write_rows(tmp_path, random_rows(3), split=split)
+        assert [file.name for file in annotation_files(tmp_path, split)] == [f"{split}-00000-of-00001.parquet"]
+    for split in ("trai*", "../data/train", "", "tr"):
+        with pytest.raises(AnnotationsNotFoundError, match="available splits: train, train-more"):
+            annotation_files(tmp_path, split)
+
+
+def test_opening_counts_the_rows_that_it_indexes(tmp_path):
+    folder, counts = write_rows(tmp_path, random_rows(7), shards=2), []
+    for _ in range(2):
+        AnnotationStore(folder, "train", advance=counts.append)
+    assert sum(counts) == 7  # the second opening finds the index
 
 
 def test_image_ids_must_be_unique(tmp_path):

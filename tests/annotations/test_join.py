@@ -3,6 +3,7 @@ import os
 from PIL import Image
 
 from mlimagenet_data.annotations.join import join_images
+from mlimagenet_data.annotations.locate import ImageLocator
 from mlimagenet_data.annotations.store import AnnotationStore
 from tests.support.annotated import row, write_rows
 
@@ -15,6 +16,6 @@ def test_a_photograph_by_a_second_link_to_its_folder_is_found_and_special_files_
         Image.new("RGB", (4, 4)).save(tmp_path / "images" / "real" / f"{k}.png")
     os.mkfifo(tmp_path / "images" / "real" / "2.png")
     (tmp_path / "images" / "n01440764").symlink_to("real")
-    report = join_images(store, tmp_path / "images", sizes=True)
+    report = join_images(store, ImageLocator(tmp_path / "images", store), sizes=True)
     assert (report.images, report.matched) == (3, 2)
     assert (report.missing, report.other_size) == (["n01440764/2.png"], [])

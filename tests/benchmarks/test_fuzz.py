@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.fuzz import READERS, Reader, fuzz
+from benchmarks.measures.fuzz import READERS, Reader, fuzz
 from benchmarks.mutations import altered, mutated
 
 

@@ -3,7 +3,8 @@ import random
 import numpy as np
 import pytest
 
-from benchmarks.geometry import coordinates, examine, judge, main
+from benchmarks.geometry import main
+from benchmarks.measures.geometry import coordinates, examine, judge
 from mlimagenet_data.views.view import View
 
 

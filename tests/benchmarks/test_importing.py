@@ -1,4 +1,4 @@
-from benchmarks.importing import measure, write_lines
+from benchmarks.measures.importing import measure, write_lines
 from mlimagenet_data.formats.faults import Faults
 from mlimagenet_data.formats.tsv import read_tsv
 

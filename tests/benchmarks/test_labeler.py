@@ -1,6 +1,7 @@
 import numpy as np
 
-from benchmarks.labeler import learn, main, make
+from benchmarks.labeler import main
+from benchmarks.measures.labeler import learn, make
 from build.labeler.regions import Regions
 
 

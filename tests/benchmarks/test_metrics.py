@@ -1,6 +1,7 @@
 import json
 
-from benchmarks.metrics import APPROACHES, KINDS, main, make, measure
+from benchmarks.measures.metrics import APPROACHES, KINDS, make, measure
+from benchmarks.metrics import main
 
 
 def test_our_metrics_agree_with_scikit_learn_and_are_timed(tmp_path, capsys):

@@ -9,8 +9,8 @@ import build.labeler.originals
 import build.ops.image_labels
 import build.ops.peaks
 import mlimagenet_data.labelling.policy
+from benchmarks.measures.quality import kept
 from benchmarks.policies import POLICIES
-from benchmarks.quality import kept
 from benchmarks.quality_tables import (
     DEFAULTS,
     END,

@@ -1,11 +1,11 @@
 import pyarrow.parquet as pq
 
-from benchmarks.scale import REGIONS, bookkeeping, listing, make_links, make_list, stages
+from benchmarks.measures.scale import REGIONS, bookkeeping, listing, make_links, make_list, stages
 from mlimagenet_data.annotations.store import AnnotationStore
 
 
 def test_synthetic_regions_pass_the_builds_own_stages(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.scale.DISTINCT", 200)
+    monkeypatch.setattr("benchmarks.measures.scale.DISTINCT", 200)
     make_list(tmp_path / "out", 600)
     found = stages(tmp_path / "out")
     assert found["rows"] == 600

@@ -4,7 +4,7 @@ import pytest
 
 from mlimagenet_data.cli import main
 from tests.browser.pages import HALF, complaints_of, until
-from tests.support.annotated import region, row, write_rows
+from tests.support.annotated import region, row, write_images, write_rows
 
 RECORD = """() => {
     window.violations = [];
@@ -19,8 +19,9 @@ def test_hostile_names_are_shown_but_not_run(tmp_path, open_page, name):
     item = row("a", (60, 80), [region(HALF, 5)])
     item["image_id"], item["file_name"] = HOSTILE, HOSTILE.replace("/", "")
     folder = tmp_path / HOSTILE.replace("/", "")
-    set_ = write_rows(folder, [item])
-    (tmp_path / "images").mkdir()
+    other = row("b", (60, 80), [])
+    set_ = write_rows(folder, [item, other])
+    write_images(tmp_path / "images", [other])
     assert main(["view", str(set_), "--images", str(tmp_path / "images"), "--out", str(tmp_path / name)]) == 0
     page = open_page(tmp_path / name / "index.html" if name == "page" else tmp_path / name)
     assert page.inner_text("h1") == folder.name

@@ -340,6 +340,20 @@ def test_a_folder_may_hold_its_class_folders_as_val(tmp_path):
     assert open_folder(tmp_path).files == open_folder(tmp_path / "val").files == ["0/a.jpg", "1/b.jpg"]
 
 
+def test_a_root_stands_for_its_only_split(tmp_path):
+    touch(tmp_path, "train/0/a.jpg")
+    (tmp_path / "notes").mkdir()
+    assert open_folder(tmp_path).root == tmp_path / "train"
+    touch(tmp_path, "test/0/a.jpg")
+    with pytest.raises(
+        EvaluationError, match=r"holds test, train with class folders; name one of these, as in .*test$"
+    ):
+        open_folder(tmp_path)
+    root = touch(tmp_path / "imagenet", f"val/{val(1)}")
+    assert open_real(root, partial=True).root == root / "val"
+    assert open_real(root, partial=True).files == open_real(root / "val", partial=True).files == [val(1)]
+
+
 def test_real_accuracy_equals_timms(tmp_path):
     """timm's validate.py --real-labels counts with timm.data.RealLabelsImagenet."""
     timm_data = pytest.importorskip("timm.data")

@@ -160,7 +160,7 @@ def test_the_command_exports(annotated, tmp_path, capsys):
     assert main(command) == 1
     assert "--to webdataset needs --images DIR" in capsys.readouterr().err
     assert main([*command, "--images", str(annotated[1]), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"images": 10, "shards": 1, "missing": 0}
+    assert json.loads(capsys.readouterr().out) == {"images": 10, "shards": 1, "missing": 0, "unreadable_images": 1}
 
 
 def contents(folder):

@@ -79,7 +79,13 @@ def additive(counts: Array, figures: Callable[[Array], dict[str, Array]]) -> Mea
     return lambda weights: figures(weights @ counts)
 
 
-def figures_of(groups: Sequence[Group], images: int, draws: int, seed: int) -> dict[str, dict[str, Figure]]:
+def figures_of(
+    groups: Sequence[Group],
+    images: int,
+    draws: int,
+    seed: int,
+    advance: Callable[[int], object] = lambda count: None,
+) -> dict[str, dict[str, Figure]]:
     """Return all figures, by group and name.
 
     Args:
@@ -87,12 +93,14 @@ def figures_of(groups: Sequence[Group], images: int, draws: int, seed: int) -> d
         images: Number N of images.
         draws: Number of bootstrap draws; 0 leaves the intervals undefined.
         seed: Seed of the draws.
+        advance: Called with the number of draws since the last call; the images themselves count as one.
     """
     measures = [measure for group in groups for measure in (group.dataset, group.baseline, group.other)]
     parts: list[list[dict[str, Array]]] = [[] for _ in measures]
     for weights in _weights(images, draws, seed):
         for part, measure in zip(parts, measures, strict=True):
             part.append({} if measure is None else measure(weights))
+        advance(len(weights))
     values = [{name: np.concatenate([p[name] for p in part]) for name in part[0]} for part in parts]
     return {group.name: _figures(*values[3 * k : 3 * k + 3]) for k, group in enumerate(groups)}
 

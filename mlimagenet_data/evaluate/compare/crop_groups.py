@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ __all__ = ["box_crop_group", "mask_crop_group"]
 
 def box_crop_group(
     truth: Truth, datasets: Sequence[Matched], originals: Sequence[int | None], number: int, seed: int,
-    policy: LabelPolicy | None = None,
+    policy: LabelPolicy | None = None, advance: Callable[[int], object] = lambda count: None,
 ) -> Group:  # fmt: skip
     """Return the crops' figures against boxes, beside a plain loader, which always names the original class.
 
@@ -42,6 +42,7 @@ def box_crop_group(
         number: Number of crops per image.
         seed: Seed of the crops.
         policy: The loader's policy; None for its default.
+        advance: Called with 1 per image.
     """
     assert truth.boxes is not None
     counts = np.zeros((len(datasets) + 1, len(truth), 5))
@@ -52,6 +53,7 @@ def box_crop_group(
         for table, targets in zip(counts, _targets(datasets, crops, policy), strict=False):
             table[k] = box_crop_counts(states, targets[:, originals[k]], np.asarray(~targets.any(axis=1)))
         counts[-1, k] = box_crop_counts(states, always, ~always)
+        advance(1)
     return _group([box_crop_measure(table) for table in counts], "single label")
 
 
@@ -60,8 +62,9 @@ def _is_usable(truth: Truth, image: int, original: int | None) -> bool:
 
 
 def mask_crop_group(
-    truth: MaskTruth, datasets: Sequence[Matched], number: int, seed: int, policy: LabelPolicy | None = None
-) -> Group:
+    truth: MaskTruth, datasets: Sequence[Matched], number: int, seed: int, policy: LabelPolicy | None = None,
+    advance: Callable[[int], object] = lambda count: None,
+) -> Group:  # fmt: skip
     """Return the crops' figures against masks, beside the target of the whole image, whatever the crop.
 
     Covers the images that the first dataset has.
@@ -72,6 +75,7 @@ def mask_crop_group(
         number: Number of crops per image.
         seed: Seed of the crops.
         policy: The loader's policy; None for its default.
+        advance: Called with 1 per image.
     """
     counts = np.zeros((len(datasets) + 1, len(truth.images), 3))
     for crops in draw_crops(datasets[0], datasets[0].croppable(), number, seed):
@@ -80,6 +84,7 @@ def mask_crop_group(
         for table, targets in zip(counts, _targets(datasets, crops, policy), strict=False):
             table[k] = mask_crop_counts(truth, states, targets)
         counts[-1, k] = mask_crop_counts(truth, states, whole_targets(datasets[0].record(k), crops, policy))
+        advance(1)
     return _group([mask_crop_measure(table) for table in counts], "whole image")
 
 

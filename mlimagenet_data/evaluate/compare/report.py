@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -76,7 +76,7 @@ class Comparison:
 
 def compare(
     truth: Truth, store: AnnotationStore, other: AnnotationStore | None = None, *, crops: int = 20, draws: int = 2000,
-    seed: int = 0, policy: LabelPolicy | None = None,
+    seed: int = 0, policy: LabelPolicy | None = None, advance: Callable[[int], object] = lambda count: None,
 ) -> Comparison:  # fmt: skip
     """Compare a dataset with a truth.
 
@@ -88,6 +88,8 @@ def compare(
         draws: Number of bootstrap draws; 0 leaves the intervals undefined.
         seed: Seed of the draws and the crops.
         policy: The loader's policy for the crops; None for its default.
+        advance: Called with 1 per image that gets crops, then with the number of draws since the last call; the images
+            themselves count as one.
 
     Raises:
         EvaluationError: If a dataset has none of the images, or a number is negative.
@@ -104,10 +106,10 @@ def compare(
     if truth.masks is not None:
         groups += _mask_groups(truth, datasets, sides, originals)
     if crops and truth.boxes is not None:
-        groups.append(box_crop_group(truth, datasets, originals, crops, seed, policy))
+        groups.append(box_crop_group(truth, datasets, originals, crops, seed, policy, advance))
     if crops and truth.masks is not None:
-        groups.append(mask_crop_group(truth.masks, datasets, crops, seed, policy))
-    figures = figures_of(groups, len(truth), draws, seed)
+        groups.append(mask_crop_group(truth.masks, datasets, crops, seed, policy, advance))
+    figures = figures_of(groups, len(truth), draws, seed, advance)
     curves = reliability(read_labels(truth, sides[0], originals)) if truth.has_labels else {}
     return Comparison(
         truth.name, len(truth), truth.skipped, datasets[0].missing, datasets[1].missing if other is not None else None,

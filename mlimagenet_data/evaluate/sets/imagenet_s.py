@@ -30,12 +30,15 @@ def open_imagenet_s(root: Path) -> EvaluationSet:
     """Return the validation images of ImageNet-S with the classes that their masks show.
 
     Args:
-        root: Folder such as `ImageNetS919`, with `validation/<wnid>/*.JPEG` and `validation-segmentation/<wnid>/*.png`.
+        root: Folder such as `ImageNetS919`, with `validation/<wnid>/*.JPEG` and `validation-segmentation/<wnid>/*.png`, or
+            its folder `validation`.
 
     Raises:
         EvaluationError: If there are not 50, 300 or 919 class folders, or a mask is missing, unreadable, of another
             size than its image, or holds an invalid id; the message names the file.
     """
+    if (root.parent / "validation-segmentation").is_dir() and root.name == "validation":
+        root = root.parent
     images = root / "validation"
     pairs = list(class_folders(images, _SOURCE))
     folders = sorted(entry.name for entry in os.scandir(images) if entry.is_dir() and entry.name[0] != ".")

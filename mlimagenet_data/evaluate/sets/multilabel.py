@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlimagenet_data.annotations.locate import split_folder
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import EvaluationError
 from mlimagenet_data.evaluate.sets.examples import EvaluationSet, Example
@@ -24,7 +25,7 @@ def open_multilabel(
     The mean of `is_right` over original classes (`class_mean`) is multi-label accuracy as published.
 
     Args:
-        root: Folder with the validation images.
+        root: Folder with the validation images, or a folder that holds it as `val`.
         labels: `human_accuracy_v3.0.0.json`.
         class_list: List of the original classes, see `read_validation_classes`; None reads them from class folders or
             names.
@@ -42,7 +43,7 @@ def open_imagenet_m(
     """Return ImageNet-M: 68 validation images with major mistakes of the best models of 2022 (arXiv 2205.04596).
 
     Args:
-        root: Folder with the validation images.
+        root: Folder with the validation images, or a folder that holds it as `val`.
         labels: `human_accuracy_v3.0.0.json`.
         class_list: List of the original classes, see `read_validation_classes`; None reads them from class folders or
             names.
@@ -61,6 +62,7 @@ def open_imagenet_m(
 def _open_annotated(
     name: str, root: Path, labels: dict[int, MultiLabels], class_list: Path | None, partial: bool
 ) -> EvaluationSet:
+    root = split_folder(root, "val")
     files = validation_files(root, None if partial else labels, class_list)
     examples = []
     for number, (file, original) in files.items():

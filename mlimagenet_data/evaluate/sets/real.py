@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlimagenet_data.annotations.locate import split_folder
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import EvaluationError
 from mlimagenet_data.evaluate.sets.class_lists import IMAGES
@@ -27,7 +28,7 @@ def open_real(
     accuracy.
 
     Args:
-        root: Folder with the validation images.
+        root: Folder with the validation images, or a folder that holds it as `val`.
         labels: `real.json`, 50,000 lists of class indices in file number order; None uses timm's copy.
         class_list: List of the original classes, see `read_validation_classes`; None reads them from class folders or
             names.
@@ -46,6 +47,7 @@ def open_real(
     for number, classes in enumerate(lists):
         if not isinstance(classes, list) or any(type(k) is not int or not 0 <= k < NUM_CLASSES for k in classes):
             raise EvaluationError(f"{labels}: entry {number}: {str(classes)[:80]} is not a list of classes 0 to 999")
+    root = split_folder(root, "val")
     files = validation_files(root, None if partial else range(1, IMAGES + 1), class_list)
     examples = []
     for number, (file, original) in files.items():
