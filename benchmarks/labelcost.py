@@ -56,7 +56,7 @@ def _ways(scratch: Path, ids: list[str], crops: list, seed: int) -> dict[str, Ca
     write_table(scratch / "table.tsv", ragged)
     write_label_maps(scratch / "maps", ids, seed)
     vectors, maps, masks = DenseVectors(scratch / "table.tsv"), LabelMaps(scratch / "maps"), FullMasks(ragged)
-    ours, ours_smooth = (MultiLabelImageNet(folder, annotations=folder) for folder in (ragged, smooth))
+    ours, ours_smooth = (MultiLabelImageNet(folder, loader=str, annotations=folder) for folder in (ragged, smooth))
     names = [f"{image_id.rpartition('/')[2]}.JPEG" for image_id in ids]
 
     def by_masks(k: int) -> torch.Tensor:

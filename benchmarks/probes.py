@@ -90,7 +90,7 @@ def touch_store(annotations: Path, cache: Path, touch: int, seed: int) -> dict:
     rows, store_mb = len(store), private_mb()
     del store  # a page that one process maps twice counts as shared
     start = time.perf_counter()
-    dataset = MultiLabelImageNet(annotations, annotations=annotations)
+    dataset = MultiLabelImageNet(annotations, loader=str, annotations=annotations)
     dataset_s = time.perf_counter() - start
     dataset_mb = private_mb()
     steps = []
@@ -120,7 +120,7 @@ class _Labels(Dataset):
 def touch_in_workers(annotations: Path, cache: Path, touch: int, seed: int) -> dict:
     """Return the private memory of two DataLoader workers, at the start and while they label random rows."""
     os.environ["MLIMAGENET_CACHE"] = os.fspath(cache)
-    labels = _Labels(MultiLabelImageNet(annotations, annotations=annotations))
+    labels = _Labels(MultiLabelImageNet(annotations, loader=str, annotations=annotations))
     rows = np.concatenate(_random_rows(len(labels), touch, seed)).tolist()
     batches = [rows[k : k + 50] for k in range(0, len(rows), 50)]
     loader = DataLoader(

@@ -245,7 +245,7 @@ def _print_rows(plan: Plan) -> None:
 
 def _draw_sheet(plan: Plan) -> None:
     from build.images.reader import ImageReader
-    from mlimagenet_data.viewer.sheet import write_sheet
+    from mlimagenet_data.annotations.sheet import write_sheet
 
     drawn: list[tuple[Image.Image, Record]] = []
     reader = ImageReader(plan.listing.root)

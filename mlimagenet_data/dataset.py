@@ -8,7 +8,6 @@ import html
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,7 +20,7 @@ from torchvision.datasets.vision import StandardTransform
 from mlimagenet_data.annotations.columns import Column
 from mlimagenet_data.annotations.locate import ImageLocator, open_copy, split_folder
 from mlimagenet_data.annotations.records import UNANNOTATED, Record
-from mlimagenet_data.annotations.shards import Source
+from mlimagenet_data.annotations.shards import Source, find_annotations
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import class_of_folder, imagenet_classes
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError, ImageError, MLImageNetError
@@ -33,35 +32,11 @@ from mlimagenet_data.labelling.sample import BuildsSamples, SampleBuilder, Targe
 from mlimagenet_data.names import image_id_of
 from mlimagenet_data.views.view import View
 
-__all__ = ["MultiLabelImageNet", "find_annotations"]
+__all__ = ["MultiLabelImageNet"]
 
 Missing = Literal["error", "skip", "single_label"]
 _SHOWN = 3  # images in a notebook
 _FIXED = ("root", "split", "missing", "store", "image_folder")
-
-
-def find_annotations(root: str | os.PathLike[str], annotations: Source | None = None) -> Source:
-    """Return the source of the annotations.
-
-    The first of these: `annotations`, $MLIMAGENET_ANNOTATIONS, <root>/mlimagenet if it exists, ./mlimagenet if it
-    exists. A dataset on the Hub is named `hf:USER/NAME` or `hf:USER/NAME@REVISION`; nothing else asks the Hub.
-
-    Raises:
-        AnnotationsNotFoundError: If neither an explicit source nor a default folder exists.
-    """
-    if annotations is not None:
-        return annotations
-    if named := os.environ.get("MLIMAGENET_ANNOTATIONS"):
-        return named
-    candidates = [Path(root) / "mlimagenet", Path("mlimagenet")]
-    for folder in candidates:
-        if folder.is_dir():
-            return folder
-    raise AnnotationsNotFoundError(
-        f"no annotations at {' or '.join(map(str, candidates))}. Build them with `python -m build.run --images {root} "
-        "--out mlimagenet`, or import others with `mlimagenet import`; pass their folder as annotations=... or in "
-        "$MLIMAGENET_ANNOTATIONS"
-    )
 
 
 class MultiLabelImageNet(BuildsSamples, VisionDataset):  # type: ignore[misc]
@@ -386,14 +361,14 @@ class MultiLabelImageNet(BuildsSamples, VisionDataset):  # type: ignore[misc]
 
     def show(self, index: int) -> Image.Image:
         """Return a picture of an image with its regions and labels, as annotated, for notebooks; raise as `self[index]` does."""
-        from mlimagenet_data.viewer.sheet import draw_card
+        from mlimagenet_data.annotations.sheet import draw_card
 
         record = self.record(index)
         return draw_card(self._load(self.path(index)).convert("RGB"), record)
 
     def _repr_html_(self) -> str:
         """Return the dataset's description and its first images, for notebooks."""
-        from mlimagenet_data.viewer.sheet import as_html
+        from mlimagenet_data.annotations.sheet import as_html
 
         pictures = []
         for index in range(min(len(self), _SHOWN)):

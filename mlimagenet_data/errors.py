@@ -1,5 +1,8 @@
 """Errors that this package raises deliberately; each message names the place, the value and what to do."""
 
+import functools
+from typing import Any
+
 __all__ = [
     "AnnotationError",
     "AnnotationsNotFoundError",
@@ -43,6 +46,10 @@ class ImageError(MLImageNetError, OSError):
     def __init__(self, message: str, *, status: str) -> None:
         super().__init__(message)
         self.status = status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the status when the error comes from another process."""
+        return functools.partial(type(self), status=self.status), self.args
 
 
 class OutputError(MLImageNetError, ValueError):

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from mlimagenet_data.annotations.locate import split_folder
 from mlimagenet_data.annotations.schema import shard_name
-from mlimagenet_data.annotations.shards import Source, annotation_files
+from mlimagenet_data.annotations.shards import Source, annotation_files, find_annotations
 from mlimagenet_data.classes import NUM_CLASSES, imagenet_classes
-from mlimagenet_data.dataset import Missing, MultiLabelImageNet, find_annotations
+from mlimagenet_data.dataset import Missing, MultiLabelImageNet
 from mlimagenet_data.errors import ImageError, StateError
 from mlimagenet_data.files.inside import resolve_inside
 from mlimagenet_data.files.outputs import OutputFolder

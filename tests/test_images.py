@@ -1,6 +1,7 @@
 import errno
 import io
 import os
+import pickle
 import re
 import socket
 import subprocess
@@ -368,3 +369,8 @@ def test_an_upright_image_is_not_turned_again(tmp_path):
     IMAGE.save(tmp_path / "a.png", exif=exif)
     found = load_image(tmp_path / "a.png")
     assert ImageOps.exif_transpose(found).size == found.size == IMAGE.size[::-1]
+
+
+def test_errors_keep_their_status_between_processes():
+    error = pickle.loads(pickle.dumps(ImageError("a.png: no such file", status="missing")))
+    assert (type(error), str(error), error.status) == (ImageError, "a.png: no such file", "missing")

@@ -143,7 +143,7 @@ def test_missing_images_can_be_skipped(root, tmp_path):
     assert materialize(root, tmp_path / "out", missing="skip") == 8
     for index in range(9):
         Path(dataset.path(index)).unlink(missing_ok=True)
-    with pytest.raises(ValueError, match="none of the 9 annotated images of split train"):
+    with pytest.raises(ImageError, match="none of 9 annotated images looked for is here"):
         materialize(root, tmp_path / "out", missing="skip")
 
 

@@ -75,9 +75,9 @@ class NoNetwork:
 
     name = source = licence = "none"
 
-    def prepare(self, image: Image.Image) -> torch.Tensor:
-        """Return a one-pixel tensor; the image is already decoded."""
-        return torch.zeros(3, 1, 1)
+    def input_size(self, image: Image.Image) -> int:
+        """Return a side of one pixel."""
+        return 1
 
     def __call__(self, batch: torch.Tensor) -> Maps:
         """Return maps of one place."""

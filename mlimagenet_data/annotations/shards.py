@@ -10,7 +10,7 @@ from typing import Any
 
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
 
-__all__ = ["HUB_PREFIX", "Source", "annotation_files", "checked_source", "hub_errors", "hub_name"]
+__all__ = ["HUB_PREFIX", "Source", "annotation_files", "checked_source", "find_annotations", "hub_errors", "hub_name"]
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
@@ -144,3 +144,27 @@ def _find_shards(folder: Path, split: str) -> list[Path]:
             f"{', '.join(sorted(counts))}; restore the missing shards or remove the extra ones"
         )
     return files
+
+
+def find_annotations(root: str | os.PathLike[str], annotations: Source | None = None) -> Source:
+    """Return the source of the annotations.
+
+    The first of these: `annotations`, $MLIMAGENET_ANNOTATIONS, <root>/mlimagenet if it exists, ./mlimagenet if it
+    exists. A dataset on the Hub is named `hf:USER/NAME` or `hf:USER/NAME@REVISION`; nothing else asks the Hub.
+
+    Raises:
+        AnnotationsNotFoundError: If neither an explicit source nor a default folder exists.
+    """
+    if annotations is not None:
+        return annotations
+    if named := os.environ.get("MLIMAGENET_ANNOTATIONS"):
+        return named
+    candidates = [Path(root) / "mlimagenet", Path("mlimagenet")]
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    raise AnnotationsNotFoundError(
+        f"no annotations at {' or '.join(map(str, candidates))}. Build them with `python -m build.run --images {root} "
+        "--out mlimagenet`, or import others with `mlimagenet import`; pass their folder as annotations=... or in "
+        "$MLIMAGENET_ANNOTATIONS"
+    )

@@ -193,9 +193,9 @@ def _class_line(report: ClassReport) -> str:
 
 
 def _draw(given: argparse.Namespace, store: AnnotationStore, copy: ImageLocator, listed: list[Finding]) -> None:
+    from mlimagenet_data.annotations.sheet import write_sheet
     from mlimagenet_data.files.single import PICTURE_MARK, write_new
     from mlimagenet_data.images import load_image
-    from mlimagenet_data.viewer.sheet import write_sheet
 
     records = [store.record(finding.row) for finding in listed]
     items = [(load_image(copy.path(record)), record) for record in records]

@@ -53,8 +53,8 @@ def _show(given: argparse.Namespace) -> None:
     else:
         _say(record)
     if given.out is not None:
+        from mlimagenet_data.annotations.sheet import write_sheet
         from mlimagenet_data.images import load_image
-        from mlimagenet_data.viewer.sheet import write_sheet
 
         image = load_image(ImageLocator(folder, store).path(record))
         write_new(given.out, lambda path: write_sheet(path, [(image, record)]), mark=PICTURE_MARK)

@@ -17,11 +17,11 @@ from PIL import Image
 from mlimagenet_data.annotations.audit import verdict_of
 from mlimagenet_data.annotations.masks import MAX_CELLS
 from mlimagenet_data.annotations.records import MaskStack, Record
+from mlimagenet_data.annotations.sheet import draw_regions
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.errors import AnnotationError, ImageError
 from mlimagenet_data.files.parquet import open_parquet, read_batches
 from mlimagenet_data.images import load_image
-from mlimagenet_data.viewer.sheet import draw_regions
 
 __all__ = ["EmbeddedPhotographs", "PageEntry", "Photographs", "entries", "pick_rows"]
 

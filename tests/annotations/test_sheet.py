@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from mlimagenet_data.annotations.masks import stretch_mask
+from mlimagenet_data.annotations.sheet import clearest, draw_card, draw_regions, write_sheet
 from mlimagenet_data.annotations.store import AnnotationStore
-from mlimagenet_data.viewer.sheet import clearest, draw_card, draw_regions, write_sheet
 from tests.support.annotated import random_rows, region, row, write_rows
 
 MASK = np.zeros((4, 4), bool)
