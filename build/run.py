@@ -181,6 +181,13 @@ def _print_next_steps(report: BuildReport) -> None:
     if config.is_remote:
         return
     data, images, page = (shlex.quote(text) for text in (config.out, str(root), f"{config.out.rstrip('/')}-viewer"))
+    if any(report.plan.listing.images.table["container"].unique().to_pylist()):  # no folder of image files
+        shown = "" if config.embed_images else "    (regions on grey; with --embed-images, the images)"
+        console.print(f"look at it:   mlimagenet view {data} --out {page}{shown}")
+        console.print(
+            f"train on it:  with_labels(images, {config.out!r}, split={config.split!r}); images: these, as a datasets.Dataset"
+        )
+        return
     console.print(f"look at it:   mlimagenet view {data} --images {images} --out {page}")
     names = f"{str(root)!r}, transform, split={config.split!r}, annotations={config.out!r}"
     console.print(f"train on it:  MultiLabelImageNet({names})")

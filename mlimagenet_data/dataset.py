@@ -25,7 +25,7 @@ from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.classes import class_of_folder, imagenet_classes
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError, ImageError, MLImageNetError
 from mlimagenet_data.files.printing import printable
-from mlimagenet_data.images import IMAGE_EXTENSIONS, load_image
+from mlimagenet_data.images import is_image_name, load_image
 from mlimagenet_data.labelling.batched import batch_targets
 from mlimagenet_data.labelling.policy import LabelPolicy
 from mlimagenet_data.labelling.sample import BuildsSamples, SampleBuilder, Target, Untrackable
@@ -215,7 +215,7 @@ class MultiLabelImageNet(BuildsSamples, VisionDataset):  # type: ignore[misc]
             if label is None:
                 continue
             names = [f"{folder.name}/{name}" for name in sorted(os.listdir(folder.path))]
-            out += [(name, label) for name in names if name.lower().endswith(IMAGE_EXTENSIONS) and name not in known]
+            out += [(name, label) for name in names if is_image_name(name) and name not in known]
         return out
 
     @property

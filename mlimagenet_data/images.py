@@ -16,8 +16,9 @@ from mlimagenet_data.errors import ImageError
 from mlimagenet_data.files.memory import room_for
 from mlimagenet_data.files.printing import printable
 from mlimagenet_data.files.reading import NotRegularError, is_transient, open_regular
+from mlimagenet_data.files.walk import is_mac_metadata
 
-__all__ = ["IMAGE_EXTENSIONS", "fault_status", "image_size", "load_image", "open_image"]
+__all__ = ["IMAGE_EXTENSIONS", "fault_status", "image_size", "is_image_name", "load_image", "open_image"]
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's list
 
@@ -41,6 +42,11 @@ _TURNS = {
 }  # fmt: skip
 _STRIP = 1 << 20  # pixels converted at a time
 _PIXEL_BYTES = 8  # that decoding takes: the image in its own mode and as RGB, or turned
+
+
+def is_image_name(name: str) -> bool:
+    """Return whether a file's name is an image's: by its extension, unless macOS wrote it beside another file."""
+    return name.lower().endswith(IMAGE_EXTENSIONS) and not is_mac_metadata(name)
 
 
 def load_image(path: str | os.PathLike[str] | BinaryIO, *, upright: bool = True) -> Image.Image:

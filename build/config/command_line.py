@@ -15,6 +15,7 @@ import yaml
 from build.config.fields import types_of
 from build.config.options import BuildConfig, ConfigError
 from build.config.presets import PRESETS
+from build.config.safe_yaml import VALUE_ERRORS, load_yaml
 from mlimagenet_data.files.printing import ArgumentParser, shown
 
 __all__ = ["VERBS", "CommandLine", "from_mapping", "parse", "parse_verb", "read_command_line"]
@@ -24,7 +25,6 @@ VERBS = {
     "verify": "hash every file of a build, and list those that have changed; the next run makes them again",
 }
 _MOST_BYTES = 1 << 16  # of a configuration file; all options take about 5 kB
-_VALUE_ERRORS = (LookupError, TypeError, AttributeError, OverflowError)  # of PyYAML, for tags such as !!int
 _GROUPS = ("input", "output", "running", "regions", "naming", "labels")
 _USAGE = """\
 python -m build.run [OPTIONS]
@@ -108,28 +108,16 @@ def read_command_line(arguments: Sequence[str] | None = None) -> CommandLine:
     return CommandLine(BuildConfig(**values), set(values), verbose, plan)
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads YAML without aliases, by which a short file holds values of any size."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(
-                None, None, f"found the alias *{event.anchor}; write the value itself", event.start_mark
-            )
-        return super().compose_node(parent, index)
-
-
 def _read(source: str) -> dict[str, Any]:
     try:
         with open(source, "rb") as file:  # also a FIFO, which shells make of <(...)
             content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
             raise ValueError(f"must have at most {_MOST_BYTES} bytes")
-        loaded = yaml.load(content.decode("utf-8"), _Loader) or {}
+        loaded = load_yaml(content.decode("utf-8")) or {}
     except (OSError, yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"config: {source}: {error}") from error
-    except _VALUE_ERRORS as error:
+    except VALUE_ERRORS as error:
         raise ConfigError(f"config: {source}: a value is not of its tag's type: {error}") from error
     except RecursionError as error:
         raise ConfigError(f"config: {source}: it nests too deeply") from error

@@ -78,7 +78,7 @@ def check_path(name: str, container: Path) -> str | None:
     path = str(PurePosixPath(name))
     if name and is_plain_path(path):
         return path
-    if path.startswith("/") or {".", ".."} & set(path.split("/")) or not ("\\" in path or ":" in path):
+    if path.startswith("/") or {".", ".."} & set(path.split("/")):
         raise ConfigError(f"images: {container}: {shown(name)} must be a relative path that stays inside its folder")
     return None
 

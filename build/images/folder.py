@@ -15,7 +15,7 @@ from build.images.listing import ODD_NAMES, PART_ROWS, SCHEMA, Images, check_uni
 from mlimagenet_data.classes import class_of_folder
 from mlimagenet_data.files.printing import shown
 from mlimagenet_data.files.walk import note_examples, walk_files
-from mlimagenet_data.images import IMAGE_EXTENSIONS
+from mlimagenet_data.images import is_image_name
 from mlimagenet_data.names import class_of_path, image_id_of, is_plain_path
 
 __all__ = ["list_folder"]
@@ -64,7 +64,7 @@ def _image_files(root: Path, left_out: Counter[str], *, unlabelled: bool) -> pa.
     odd: list[str] = []
     sizes, modified, changed, inodes = stamps = array("q"), array("q"), array("q"), array("q")
     for name, entry in walk_files(root, left_out, may_skip):
-        if not entry.name.lower().endswith(IMAGE_EXTENSIONS):
+        if not is_image_name(entry.name):
             left_out[_BESIDE if is_container(name) else other_file(name)] += 1
         elif not is_plain_path(name):
             odd.append(name)

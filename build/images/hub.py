@@ -20,7 +20,7 @@ def download_parquet(name: str, split: str) -> str:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-    patterns = [f"data/{split}-*.parquet", f"*/{split}-*.parquet", f"{split}-*.parquet"]
+    patterns = [f"data/{split}-*.parquet", f"*/{split}-*.parquet", f"{split}-*.parquet", "README.md"]
     repo, _, revision = name.partition("@")
     try:
         validate_repo_id(repo)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from build.config.options import ConfigError
-from build.images.class_names import class_indices, class_labels
+from build.images.class_names import card_labels, class_indices, class_labels
 from build.images.containers import NO_LABELS, Container, agreed_class, check_class, check_path
 from build.images.listing import ODD_NAMES, ImageInput, Images
 from build.images.parquet_rows import ParquetRows
@@ -48,7 +48,7 @@ def _labels(rows: ParquetRows, file: Path, left_out: Counter[str]) -> _Labels:
         raise ConfigError(
             f"images: {file}: the column `label` must hold class indices, found {rows.label}; or {NO_LABELS}"
         )
-    named = class_labels(rows.schema.metadata, file)
+    named = card_labels(file) | class_labels(rows.schema.metadata, file)
     if "label" not in rows.schema.names:
         for name in named:
             left_out[f"labels in a column {shown(name)}, as only `label` is read"] += rows.metadata.num_rows

@@ -18,7 +18,7 @@ from build.images.tar import list_tar
 from mlimagenet_data.classes import class_of_folder
 from mlimagenet_data.files.printing import shown
 from mlimagenet_data.files.walk import walk_files
-from mlimagenet_data.images import IMAGE_EXTENSIONS
+from mlimagenet_data.images import IMAGE_EXTENSIONS, is_image_name
 
 __all__ = ["input_paths", "list_images"]
 
@@ -71,7 +71,7 @@ def _resolve(images: str, split: str, left_out: Counter[str]) -> tuple[Path, lis
     root = path
     if (path / split).is_dir() and not _has_classes(path):
         root = path / split
-        beside = sum(entry.is_file() and entry.name.lower().endswith(IMAGE_EXTENSIONS) for entry in os.scandir(path))
+        beside = sum(entry.is_file() and is_image_name(entry.name) for entry in os.scandir(path))
         left_out[f"image files beside the folder {split}/"] += beside
     if not _has_classes(root):
         for folder in (root, root / "data"):
@@ -112,7 +112,7 @@ def _containers(root: Path, folder: Path, split: str, left_out: Counter[str], *,
         raise ConfigError(f"images: {folder} holds both .tar and .parquet files; pass one file, or move one kind away")
     taken = {p.relative_to(root).as_posix() for p in chosen}
     for name, entry in walk_files(root, left_out, may_skip=lambda folder: True):
-        if name.lower().endswith(IMAGE_EXTENSIONS) and not pictures:
+        if is_image_name(name) and not pictures:
             raise ConfigError(
                 f"images: {root} holds image files ({shown(name)}) and {chosen[0].suffix} files ({shown(chosen[0].name)}); "
                 f"pass {chosen[0]} itself, or move one kind away"

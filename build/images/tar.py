@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,15 +19,17 @@ from build.config.options import ConfigError
 from build.images.containers import NO_LABELS, Container, agreed_class, check_class, check_path
 from build.images.listing import ODD_NAMES, ImageInput, Images, other_file
 from build.images.tar_members import TarMember, TarReader
+from mlimagenet_data.classes import imagenet_classes
 from mlimagenet_data.files.printing import shown
 from mlimagenet_data.files.reading import parse_json
-from mlimagenet_data.files.walk import is_text, note_examples
-from mlimagenet_data.images import IMAGE_EXTENSIONS
+from mlimagenet_data.files.walk import MAC_METADATA, is_mac_metadata, is_text, note_examples
+from mlimagenet_data.images import is_image_name
 from mlimagenet_data.names import class_of_path, image_id_of, is_plain_path
 
 __all__ = ["list_tar"]
 
 _TEXTS = (".cls", ".json")
+_INDEX = re.compile(rb"-?[0-9]{1,9}")
 _MOST_TEXT = 1 << 24  # bytes of a .cls or .json
 
 
@@ -74,7 +77,9 @@ class _Samples:
         """Yield the images in file order."""
         sample, not_text, odd = _Sample(""), list[str](), list[str]()
         for member in self.members:
-            if member.kind != "file":
+            if is_mac_metadata(member.name):
+                self.left_out[MAC_METADATA] += 1
+            elif member.kind != "file":
                 if member.kind != "folder":
                     self.left_out[f"{member.kind}s in tar files"] += 1
             elif not is_text(member.name):
@@ -91,7 +96,7 @@ class _Samples:
         note_examples(self.left_out, ODD_NAMES, odd)
 
     def _add(self, sample: _Sample, name: str, member: TarMember) -> None:
-        if name.lower().endswith(IMAGE_EXTENSIONS):
+        if is_image_name(name):
             sample.images.append((name, member))
         elif not name.lower().endswith(_TEXTS):
             self.left_out[other_file(name)] += 1
@@ -162,10 +167,12 @@ class _Facts:
 
 
 def _class_index(content: bytes) -> tuple[int, None]:
-    try:
-        return int(content), None
-    except ValueError as error:
-        raise ValueError(f"holds {shown(content)}, not a class index") from error
+    text = content.strip()
+    if _INDEX.fullmatch(text):
+        return int(text), None
+    if (label := imagenet_classes().wnid_to_index.get(text.decode("latin-1"))) is not None:
+        return label, None
+    raise ValueError(f"holds {shown(content)}, not a class index or the WordNet id of a class of ImageNet-1k")
 
 
 def _class_and_name(content: bytes) -> tuple[int | None, str | None]:
@@ -173,6 +180,7 @@ def _class_and_name(content: bytes) -> tuple[int | None, str | None]:
     if not isinstance(facts, dict):
         raise ValueError(f"holds {shown(facts)}, not an object")
     label = facts.get("label")
+    label = imagenet_classes().wnid_to_index.get(label, label) if isinstance(label, str) else label
     if label is not None and (isinstance(label, bool) or not isinstance(label, int)):
         raise ValueError(f"label {shown(label)} must be a class index")
     name = next((facts[key] for key in ("filename", "file_name") if isinstance(facts.get(key), str)), None)

@@ -19,7 +19,7 @@ from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.errors import ImageError
 from mlimagenet_data.files.parquet import read_columns
 from mlimagenet_data.files.walk import walk_files
-from mlimagenet_data.images import IMAGE_EXTENSIONS, image_size
+from mlimagenet_data.images import image_size, is_image_name
 
 __all__ = ["JoinReport", "join_images"]
 
@@ -87,7 +87,7 @@ def join_images(
 def _listed(folder: Path, advance: Callable[[int], object]) -> Iterator[str]:
     for name, _ in walk_files(folder):
         advance(1)
-        if name.lower().endswith(IMAGE_EXTENSIONS):
+        if is_image_name(name):
             yield name
 
 

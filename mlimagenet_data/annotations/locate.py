@@ -15,7 +15,7 @@ from mlimagenet_data.annotations.records import Record
 from mlimagenet_data.annotations.store import AnnotationStore
 from mlimagenet_data.errors import ImageError
 from mlimagenet_data.files.walk import walk_files
-from mlimagenet_data.images import IMAGE_EXTENSIONS
+from mlimagenet_data.images import is_image_name
 from mlimagenet_data.names import class_of_path, image_id_of, join_key, path_candidates
 
 __all__ = ["ImageListing", "ImageLocator", "open_copy", "split_folder"]
@@ -228,4 +228,4 @@ def _is_class_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_EXTENSIONS)
+    return is_image_name(name)

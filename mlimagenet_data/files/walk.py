@@ -11,7 +11,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 from mlimagenet_data.files.printing import printable
 
-__all__ = ["is_text", "note_examples", "walk_files"]
+__all__ = ["MAC_METADATA", "is_mac_metadata", "is_text", "note_examples", "walk_files"]
+
+MAC_METADATA = "macOS metadata (._* and __MACOSX)"
 
 _SPECIAL = "FIFOs, sockets and devices"
 _HIDDEN = "hidden folders"
@@ -30,7 +32,7 @@ def walk_files(
 
     A file is a regular file, a link to one, or a broken link, whose path is valid UTF-8. Each folder is entered once,
     however many links lead to it: at its own place, if that is below `root`, else by the first link to it in the order
-    of paths. Folders whose name begins with a dot are skipped.
+    of paths. Folders whose name begins with a dot, and what macOS writes beside files, are skipped.
 
     Args:
         root: The folder.
@@ -56,7 +58,9 @@ def walk_files(
             with _entries(folder, prefix[:-1], may_skip, closed) as entries:
                 for entry in entries:
                     name = prefix + entry.name
-                    if not _is_folder(entry):
+                    if is_mac_metadata(entry.name):
+                        counts[MAC_METADATA] += 1
+                    elif not _is_folder(entry):
                         if not _is_file(entry):
                             counts[_SPECIAL] += 1
                         elif is_text(name):
@@ -72,6 +76,12 @@ def walk_files(
             pending += sorted(inner, reverse=True)
     note_examples(counts, _NOT_TEXT, not_text)
     note_examples(counts, _CLOSED, closed)
+
+
+def is_mac_metadata(name: str) -> bool:
+    """Return whether macOS made a file beside others, as `._a.jpg`, or in an archive, as `__MACOSX/a.jpg`."""
+    parts = name.split("/")
+    return parts[-1].startswith("._") or "__MACOSX" in parts
 
 
 def is_text(name: str) -> bool:

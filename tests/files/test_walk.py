@@ -101,3 +101,13 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
     left_out = Counter()
     assert [name for name, _ in walk_files(tmp_path, left_out, may_skip=lambda folder: folder == "a")] == ["b.jpg"]
     assert left_out == {"folders that may not be read, such as 'a'": 1}
+
+
+def test_what_macos_writes_beside_files_is_counted_and_skipped(tmp_path):
+    for name in ("a.jpg", "._a.jpg", "__MACOSX/a.jpg", "b/._DS", "b/c.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    left_out = Counter()
+    assert sorted(name for name, _ in walk_files(tmp_path, left_out)) == ["a.jpg", "b/c.jpg"]
+    assert left_out == {"macOS metadata (._* and __MACOSX)": 3}

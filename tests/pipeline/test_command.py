@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
+import datasets
 import pytest
 import torch
 
@@ -15,7 +16,10 @@ from build.networks.forward import pick_device
 from build.run import main
 from build.state.last_run import kept_settings
 from build.state.lock import sole_run
+from mlimagenet_data import MultiLabelImageNet, with_labels
+from mlimagenet_data.cli import main as mlimagenet
 from tests.conftest import ROOT
+from tests.support.containers import picture, write_tar
 
 
 @pytest.fixture
@@ -126,3 +130,33 @@ def test_an_apple_gpu_must_be_there_and_gives_its_maps_to_the_cpu(monkeypatch):
     maps = Maps(torch.ones(1), (torch.ones(2), torch.ones(3)), (torch.ones(4),))
     moved = maps.to(torch.device("meta"))
     assert {moved.patches.device.type, *(m.device.type for m in (*moved.features, *moved.label_maps))} == {"meta"}
+
+
+@pytest.mark.parametrize("form", ["folder", "tar", "parquet"])
+def test_the_lines_printed_last_work_as_they_stand(tmp_path, monkeypatch, capsys, form):
+    monkeypatch.chdir(tmp_path)
+    names = [f"n01440764/n01440764_{k}.png" for k in range(2)]
+    if form == "folder":
+        for k, name in enumerate(names):
+            (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "images" / name).write_bytes(picture(k))
+    elif form == "tar":
+        write_tar(tmp_path / "images" / "a.tar", [(name, picture(k)) for k, name in enumerate(names)])
+    else:
+        features = datasets.Features({"image": datasets.Image()})
+        rows = {"image": [{"bytes": picture(k), "path": name} for k, name in enumerate(names)]}
+        (tmp_path / "images").mkdir()
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "images" / "a.parquet")
+    assert main(["--images", "images", "--out", "labels", "--image-size", "64", "--scan-size", "0"]) == 0
+    said = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines() if " it: " in line)
+    command, *words = said["look at it"].partition("    (")[0].split()
+    assert command == "mlimagenet"
+    assert mlimagenet(words) == 0
+    assert (tmp_path / "labels-viewer").exists()
+    context = {"MultiLabelImageNet": MultiLabelImageNet, "with_labels": with_labels, "transform": None}
+    if form == "parquet":
+        context["images"] = datasets.load_dataset("parquet", data_files="images/a.parquet", split="train")
+    if form != "tar":
+        images = eval(said["train on it"].partition(";")[0].strip(), context)
+        assert len(images) == 2
+        assert images[0][1].shape == (1000,)

@@ -16,7 +16,7 @@ from PIL import Image
 from mlimagenet_data.classes import NUM_CLASSES, class_of_folder
 from mlimagenet_data.errors import EvaluationError
 from mlimagenet_data.evaluate.metrics.arrays import Mask, Targets
-from mlimagenet_data.images import IMAGE_EXTENSIONS, load_image
+from mlimagenet_data.images import is_image_name, load_image
 
 __all__ = ["EvaluationSet", "Example", "class_folders", "read_json"]
 
@@ -111,7 +111,7 @@ def class_folders(root: Path, source: str = "") -> Iterator[tuple[str, int]]:
         if label is None:
             raise EvaluationError(f"{root / folder}: the folder must be named by a wnid (n01440764) or a class index")
         for name in sorted(os.listdir(root / folder)):
-            if name.lower().endswith(IMAGE_EXTENSIONS):
+            if is_image_name(name):
                 yield f"{folder}/{name}", label
 
 

@@ -44,10 +44,91 @@ def hub_names():
 
 def test_class_names_decide_what_an_index_means(tmp_path):
     rows = [("a.jpg", b"x", 0), ("b.jpg", b"x", 1), ("c.jpg", b"x", 2), ("d.jpg", b"x", 3), ("e.jpg", b"x", -1)]
-    path = write_parquet(tmp_path / "a.parquet", rows, metadata=named([SHARK, "n01440764", "goldfish", "999"]))
-    assert labels(path) == [2, 0, 1, 999, None]
+    path = write_parquet(tmp_path / "a.parquet", rows, metadata=named([SHARK, "n01440764", "goldfish", "bolete"]))
+    assert labels(path) == [2, 0, 1, 997, None]
     assert listing_of(path).images[0].image_id == "n01484850/a"
     assert labels(path, unlabelled=True) == [None] * 5
+
+
+def test_numbers_are_class_names_only_if_they_are_all_of_them(tmp_path):
+    rows = [("a.jpg", b"x", 3), ("b.jpg", b"x", 999)]
+    path = write_parquet(tmp_path / "a.parquet", rows, metadata=named([str(k) for k in range(1000)]))
+    assert labels(path) == [3, 999]
+    for names in (
+        ["0", "1"],
+        ["0", "tench"],
+        [str(k) for k in range(1, 1001)],
+        [str(k) for k in range(999)],
+        ["\u0661"],
+    ):
+        path = write_parquet(tmp_path / "b.parquet", [("a.jpg", b"x", 0)], metadata=named(names))
+        with pytest.raises(
+            ConfigError, match="is no ImageNet-1k class; write a class's WordNet id instead, or pass --unl"
+        ):
+            labels(path)
+        assert labels(path, unlabelled=True) == [None]
+
+
+CARD = """---
+license: mit
+dataset_info:
+{}
+---
+# A dataset
+"""
+FEATURES = """{0}features:
+  {1}- name: image
+  {1}  dtype: image
+  {1}- name: label
+  {1}  dtype:
+  {1}    class_label:
+  {1}      names:
+  {1}        '0': {2}
+  {1}        '1': {3}"""
+
+
+@pytest.mark.parametrize("folder", ["", "data"])
+def test_class_names_in_the_card_beside_the_files_are_read(tmp_path, folder):
+    rows = [("a.jpg", b"x", 0), ("b.jpg", b"x", 1)]
+    (tmp_path / folder).mkdir(exist_ok=True)
+    write_parquet(tmp_path / folder / "train-00000-of-00001.parquet", rows)
+    assert labels(tmp_path) == [0, 1]
+    for first, second, expected in (("goldfish", "tench", [1, 0]), ("n01443537", "n01440764", [1, 0])):
+        (tmp_path / "README.md").write_text(CARD.format(FEATURES.format("  ", "", first, second)))
+        assert labels(tmp_path) == expected
+        (tmp_path / "README.md").write_text(CARD.format(FEATURES.format("- config_name: a\n  ", "", first, second)))
+        assert labels(tmp_path) == expected
+    (tmp_path / "README.md").write_text(CARD.format(FEATURES.format("  ", "", "cat", "dog")))
+    with pytest.raises(ConfigError, match=r"class name 'cat' .* is no ImageNet-1k class"):
+        labels(tmp_path)
+    assert labels(tmp_path, unlabelled=True) == [None, None]
+    two = "\n".join(FEATURES.format(f"- config_name: {name}\n  ", "", name, "tench") for name in ("goldfish", "bolete"))
+    (tmp_path / "README.md").write_text(CARD.format(two))
+    with pytest.raises(ConfigError, match="names the classes of 'label' in two ways"):
+        labels(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "card", ["no header", "---\n---\n", "---\nlicense: mit\n---\n", "---\ndataset_info: []\n---\n"]
+)
+def test_cards_without_class_names_change_nothing(tmp_path, card):
+    write_parquet(tmp_path / "a.parquet", [("a.jpg", b"x", 1)])
+    (tmp_path / "README.md").write_text(card)
+    assert labels(tmp_path) == [1]
+
+
+@pytest.mark.parametrize(
+    "card",
+    [b"---\n\xff\n---\n", b"---\na: [\n---\n", b"---\n[1]\n---\n", b"---\ndataset_info: [x]\n---\n",
+     b"---\ndataset_info: {features: [{name: label, dtype: {class_label: {names: {'1': a}}}}]}\n---\n",
+     b"---\na: &x [1]\nb: *x\n---\n"],
+)  # fmt: skip
+def test_a_damaged_card_is_an_error_that_names_it(tmp_path, card):
+    write_parquet(tmp_path / "a.parquet", [("a.jpg", b"x", 1)])
+    (tmp_path / "README.md").write_bytes(card)
+    with pytest.raises(ConfigError, match=r"README\.md: its class names cannot be read"):
+        labels(tmp_path)
+    assert labels(tmp_path, unlabelled=True) == [None]
 
 
 def test_class_names_that_datasets_writes_are_read(tmp_path):

@@ -219,11 +219,58 @@ def test_long_names_are_read(tmp_path, form):
 
 
 def test_hidden_files_have_no_key_in_common(tmp_path):
-    names = ["._a.jpg", "a.jpg", "a.cls", "._b.jpg", "._b.cls", "b.jpg"]
+    names = [".a.jpg", "a.jpg", "a.cls", ".b.jpg", ".b.cls", "b.jpg"]
     listing = listing_of(write_tar(tmp_path / "a.tar", [(name, b"1") for name in names]))
     assert {i.file_name: i.label for i in listing.images} == {
-        "._a.jpg": None, "a.jpg": 1, "._b.jpg": 1, "b.jpg": None,
+        ".a.jpg": None, "a.jpg": 1, ".b.jpg": 1, "b.jpg": None,
     }  # fmt: skip
+
+
+def test_what_macos_writes_is_no_image_and_tears_no_sample(tmp_path):
+    names = [
+        "a.jpg",
+        "._a.jpg",
+        "a.cls",
+        "__MACOSX/a.jpg",
+        "__MACOSX/._a.cls",
+        "._b.cls",
+        "b.jpg",
+        "d/._c.JPEG",
+        "b.cls",
+    ]
+    listing = listing_of(write_tar(tmp_path / "a.tar", [(name, b"1") for name in names]))
+    assert {image.file_name: image.label for image in listing.images} == {"a.jpg": 1, "b.jpg": 1}
+    assert listing.left_out == {"macOS metadata (._* and __MACOSX)": 5}
+
+
+@pytest.mark.parametrize(
+    ("content", "label"),
+    [(b"5", 5), (b" 5\r\n", 5), (b"-1", None), (b"n01443537\n", 1), (b"007", 7), (b"\xef\xbb\xbf5", 5)],
+)
+def test_classes_are_indices_or_wordnet_ids(tmp_path, content, label):
+    listing = listing_of(write_tar(tmp_path / "a.tar", [("a.jpg", b"x"), ("a.cls", content)]))
+    assert [(image.label, image.fault) for image in listing.images] == [(label, None)]
+
+
+@pytest.mark.parametrize(
+    "content", [b"5_0", b"+5", b"5.0", b"0x5", "\u0665".encode(), b"n99999999", b"tench", b"", b"1 2"]
+)
+def test_what_is_clearly_no_class_makes_its_image_unreadable(tmp_path, content):
+    listing = listing_of(write_tar(tmp_path / "a.tar", [("a.jpg", b"x"), ("a.cls", content), ("b.jpg", b"x")]))
+    assert listing.images[0].fault.startswith("a.cls: holds ")
+    assert listing.images[1].fault is None
+
+
+def test_a_wordnet_id_in_json_is_a_class(tmp_path):
+    listing = listing_of(write_tar(tmp_path / "a.tar", [("a.jpg", b"x"), ("a.json", b'{"label": "n01443537"}')]))
+    assert [image.label for image in listing.images] == [1]
+
+
+@pytest.mark.parametrize("name", ["a\nb.jpg", "a\x1b[31m.jpg", "d/\x07.jpg", "C:a.jpg", "a\\b.jpg"])
+def test_odd_names_are_left_out_and_counted(tmp_path, name):
+    listing = listing_of(write_tar(tmp_path / "a.tar", [(name, b"x"), ("b.jpg", b"x")]))
+    assert [image.file_name for image in listing.images] == ["b.jpg"]
+    assert listing.left_out.total() == 1
 
 
 def test_a_header_that_declares_a_long_name_takes_no_memory(tmp_path):
