@@ -44,6 +44,8 @@ def make_parser(text: str) -> argparse.ArgumentParser:
         help="for --loss bce, asl and byproducts. unless_gone: 1 unless the crop surely lost it; "
         "as_others: treat the original label like every class; "
         "always: 1 whatever the crop (the paper's)")  # fmt: skip
+    add("--label-score", type=float, default=0.0, help="ImageNet's labels that score lower do not count, the original label "
+        "aside (default: 0, all count; 0.5 for labels imported from the paper's files)")  # fmt: skip
     add("--val-split", default="", help="annotated split to evaluate after each epoch (default: none)")
     add("--model", default="resnet50", help="timm model, or torchvision:NAME for a torchvision model")
     add(

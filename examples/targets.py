@@ -53,7 +53,8 @@ def make_dataset(args: argparse.Namespace, transform: Callable[..., Any], split:
         return coco(args.root, split, transform)
     if args.dataset != "imagenet":
         return voc(args.root, args.dataset[3:], split, transform)
-    policy = LabelPolicy(original="as_others" if args.original == "always" else args.original)
+    original = "as_others" if args.original == "always" else args.original
+    policy = LabelPolicy(original=original, label_score=args.label_score)
     images = MultiLabelImageNet(
         args.root, transform, split=split, annotations=args.annotations, target="view", policy=policy
     )

@@ -10,7 +10,16 @@ from typing import Any
 
 from mlimagenet_data.errors import AnnotationError, AnnotationsNotFoundError
 
-__all__ = ["HUB_PREFIX", "Source", "annotation_files", "checked_source", "find_annotations", "hub_errors", "hub_name"]
+__all__ = [
+    "HUB_PREFIX",
+    "Source",
+    "annotation_files",
+    "checked_source",
+    "find_annotations",
+    "hub_errors",
+    "hub_name",
+    "hub_snapshot",
+]
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
@@ -91,10 +100,20 @@ def hub_errors() -> tuple[type[Exception], ...]:
 
 
 def _from_hub(source: str, split: str) -> Path:
+    patterns = [f"data/{split}-*.parquet", "build_manifest.json", "README.md", "croissant.json", "statistics/*"]
+    return hub_snapshot(source, patterns)
+
+
+def hub_snapshot(source: str, patterns: list[str]) -> Path:
+    """Download the files of `hf:USER/NAME[@REVISION]` that match patterns, and return their folder.
+
+    Raises:
+        AnnotationError: If the name is not of this form.
+        AnnotationsNotFoundError: If they cannot be downloaded; the message says why.
+    """
     from huggingface_hub import snapshot_download
 
     repo, revision = hub_name(source)
-    patterns = [f"data/{split}-*.parquet", "build_manifest.json", "README.md", "croissant.json", "statistics/*"]
     try:
         return Path(snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=patterns))
     except hub_errors() as error:

@@ -21,7 +21,7 @@ from mlimagenet_data.formats.faults import Faults, shortened
 from mlimagenet_data.formats.regions import mask_columns
 from mlimagenet_data.names import class_of_path, image_id_of, is_plain_path, join_key
 
-__all__ = ["load_coco", "read_coco", "read_proposals", "write_coco"]
+__all__ = ["BadValueError", "load_coco", "mask_of", "read_coco", "read_image", "write_coco"]
 
 
 def write_coco(
@@ -164,28 +164,25 @@ def read_coco(file: Path, faults: Faults) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def read_proposals(file: Path, faults: Faults) -> dict[str, dict[str, Any]]:
-    """Return each image's size and masks from a class-agnostic COCO file (MaskCut's proposals), by join key.
-
-    Raises:
-        AnnotationError: As `read_coco`.
-    """
-    content = load_coco(file)
-    reader = _Reader(file, faults, named=False)
-    reader.images(content["images"])
-    reader.annotations(content["annotations"])
-    return {join_key(row["image_id"]): row for row in reader.rows.values()}
+def read_image(item: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the id of an entry of `images`, and its name, id and size as a row; raise BadValueError if it is invalid."""
+    if not isinstance(item, dict):
+        raise BadValueError("entry", item, "must be an object")
+    reader = _Reader(Path(), Faults(skip=False))
+    reader._image({name: item[name] for name in ("id", "file_name", "height", "width") if name in item})
+    ((key, row),) = reader.rows.items()
+    return key, row
 
 
-class _BadValueError(Exception):
+class BadValueError(Exception):
     """An invalid value: field, value, rule."""
 
 
 class _Reader:
     """Converts entries to rows, by COCO image id."""
 
-    def __init__(self, file: Path, faults: Faults, *, named: bool = True) -> None:
-        self.file, self.faults, self.named = file, faults, named
+    def __init__(self, file: Path, faults: Faults) -> None:
+        self.file, self.faults = file, faults
         self.rows: dict[Any, dict[str, Any]] = {}
         self._classes: dict[Any, int] = {}
         self._names: dict[str, str] = {}  # by join key
@@ -203,15 +200,15 @@ class _Reader:
         for number, item in enumerate(items):
             try:
                 if not isinstance(item, dict):
-                    raise _BadValueError("entry", item, "must be an object")
+                    raise BadValueError("entry", item, "must be an object")
                 take(item)
-            except _BadValueError as error:
+            except BadValueError as error:
                 self.faults.add(f"{self.file}: {name}[{number}]", *error.args)
 
     def _category(self, item: dict[str, Any]) -> None:
         classes, key = imagenet_classes(), _key(item, "id")
         if key in self._classes:
-            raise _BadValueError("id", key, "repeats the id of an earlier category")
+            raise BadValueError("id", key, "repeats the id of an earlier category")
         for text in (item.get("supercategory"), item.get("name")):
             if isinstance(text, str) and text in classes.wnid_to_index:
                 self._classes[key] = classes.wnid_to_index[text]
@@ -219,66 +216,65 @@ class _Reader:
         name = item.get("name")
         if not isinstance(name, str) or name not in classes.names:
             rule = "is not an ImageNet class; use the class name, or put its WordNet id in `supercategory`"
-            raise _BadValueError("name", name, rule)
+            raise BadValueError("name", name, rule)
         self._classes[key] = classes.names.index(name)
 
     def _image(self, item: dict[str, Any]) -> None:
         key, name = _key(item, "id"), item.get("file_name")
         if key in self.rows:
-            raise _BadValueError("id", key, "repeats the id of an earlier image")
+            raise BadValueError("id", key, "repeats the id of an earlier image")
         if not isinstance(name, str) or not _is_text(name) or not is_plain_path(name):
-            raise _BadValueError("file_name", name, "must be a relative path inside the split folder")
+            raise BadValueError("file_name", name, "must be a relative path inside the split folder")
         label = class_of_path(name)
         if "label" in item:
             label = None if item["label"] is None else self._class(item["label"], "label")
         image_id = item.get("image_id", image_id_of(name, label))
         if not _is_text(image_id) or not image_id or len(image_id) >= 10_000:
-            raise _BadValueError("image_id", image_id, "must be non-empty text of fewer than 10,000 characters")
+            raise BadValueError("image_id", image_id, "must be non-empty text of fewer than 10,000 characters")
         photograph = join_key(image_id)
         if photograph in self._names:
             other = shortened(self._names[photograph])
-            raise _BadValueError("file_name", name, f"and {other} would both be image {image_id}; rename or remove one")
+            raise BadValueError("file_name", name, f"and {other} would both be image {image_id}; rename or remove one")
         row = {"image_id": image_id, "file_name": name, "label": label, **_size(item), "regions": []}
         if "labels" in item or "scores" in item:
             row["labels"], row["scores"] = self._ranking(item, "labels", "scores")
         if "status" in item:
             row["status"] = item["status"]
             if not isinstance(item["status"], str) or item["status"] not in STATUSES:
-                raise _BadValueError("status", item["status"], f"must be one of {', '.join(STATUSES)}")
+                raise BadValueError("status", item["status"], f"must be one of {', '.join(STATUSES)}")
         self._names[photograph] = name
         self.rows[key] = row
 
     def _annotation(self, item: dict[str, Any]) -> None:
         key = _key(item, "image_id")
         if key not in self.rows:
-            raise _BadValueError("image_id", key, "is not the id of a valid image")
+            raise BadValueError("image_id", key, "is not the id of a valid image")
         row = self.rows[key]
-        region: dict[str, Any] = {"alignment": None}
-        if self.named:
-            label = region["label"] = self._class(item.get("category_id"), "category_id")
-            score = region["score"] = _score(item.get("score", 1.0), "score")
-            region["topk_labels"], region["topk_scores"] = [label], [score]
-            if "topk_labels" in item or "topk_scores" in item:
-                region["topk_labels"], region["topk_scores"] = self._ranking(item, "topk_labels", "topk_scores")
+        label, score = self._class(item.get("category_id"), "category_id"), _score(item.get("score", 1.0), "score")
+        region: dict[str, Any] = {
+            "alignment": None, "label": label, "score": score, "topk_labels": [label], "topk_scores": [score]
+        }  # fmt: skip
+        if "topk_labels" in item or "topk_scores" in item:
+            region["topk_labels"], region["topk_scores"] = self._ranking(item, "topk_labels", "topk_scores")
         if row["height"] is None:
-            raise _BadValueError("image_id", key, "is an image without height and width, which regions need")
-        region |= _mask(item, (row["height"], row["width"]))
+            raise BadValueError("image_id", key, "is an image without height and width, which regions need")
+        region |= mask_of(item, (row["height"], row["width"]))
         if len(row["regions"]) >= 65_535:
-            raise _BadValueError("image_id", key, "must have at most 65,535 regions")
+            raise BadValueError("image_id", key, "must have at most 65,535 regions")
         row["regions"].append(region)
 
     def _class(self, value: Any, field: str) -> int:
         if type(value) not in (int, str) or value not in self._classes:
-            raise _BadValueError(field, value, "is not the id of a valid category")
+            raise BadValueError(field, value, "is not the id of a valid category")
         return self._classes[value]
 
     def _ranking(self, item: dict[str, Any], labels: str, scores: str) -> tuple[list[int], list[float]]:
         values, numbers = item.get(labels), item.get(scores)
         if not isinstance(values, list) or not isinstance(numbers, list) or len(values) != len(numbers):
-            raise _BadValueError(labels, values, f"and {scores} must be lists of the same length")
+            raise BadValueError(labels, values, f"and {scores} must be lists of the same length")
         found = [self._class(value, labels) for value in values]
         if len(set(found)) != len(found):
-            raise _BadValueError(labels, values, "must not repeat a class")
+            raise BadValueError(labels, values, "must not repeat a class")
         return _ranked(found, [_score(number, scores) for number in numbers])
 
 
@@ -290,7 +286,7 @@ def _ranked(labels: list[int], scores: list[float]) -> tuple[list[int], list[flo
 def _key(item: dict[str, Any], field: str) -> Any:
     value = item.get(field)
     if type(value) not in (int, str):
-        raise _BadValueError(field, value, "must be an integer or text")
+        raise BadValueError(field, value, "must be an integer or text")
     return value
 
 
@@ -303,7 +299,7 @@ def _is_text(value: Any) -> bool:
 
 def _score(value: Any, field: str) -> float:
     if type(value) not in (int, float) or not 0 < value <= 1 or not np.float32(value) > 0:
-        raise _BadValueError(field, value, "must be a score in (0, 1]")
+        raise BadValueError(field, value, "must be a score in (0, 1]")
     return float(value)
 
 
@@ -313,22 +309,23 @@ def _size(item: dict[str, Any]) -> dict[str, int | None]:
         return {"height": None, "width": None}
     for field, value in (("height", height), ("width", width)):
         if type(value) is not int or not 0 < value < 1 << 31:
-            raise _BadValueError(field, value, "must be a positive integer below 2,147,483,648")
+            raise BadValueError(field, value, "must be a positive integer below 2,147,483,648")
     return {"height": height, "width": width}
 
 
-def _mask(item: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+def mask_of(item: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    """Return `mask`, `bbox` and `area` of an annotation of an image of (height, width); raise BadValueError if invalid."""
     code, grid = item.get("segmentation"), item.get("grid")
     if not isinstance(code, dict):
-        raise _BadValueError("segmentation", code, "must be RLE; convert polygons with pycocotools")
+        raise BadValueError("segmentation", code, "must be RLE; convert polygons with pycocotools")
     if code.get("size") != list(size):
-        raise _BadValueError(
+        raise BadValueError(
             "segmentation.size", code.get("size"), f"must equal the image's size, {size[0]} x {size[1]}"
         )
     is_grid = isinstance(grid, list) and len(grid) == 2 and all(type(side) is int and side > 0 for side in grid)
     if grid is not None and not is_grid:
-        raise _BadValueError("grid", grid, "must be a pair of positive integers")
+        raise BadValueError("grid", grid, "must be a pair of positive integers")
     try:
         return mask_columns(size, code.get("counts"), tuple(grid) if grid is not None else None)
     except AnnotationError as error:
-        raise _BadValueError("segmentation.counts", code.get("counts"), str(error)) from error
+        raise BadValueError("segmentation.counts", code.get("counts"), str(error)) from error

@@ -18,7 +18,7 @@ from mlimagenet_data.classes import NUM_CLASSES, imagenet_classes
 from mlimagenet_data.formats.faults import Faults, shortened
 from mlimagenet_data.names import class_of_path, image_id_of, is_plain_path, join_key
 
-__all__ = ["read_tsv", "write_tsv"]
+__all__ = ["named", "ranked", "read_tsv", "unique", "write_tsv"]
 
 _BLOCK_BYTES = 1 << 24
 _MOST_LINE = 1 << 20  # bytes
@@ -49,9 +49,9 @@ def read_tsv(file: Path, faults: Faults, advance: Callable[[int], object] = lamb
         lines = _lines(block, first, str(file), faults)
         first += block.count(b"\n")
         table = _columns(lines, str(file), faults)
-        table = _named(table, str(file), faults)
+        table = named(table, str(file), faults)
         table = _ranked(table, str(file), faults)
-        yield _unique(table, seen, str(file), faults)
+        yield unique(table, seen, str(file), faults)
         advance(len(block))
 
 
@@ -114,8 +114,8 @@ def _columns(lines: pa.Table, file: str, faults: Faults) -> pa.Table:
     return table.append_column("label", label.filter(pa.array(good)))
 
 
-def _named(table: pa.Table, file: str, faults: Faults) -> pa.Table:
-    """Add `image_id` and `file_name`."""
+def named(table: pa.Table, file: str, faults: Faults) -> pa.Table:
+    """Add `image_id` and `file_name` to rows with `line`, `filename` and `label`; drop those whose names are invalid."""
     good = np.array([is_plain_path(name) for name in table["filename"].to_pylist()], np.bool_)
     table = faults.keep(table, good, file, "filename", "must be a relative path inside the split folder")
     names, labels = table["filename"].to_pylist(), table["label"].to_pylist()
@@ -147,12 +147,28 @@ def _ranked(table: pa.Table, file: str, faults: Faults) -> pa.Table:
     lengths = _lengths(_split(table["classes"]))
     values = _array(pc.cast(_flat(_split(table["classes"])), pa.int64()))
     numbers = _array(pc.cast(_flat(_split(table["scores"])), pa.float64()))
+    return ranked(table, lengths, values, numbers, file, faults)
+
+
+def ranked(
+    table: pa.Table, lengths: NDArray[np.int64], values: NDArray[Any], numbers: NDArray[Any], file: str, faults: Faults
+) -> pa.Table:
+    """Add `labels` and `scores` to the rows whose classes and scores are valid, best first; drop the others.
+
+    Args:
+        table: N rows with `line`, `image_id`, `file_name`, `label`, and `classes` and `scores` for messages.
+        lengths: (N,) classes of each row.
+        values: All classes.
+        numbers: All scores.
+        file: The file.
+        faults: Collects the dropped rows.
+    """
     row_of = np.repeat(np.arange(len(lengths)), lengths)
     order = np.lexsort((values, row_of))
     twice = np.zeros(len(values), np.bool_)
     twice[order[1:]] = (row_of[order[1:]] == row_of[order[:-1]]) & (values[order[1:]] == values[order[:-1]])
     checks = (
-        ("classes", values < NUM_CLASSES, f"must hold only classes from 0 to {NUM_CLASSES - 1}"),
+        ("classes", (values >= 0) & (values < NUM_CLASSES), f"must hold only classes from 0 to {NUM_CLASSES - 1}"),
         ("classes", ~twice, "must not repeat a class"),
         ("scores", (numbers >= 0) & (numbers <= 1), "must hold only scores in [0, 1]"),
     )
@@ -182,7 +198,7 @@ def _sorted_lists(
     return lists[0], lists[1]
 
 
-def _unique(table: pa.Table, seen: dict[str, str], file: str, faults: Faults) -> pa.Table:
+def unique(table: pa.Table, seen: dict[str, str], file: str, faults: Faults) -> pa.Table:
     """Drop lines that repeat a photograph, and the column `line`.
 
     Args:

@@ -32,7 +32,7 @@ class _Flat:
 
     def add(self, image: int, record: Record, policy: LabelPolicy) -> None:
         seen_in = regions_by_class(record)
-        for index, score in record.labels:
+        for index, score in policy.counted(record.labels, record.label):
             if policy.original == "if_located" and index == record.label and index not in seen_in:
                 continue
             where = regions_of(seen_in[index], index, record.label, policy) if index in seen_in else {}

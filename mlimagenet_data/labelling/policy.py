@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mlimagenet_data.annotations.records import Ranking
+
 __all__ = ["ABSENT", "MAIN_SHARE", "PRESENT", "ROUNDING", "UNDECIDED", "LabelPolicy"]
 
 PRESENT, ABSENT, UNDECIDED = 1, 0, -1
@@ -32,6 +34,9 @@ class LabelPolicy:
         absent_visibility: Lower threshold for visibility.
         absent_coverage: Lower threshold for coverage.
         min_score: Lowest score at which a region's top-k class counts as located there; 0 takes every region.
+        label_score: Lowest score of an image's label that counts; 0 takes all. The original label is exempt, unless
+            `original` is `as_others`. Labels of the paper's form are soft and may score 0.0008; its authors count them from
+            0.5 on.
         unlocated: Rule for a class of the image in no region's top-k. `spread`: treat it as spread evenly over the
             image; its visibility is the visible share of the image and its coverage is 0. `keep`: present in every
             view. `drop`: never present.
@@ -45,7 +50,7 @@ class LabelPolicy:
 
     Raises:
         ValueError: If a rule is unknown or a threshold is out of range. Upper thresholds must be in (0, 1],
-            `min_score` in [0, 1]; a lower threshold must be between 0 and its upper one.
+            `min_score` and `label_score` in [0, 1]; a lower threshold must be between 0 and its upper one.
     """
 
     visibility: float = 0.5
@@ -53,6 +58,7 @@ class LabelPolicy:
     absent_visibility: float = 0.01
     absent_coverage: float = 0.01
     min_score: float = 0.0
+    label_score: float = 0.0
     unlocated: Literal["spread", "keep", "drop"] = "spread"
     original: Literal["unless_gone", "as_others", "always", "if_located"] = "unless_gone"
     empty: Literal["none", "original"] = "none"
@@ -61,14 +67,27 @@ class LabelPolicy:
         for name in ("visibility", "coverage"):
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise ValueError(f"LabelPolicy.{name} must be in (0, 1], got {getattr(self, name)}")
-        if not 0.0 <= self.min_score <= 1.0:
-            raise ValueError(f"LabelPolicy.min_score must be in [0, 1], got {self.min_score}")
+        for name in ("min_score", "label_score"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"LabelPolicy.{name} must be in [0, 1], got {getattr(self, name)}")
         for lower, upper in (("absent_visibility", "visibility"), ("absent_coverage", "coverage")):
             if not 0.0 <= getattr(self, lower) <= getattr(self, upper):
                 raise ValueError(f"LabelPolicy.{lower} must be in [0, {upper}], got {getattr(self, lower)}")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"LabelPolicy.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+
+    def counted(self, labels: Ranking, original: int | None) -> Ranking:
+        """Return those of an image's labels that count.
+
+        Args:
+            labels: (class, score) pairs.
+            original: The original label.
+        """
+        if not self.label_score:
+            return labels
+        exempt = None if self.original == "as_others" else original
+        return tuple(pair for pair in labels if pair[1] >= self.label_score or pair[0] == exempt)
 
     def least_score(self, index: int, original: int | None, best: float) -> float:
         """Return the least score at which a region counts for a class.

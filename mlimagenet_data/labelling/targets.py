@@ -49,10 +49,11 @@ def label_view(record: Record, policy: LabelPolicy, view: View | None = None) ->
         return ViewLabels({record.label: PRESENT}, {}, {}, {}, record)
     shares = view_shares(record.stacks, view)
     region_states = {k: policy.state(*share) for k, share in shares.items()}
-    seen_in = regions_by_class(record, {index for index, _ in record.labels})
+    labels = policy.counted(record.labels, record.label)
+    seen_in = regions_by_class(record, {index for index, _ in labels})
     states: dict[int, int] = {}
     located: dict[int, dict[int, float]] = {}
-    for index, _ in record.labels:
+    for index, _ in labels:
         if index in seen_in:
             where = located[index] = regions_of(seen_in[index], index, record.label, policy)
             found = [region_states[k] for k in where]

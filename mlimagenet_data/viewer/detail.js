@@ -106,6 +106,7 @@ class Detail {
         ? `A region belongs to a class if it scores at least ${p.min_score} for it, or is its best region.`
         : `A region belongs to every class that it is scored for.`,
     ];
+    if (p.label_score > 0) words.push(`Labels that score below ${p.label_score} do not count.`);
     if (p.unlocated !== "spread") words.push(`Classes without a region: ${p.unlocated}.`);
     const originals = {
       unless_gone: `The original label counts as present unless it is absent, by the regions that score it at least ${percent(p.main_share)} as highly as its best one.`,

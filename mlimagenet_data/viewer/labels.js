@@ -109,7 +109,9 @@ function labelCrop(image, regions, policy, crop) {
   const shares = regions.map((region) => sharesOf(region, view));
   const regionStates = shares.map((share) => stateOf(policy, share.visibility, share.coverage));
   const states = new Map(), where = new Map();
-  for (const [index] of image.labels) {
+  for (const [index, score] of image.labels) {
+    const exempt = index === image.original && policy.original !== "as_others";
+    if (score < policy.label_score && !exempt) continue;
     const found = regionsFor(regions, index, image.original, policy);
     if (found.length) {
       where.set(index, found);
