@@ -7,9 +7,9 @@ from typing import Any
 __all__ = ["PRESETS"]
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Chen et al., arXiv 2603.05729: backbone and size as in its labeler's scripts. The tau and N of its regions are not
-    # confirmed, so tau is calibrated. DINOv3's weights have their own licence.
-    "paper": {
+    # Backbone and size as in the labeler's scripts of Chen et al., arXiv 2603.05729; the rest is ours (regions grown from
+    # the classifier, thresholds, names), so this is not that paper's recipe. DINOv3's weights have their own licence.
+    "dinov3": {
         "backbone": "vit_large_patch16_dinov3.lvd1689m", "image_size": 512, "patch_features": "keys", "num_regions": 4,
         "calibrate_tau": 512, "region_features": "backbone", "head": "mlp", "feature_variants": 4,
         "precision": "bf16", "batch_size": 64,
