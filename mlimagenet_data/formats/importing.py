@@ -30,6 +30,7 @@ __all__ = ["FORMS", "Form", "Import", "import_annotations"]
 
 Form = Literal["tsv", "published", "coco", "imagenet-s"]
 FORMS: tuple[str, ...] = get_args(Form)
+_PART_ROWS = 2000
 _SOFT = ("tsv", "published")  # forms with soft labels
 
 # licence, creators (both in the Hub's vocabulary), note
@@ -187,7 +188,8 @@ def _with_proposals(tables: Iterator[pa.Table], given: Import, faults: Faults) -
     assert given.proposals is not None
     with MaskStore(given.proposals, given.region_classes, faults) as masks:
         rows = matched = regions = 0
-        for table in tables:
+        parts = (table.slice(k, _PART_ROWS) for table in tables for k in range(0, table.num_rows, _PART_ROWS))
+        for table in parts:  # a block of lines may be of 200,000 images, whose masks would fill the memory
             made = from_proposals(table, masks)
             rows += table.num_rows
             matched += sum(masks.holds(join_key(image_id)) for image_id in table["image_id"].to_pylist())
