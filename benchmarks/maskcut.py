@@ -8,9 +8,8 @@ For each patch grid, it measures
 - three rounds against the plain procedure (`build.ops.reference`), and the share of masks that match (IoU >= 0.95);
 - memory, and the time to relabel 1,281,167 images at that speed.
 
-It also measures how time grows with regions and batch size. With --rules, it only compares the masks of our rules with
-those of CutLER's own, and these with themselves when every eigenvector's arbitrary sign is turned. Without --images,
-features are synthetic: noisy blobs of a few directions.
+It also measures how time grows with regions and batch size. Without --images, features are synthetic: noisy blobs of a
+few directions.
 """
 
 from __future__ import annotations
@@ -39,7 +38,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--batch", type=int, default=8, help="images per cut (default: 8)")
     parser.add_argument("--tau", type=float, default=0.3, help="as in build.run (default: 0.3)")
-    parser.add_argument("--rules", action="store_true", help="compare our rules with CutLER's own, at the first grid")
     parser.add_argument("--repeats", type=int, default=3, help="repeats of each measurement (default: 3)")
     parser.add_argument("--device", help="default: cuda if available, else cpu")
     parser.add_argument("--json", type=Path, help="write all figures to this file")

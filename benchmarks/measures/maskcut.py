@@ -24,7 +24,6 @@ from build.networks.scaling import input_of
 from build.ops.maskcut import Regions, maskcut, start_directions
 from build.ops.ncut import Graph, affinity, second_vectors
 from build.ops.reference import affinity as plain_affinity
-from build.ops.reference import iou, original_maskcut
 from build.ops.reference import maskcut as plain_maskcut
 from mlimagenet_data.errors import ImageError
 from mlimagenet_data.files.single import check_new, write_new
@@ -41,11 +40,6 @@ def run(given: list[str], args: argparse.Namespace) -> dict:
         check_new(args.json)
     args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     figures: dict[str, Any] = {"about": _about(given, args), "grids": {}}
-    if args.rules:
-        features, _ = _features(args, args.grids[0], args.count)
-        figures["rules"] = compare_rules(features, args.tau)
-        console.print(*(f"{name}: {found} of {total}" for name, (found, total) in figures["rules"].items()), sep="\n")
-        return figures
     for k, grid in enumerate(args.grids):
         count = max(args.count, args.agreement) if k == 0 else args.count
         features, forward = _features(args, grid, count)
@@ -58,26 +52,6 @@ def run(given: list[str], args: argparse.Namespace) -> dict:
         text = json.dumps(figures, indent=1) + "\n"
         write_new(args.json, lambda path: path.write_text(text, encoding="utf-8"))
     return figures
-
-
-def compare_rules(features: torch.Tensor, tau: float) -> dict[str, tuple[int, int]]:
-    """Return how many masks of one set of rules have a counterpart (IoU >= 0.9) in the other, and when signs are turned."""
-    options = {"tau": tau, "num_regions": OPTIONS["num_regions"]}
-    counts: dict[str, list[int]] = {}
-    for image in features.numpy():
-        plain = original_maskcut(image, **options)
-        turned = original_maskcut(image, **options, signs=(-1,) * OPTIONS["num_regions"])
-        sets = {
-            "CutLER's": [mask for mask in plain if mask.any()],
-            "CutLER's, signs turned": [mask for mask in turned if mask.any()],
-            "ours": plain_maskcut(image, tau=tau, **OPTIONS),
-        }
-        for one, other in (("CutLER's", "ours"), ("ours", "CutLER's"), ("CutLER's", "CutLER's, signs turned")):
-            name = f"rules: masks of {one} that have a counterpart in {other}"
-            found, total = counts.setdefault(name, [0, 0])
-            matched = sum(any(iou(mask, rival) >= 0.9 for rival in sets[other]) for mask in sets[one])
-            counts[name] = [found + matched, total + len(sets[one])]
-    return {name: (found, total) for name, (found, total) in counts.items()}
 
 
 def _about(given: list[str], args: argparse.Namespace) -> dict:

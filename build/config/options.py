@@ -158,11 +158,6 @@ class BuildConfig:
         3, "Number of MaskCut rounds; each finds at most one region.",
         group="regions", stage="regions", low=1, high=20,
     )  # fmt: skip
-    maskcut: str = option(
-        "ours", "The rules of MaskCut. ours: independent of the eigenvectors' arbitrary signs, and later rounds do not cut what "
-        "earlier ones took. original: those of CutLER's code, to compare with published masks.",
-        group="regions", stage="regions", expert=True, choices=("ours", "original"),
-    )  # fmt: skip
     tau: float = option(
         0.3, "The similarity threshold for connecting two patches (cosine); tune it for each backbone with "
         "--calibrate-tau.",

@@ -13,9 +13,6 @@ time. Both deviate from the paper where float rounding would otherwise decide:
 No CRF follows, so masks keep to the patch grid. Returned masks have their holes filled, as the method does after its
 CRF. Painting out, and the comparison with earlier masks, use the mask with its holes, so that an object in a hole can
 still be found.
-
-With `original`, the rules are those of CutLER's own code instead, for comparison with published masks: see
-`original_foreground`, and `build.ops.reference.original_maskcut` for the whole procedure.
 """
 
 from __future__ import annotations
@@ -30,16 +27,7 @@ from torch.nn import functional as F
 from build.ops.components import component_at, fill_holes
 from build.ops.ncut import BLOCK, NO_CUT, PASSES, Graph, affinity, second_vectors
 
-__all__ = [
-    "AT_MEAN",
-    "NEARLY",
-    "Regions",
-    "foreground",
-    "maskcut",
-    "original_foreground",
-    "start_directions",
-    "unsolved",
-]
+__all__ = ["AT_MEAN", "NEARLY", "Regions", "foreground", "maskcut", "start_directions", "unsolved"]
 
 AT_MEAN = 1e-5  # an entry closer to the mean than this share of the largest entry is on neither side
 NEARLY = 1e-3  # entries within this share of the largest one count as equally large
@@ -62,9 +50,7 @@ class Regions(NamedTuple):
 
 
 @torch.inference_mode()
-def maskcut(
-    features: Tensor, *, tau: float, num_regions: int, min_area: float, max_iou: float, original: bool = False
-) -> Regions:
+def maskcut(features: Tensor, *, tau: float, num_regions: int, min_area: float, max_iou: float) -> Regions:
     """Return up to `num_regions` object masks of each image.
 
     Args:
@@ -73,13 +59,11 @@ def maskcut(
         num_regions: Rounds R; each paints out the patches of its mask.
         min_area: Drop masks that cover at most this share of the grid.
         max_iou: Drop masks whose IoU with an earlier one exceeds this.
-        original: Follow CutLER's own rules.
     """
     size = (features.shape[2], features.shape[3])
     unit = F.normalize(features.float().flatten(2).mT, dim=-1)
     joined, start = affinity(unit, tau), start_directions(unit)
-    rounds = _find_original if original else _find
-    find = functools.partial(rounds, size=size, num_regions=num_regions, min_area=min_area, max_iou=max_iou)
+    find = functools.partial(_find, size=size, num_regions=num_regions, min_area=min_area, max_iou=max_iou)
     found = find(joined, start, PASSES[0])
     for passes in (*PASSES[1:], None):
         left = unsolved(found)
@@ -120,65 +104,6 @@ def _find(
     masks, kept, all_passes, exact = (torch.stack(values, dim=1) for values in zip(*found, strict=True))
     filled = fill_holes(masks.flatten(0, 1)).view_as(masks)
     return Regions(filled & kept[..., None, None], kept, all_passes, exact)
-
-
-def _find_original(
-    joined: Tensor,
-    start: Tensor,
-    passes: int | None,
-    *,
-    size: tuple[int, int],
-    num_regions: int,
-    min_area: float,
-    max_iou: float,
-) -> Regions:
-    """As `_find`, by CutLER's own rules.
-
-    From the second round on, a mask that is too small, or repeats the one before, is emptied: it paints nothing out, so the
-    next round makes the same cut. What earlier masks cover is taken from a mask.
-    """
-    alive = torch.ones(joined.shape[:2], dtype=torch.bool, device=joined.device)
-    before, taken = (torch.zeros(len(joined), *size, dtype=torch.bool, device=joined.device) for _ in range(2))
-    found: list[Regions] = []
-    for number in range(num_regions):
-        cut = second_vectors(Graph(joined, alive), start, passes)
-        side, seeds = original_foreground(cut.vectors.view(-1, *size))
-        at_seed = side.flatten(1).gather(1, seeds[:, None])[..., None]
-        mask = component_at(side == at_seed, seeds)
-        if number:
-            common, union = ((pair.flatten(1).sum(1)) for pair in (mask & before, mask | before))
-            dropped = (common > max_iou * union) | (mask.flatten(1).float().mean(1) <= min_area)
-            mask = mask & ~dropped[:, None, None]
-        new = mask & ~taken
-        found.append(Regions(new, new.flatten(1).any(1), cut.passes, ~cut.converged))
-        before, taken, alive = mask, taken | new, alive & ~mask.flatten(1)
-        start = cut.ritz * alive[..., None]
-    masks, kept, all_passes, exact = (torch.stack(values, dim=1) for values in zip(*found, strict=True))
-    return Regions(fill_holes(masks.flatten(0, 1)).view_as(masks), kept, all_passes, exact)
-
-
-def original_foreground(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Choose the foreground as CutLER's code does. The result depends on the eigenvectors' arbitrary signs.
-
-    The side above the mean is the foreground, unless it contains three or four corners, or not the patch with the largest
-    absolute value. Painted-out patches take part.
-
-    Args:
-        vectors: (B, h, w), eigenvectors on the patch grid.
-
-    Returns:
-        The foreground as (B, h, w) bool, and the positions (B,) of its largest entries, the objects' seeds.
-    """
-    flat = vectors.flatten(1)
-    above = flat > flat.mean(dim=1, keepdim=True)
-    height, width = vectors.shape[1:]
-    corners = torch.stack([above[:, place] for place in (0, width - 1, (height - 1) * width, height * width - 1)]).sum(
-        dim=0
-    )
-    holds = above.gather(1, flat.abs().argmax(dim=1, keepdim=True))[:, 0]
-    reverse = ((corners >= 3) | ~holds)[:, None]
-    side = above ^ reverse
-    return side.view(vectors.shape), torch.where(reverse, -flat, flat).argmax(dim=1)
 
 
 def foreground(vectors: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,6 @@ where both deviate from it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
@@ -17,7 +15,7 @@ from scipy import ndimage
 from build.ops.maskcut import AT_MEAN, NEARLY
 from build.ops.ncut import EPSILON, NO_CUT, TIE
 
-__all__ = ["affinity", "component_of", "foreground", "iou", "maskcut", "original_maskcut", "second_eigenvector"]
+__all__ = ["affinity", "component_of", "foreground", "iou", "maskcut", "second_eigenvector"]
 
 
 def affinity(features: NDArray[np.floating], painted: NDArray[np.bool_], tau: float) -> NDArray[np.float64]:
@@ -139,39 +137,3 @@ def maskcut(
         if mask.mean() > min_area and all(iou(mask, earlier) <= max_iou for earlier in raw):
             raw.append(mask)
     return [np.asarray(ndimage.binary_fill_holes(mask)) for mask in raw]
-
-
-def original_maskcut(
-    features: NDArray[np.floating], *, tau: float, num_regions: int, signs: Sequence[int] = ()
-) -> list[NDArray[np.bool_]]:
-    """Return object masks by the rules of CutLER's code (`maskcut_forward`), without its CRF.
-
-    Args:
-        features: (C, h, w), one vector per patch.
-        tau: See `affinity`.
-        num_regions: Rounds N.
-        signs: 1 or -1 for each round: turns that round's eigenvector, whose sign is arbitrary.
-
-    Returns:
-        N masks as (h, w) bool, before holes are filled; empty ones were dropped.
-    """
-    channels, height, width = features.shape
-    rows = features.reshape(channels, height * width).T.astype(np.float64)
-    painted, taken, before = (np.zeros((height, width), np.bool_) for _ in range(3))
-    out: list[NDArray[np.bool_]] = []
-    for number in range(num_regions):
-        vector, _ = second_eigenvector(affinity(rows, painted.ravel(), tau))
-        vector = vector * (signs[number] if signs else 1)
-        above = (vector > vector.mean()).reshape(height, width)
-        corners = int(above[0, 0]) + int(above[0, -1]) + int(above[-1, 0]) + int(above[-1, -1])
-        if corners >= 3 or not above.ravel()[np.abs(vector).argmax()]:
-            above, vector = ~above, -vector
-        seed = np.unravel_index(vector.argmax(), (height, width))
-        parts, _ = ndimage.label(above)
-        mask = parts == parts[seed]
-        if number and (iou(mask, before) > 0.5 or mask.mean() <= 0.01):
-            mask = np.zeros_like(mask)
-        painted = painted | mask
-        out.append(mask & ~taken)
-        taken, before = taken | mask, mask
-    return out

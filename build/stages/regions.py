@@ -248,9 +248,8 @@ def regions_of_maps(
         config: The settings.
     """
     cut = maskcut(
-        maps.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou,
-        original=config.maskcut == "original",
-    )  # fmt: skip
+        maps.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou
+    )
     evident = evidence(maps.label_maps, config.temperature)
     peaks = find_peaks(maps.label_maps, evident, config.peaks, config.peak_score, config.temperature)
     own = grow_object(maps.patches, maps.features[0], maps.label_maps, originals)

@@ -12,11 +12,3 @@ def test_the_benchmark_runs_and_reports_its_figures(tmp_path):
         assert row["eigen_ms"] > 0
         assert row["masks_the_same"] <= row["masks"]
     assert set(figures["growth"]["regions_ms"]) == {"1", "2", "4", "8"}
-
-
-def test_the_rules_are_compared_with_cutlers_own(capsys):
-    found = main(["--rules", "--count", "3", "--grids", "12"])["rules"]
-    assert len(found) == 3
-    assert all(0 <= matched <= total for matched, total in found.values())
-    assert all(total for _, total in found.values())
-    assert "rules: masks of CutLER's that have a counterpart in ours" in capsys.readouterr().out

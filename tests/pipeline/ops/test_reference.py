@@ -1,18 +1,13 @@
-import itertools
-
 import numpy as np
 import pytest
 import scipy.linalg
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
-from scipy import ndimage
 
 from build.ops.maskcut import NEARLY
-from build.ops.maskcut import maskcut as batched
 from build.ops.ncut import EPSILON
-from build.ops.reference import affinity, component_of, foreground, iou, maskcut, original_maskcut, second_eigenvector
+from build.ops.reference import affinity, component_of, foreground, iou, maskcut, second_eigenvector
 
 OPTIONS = {"tau": 0.3, "num_regions": 3, "min_area": 0.01, "max_iou": 0.5}
 
@@ -294,30 +289,3 @@ def test_tied_eigenvectors_have_one_answer():
 
 def test_equal_patches_have_no_cut():
     assert maskcut(np.ones((3, 6, 6)), **OPTIONS) == []
-
-
-def scenes(seed, count=6, size=(12, 14)):
-    """Smooth random features, which cut into blobs of all kinds."""
-    generator = np.random.default_rng(seed)
-    coarse = torch.from_numpy(generator.normal(size=(count, 8, 4, 4)).astype(np.float32))
-    smooth = torch.nn.functional.interpolate(coarse, size=size, mode="bicubic")
-    return smooth + 0.2 * torch.from_numpy(generator.normal(size=smooth.shape).astype(np.float32))
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_cutlers_own_rules_in_batches_are_the_plain_ones_for_some_signs(seed):
-    features = scenes(seed)
-    found = batched(features, tau=0.3, num_regions=3, min_area=0.01, max_iou=0.5, original=True)
-    differ = 0
-    for k, image in enumerate(features.numpy()):
-        by_signs = [
-            original_maskcut(image, tau=0.3, num_regions=3, signs=signs)
-            for signs in itertools.product((1, -1), repeat=3)
-        ]
-        filled = [[ndimage.binary_fill_holes(mask) for mask in masks] for masks in by_signs]
-        assert any(
-            all(np.array_equal(a, b) for a, b in zip(found.masks[k].numpy(), masks, strict=True)) for masks in filled
-        )
-        assert found.kept[k].tolist() == found.masks[k].flatten(1).any(1).tolist()
-        differ += any(not np.array_equal(a, b) for a, b in zip(by_signs[0], by_signs[-1], strict=True))
-    assert seed or differ  # the signs matter
