@@ -158,8 +158,8 @@ def _parser(*, expert: bool = False) -> ArgumentParser:
     )
     add("--config", metavar="FILE.yaml", help="Read options from a YAML file; the command line overrides it.")
     add("--preset", choices=sorted(PRESETS), help="Start from a named group of settings. All presets download weights. "
-        "paper: DINOv3 ViT-L/16, 512 px. cutler: DINO ViT-B/8, tau 0.15. dinov2: DINOv2 ViT-L/14, Apache-2.0 "
-        "weights.")  # fmt: skip
+        "paper: the recipe of arXiv 2603.05729, which needs --label-maps. dinov3: our recipe with DINOv3 ViT-L/16, 512 px. "
+        "cutler: DINO ViT-B/8, tau 0.15. dinov2: DINOv2 ViT-L/14, Apache-2.0 weights.")  # fmt: skip
     add("--verbose", action="store_true", help="Print how long each part of a stage took.")
     groups = {name: parser.add_argument_group(name) for name in _GROUPS}
     for declared in fields(BuildConfig):
