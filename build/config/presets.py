@@ -11,7 +11,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "backbone": "vit_giant_patch14_reg4_dinov2.lvd142m", "image_size": 896, "patch_features": "keys", "tau": 0.75,
         "maskcut": "original", "num_regions": 4, "min_area": 0.01, "max_iou": 0.5, "peaks": 0, "grow_original": False,
-        "scan_size": 0, "classifier": "none", "region_features": "vit_large_patch16_dinov3.lvd1689m", "label_map_size": 512,
+        "scan_size": 0, "max_upscale": 0.0, "classifier": "none", "region_features": "vit_large_patch16_dinov3.lvd1689m",
+        "label_map_size": 512,
         "classify_first": True, "alignment": 0.75, "align_with": "any", "head": "mlp", "hidden_size": 1024, "dropout": 0.1,
         "feature_variants": 2, "augment": True, "patch_dropout": 0.2, "epochs": 100, "patience": 100, "held_out": 0.0,
         "class_balance": 0.0, "learning_rate": 1e-4, "train_batch_size": 256, "label_rule": "regions",

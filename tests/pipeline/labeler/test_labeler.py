@@ -455,3 +455,20 @@ def test_two_processes_train_the_same_labeler_as_one(tmp_path, photographs):
 
 def backbone_head():
     return EmbeddedBackbone(128, torch.device("cpu")).head
+
+
+def test_patches_are_classified_one_by_one_and_their_logits_averaged():
+    torch.manual_seed(0)
+    labeler = Labeler(5, 7, linear=False, hidden=(6, 6), dropout=0.3)
+    features = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    features[1, 2:] = np.nan  # a region of two patches
+    found = labeler.logits(features)
+    single = labeler.logits(np.nan_to_num(features).reshape(-1, 5)).reshape(3, 4, 7)
+    np.testing.assert_allclose(found[[0, 2]], single[[0, 2]].mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(found[1], single[1, :2].mean(axis=0), atol=1e-6)
+    assert not np.allclose(found[0], labeler.logits(features[0].mean(axis=0)[None])[0], atol=1e-4)
+
+
+def test_dropout_comes_before_each_hidden_layer():
+    kinds = [type(layer).__name__ for layer in Labeler(5, 7, linear=False, hidden=(6, 6), dropout=0.3).mlp]
+    assert kinds == ["Dropout", "Linear", "GELU", "Dropout", "Linear", "GELU", "Linear"]
