@@ -42,16 +42,19 @@ class RegionsRow:
         bbox: R boxes (x, y, width, height) as shares of the image's width and height.
         area: R shares of the image.
         alignment: R probabilities of the original label; None without one, or without a label map.
+        map_classes: R classes that the label map finds likeliest in each region; None without a label map.
+        map_scores: R probabilities of these classes.
         clicked: R times whether an annotator clicked the region; None without byproducts.
         of_original: R times whether the region was grown from the original label's own evidence; the object first.
         elsewhere: For each region, those of its likely classes whose evidence is elsewhere in the image.
-        features: (R + 1, D) little-endian float16, the whole image last.
-        variants: (R, V, D) little-endian float16, features with patches dropped.
-        classes: If places are classified first: the best classes of each region and, last, of the whole image.
+        features: (R + 1, D) little-endian float16, the whole image last; (R + 1, S, D) for S patches of each, NaN for those that
+            a region lacks.
+        variants: (R, V, D) or (R, V, S, D) little-endian float16, features with patches dropped.
+        classes: If the classifier classifies places first: the best classes of each region and, last, of the whole image.
         class_scores: Their probabilities.
-        whole_classes: The best classes of the whole image, best first, and the original label; None without an ensemble or
-            without an original label.
-        whole_scores: The ensemble's probabilities for them.
+        whole_classes: The best classes of the whole image, best first, and the original label; None without an original label
+            or without what sees whole images: an ensemble or a classifier.
+        whole_scores: Its probabilities for them.
         places: (K,) little-endian float16, the ensemble's probability of each class in its best place; None without an
             ensemble or with an original label.
     """
@@ -69,6 +72,8 @@ class RegionsRow:
     bbox: list[list[float]] = _column(pa.list_(pa.list_(pa.float32())), [])
     area: list[float] = _column(pa.list_(pa.float32()), [])
     alignment: list[float | None] = _column(pa.list_(pa.float32()), [])
+    map_classes: list[int | None] = _column(pa.list_(pa.int16()), [])
+    map_scores: list[float | None] = _column(pa.list_(pa.float32()), [])
     clicked: list[bool | None] = _column(pa.list_(pa.bool_()), [])
     of_original: list[bool] = _column(pa.list_(pa.bool_()), [])
     elsewhere: list[list[int]] = _column(pa.list_(pa.list_(pa.int16())), [])

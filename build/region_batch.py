@@ -26,16 +26,17 @@ class RegionBatch(NamedTuple):
         masks: (B, R, h, w) bool.
         kept: (B, R) bool.
         alignment: (B, R) float32; meaningless without an original label, NaN without a label map.
-        likely: (B, R, C) int64, the region's likeliest classes in the label map.
+        likely: (B, R, C) int64, the region's likeliest classes in the label map, best first.
+        likeliest: (B, R) float32, the probability of the first of these; NaN without a label map.
         elsewhere: (B, R, C) bool, which of these have their evidence elsewhere in the image.
-        features: (B, R + 1, D) float16, the whole image last.
-        variants: (B, R, V, D) float16, features with patches dropped.
+        features: (B, R + 1, D) float16, the whole image last; (B, R + 1, S, D) for S patches of each.
+        variants: (B, R, V, D) or (B, R, V, S, D) float16, features with patches dropped.
         passes: (B,) int64, products that the eigensolver needed.
         exact: (B,) int64, cuts for which it fell back to the dense solver.
         class_scores: (B, R + 1, C) float32, the best classes' probabilities, if locations are classified first.
         classes: (B, R + 1, C) int64, these classes.
         objects: How many of the regions, the first ones, were grown from the original label's own evidence.
-        whole: (B, K) float32, the ensemble's probabilities for the whole image, if the images have an original label.
+        whole: (B, K) float32, the probabilities of the whole image, if the images have an original label.
         places: (B, K) float16, its probability of each class in its best place, if they have none.
     """
 
@@ -43,6 +44,7 @@ class RegionBatch(NamedTuple):
     kept: NDArray[np.bool_]
     alignment: NDArray[np.float32]
     likely: NDArray[np.int64]
+    likeliest: NDArray[np.float32]
     elsewhere: NDArray[np.bool_]
     features: NDArray[np.float16]
     variants: NDArray[np.float16]
@@ -87,6 +89,10 @@ def _add_regions(row: RegionsRow, found: RegionBatch, k: int, decoded: Decoded) 
     row.of_original = [bool(index < found.objects) for index in kept]
     row.area = [float(mask.mean()) for mask in masks]
     row.alignment = [None if row.label is None or np.isnan(value) else float(value) for value in alignment]
+    likeliest = found.likeliest[k, kept]
+    row.map_scores = [None if np.isnan(value) else float(value) for value in likeliest]
+    first = found.likely[k, kept, 0].tolist()
+    row.map_classes = [None if score is None else c for c, score in zip(first, row.map_scores, strict=True)]
     row.clicked = _clicked(masks, alignment, decoded)
     pairs = zip(found.likely[k, kept], found.elsewhere[k, kept], strict=True)
     row.elsewhere = [classes[other].tolist() for classes, other in pairs]

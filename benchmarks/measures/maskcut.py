@@ -21,10 +21,11 @@ from rich.table import Table
 from build.images.listing import evenly_spaced
 from build.networks.embedded import EmbeddedBackbone
 from build.networks.scaling import input_of
-from build.ops.maskcut import Regions, maskcut, start_directions
+from build.ops.maskcut import maskcut, start_directions
 from build.ops.ncut import Graph, affinity, second_vectors
 from build.ops.reference import affinity as plain_affinity
 from build.ops.reference import maskcut as plain_maskcut
+from build.ops.rounds import Regions
 from mlimagenet_data.errors import ImageError
 from mlimagenet_data.files.single import check_new, write_new
 from mlimagenet_data.images import IMAGE_EXTENSIONS, load_image

@@ -151,8 +151,8 @@ def _parser(*, expert: bool = False) -> ArgumentParser:
     )
     add("--config", metavar="FILE.yaml", help="Read options from a YAML file; the command line overrides it.")
     add("--preset", choices=sorted(PRESETS), help="Start from a named group of settings. All presets download weights. "
-        "cutler: DINO ViT-B/8, tau 0.15. dinov2: DINOv2 ViT-L/14, Apache-2.0 weights. dinov3: DINOv3 ViT-L/16, "
-        "512 px.")  # fmt: skip
+        "paper: the recipe of arXiv 2603.05729, which needs --label-maps. dinov3: our recipe with DINOv3 ViT-L/16, 512 px. "
+        "cutler: DINO ViT-B/8, tau 0.15. dinov2: DINOv2 ViT-L/14, Apache-2.0 weights.")  # fmt: skip
     add("--verbose", action="store_true", help="Print how long each part of a stage took.")
     add("--plan", action="store_true", help="Say what the build would take, from a trial on some of its images: hours, "
         "GPU-hours, disk, and what is missing. Write nothing to --out.")  # fmt: skip

@@ -16,6 +16,11 @@ from mlimagenet_data.files.printing import shown
 __all__ = ["STAGES", "BuildConfig", "ConfigError", "digest"]
 
 STAGES = ("regions", "labeler", "labels", "publish")
+_NO_CLASSIFIER = (
+    "classifier: none (as in --preset paper) needs --label-maps DIR, and --region-features of another network. Download "
+    "ReLabel's label maps of ImageNet's training images (relabel_imagenet.tar) as "
+    "https://github.com/naver-ai/relabel_imagenet describes, unpack them, and pass the folder that holds <wnid>/<stem>.pt"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +180,18 @@ class BuildConfig:
         group="regions", stage="regions", expert=True, low=0, high=16,
     )  # fmt: skip
     peaks: int = option(
-        8, "The most additional regions per image, grown where the classifier sees a class. 0: MaskCut alone.",
+        8, "The most additional regions per image, grown where the classifier sees a class. 0: none; MaskCut alone needs "
+        "--no-grow-original as well.",
         group="regions", stage="regions", low=0, high=100,
+    )  # fmt: skip
+    grow_original: bool = option(
+        True, "Grow a region, at several sizes, from where the label map sees the original label.",
+        group="regions", stage="regions", expert=True,
+    )  # fmt: skip
+    maskcut: str = option(
+        "ours", "The rules of MaskCut's rounds. original: CutLER's own, to compare regions with published ones; they "
+        "depend on the signs of eigenvectors.",
+        group="regions", stage="regions", expert=True, choices=("ours", "original"),
     )  # fmt: skip
     patch_features: str = option(
         "tokens", "Transformer features to cut. tokens: the normalised patch tokens of the last block. keys: its attention "
@@ -207,8 +222,9 @@ class BuildConfig:
 
     classifier: str = option(
         "embedded", "The network that shows which class is where: it provides the label map, the agreement of regions with the "
-        "original label, and the labeler's initial head. embedded, or a timm classifier of ImageNet-1k with global "
-        "average pooling, such as resnet50.a1_in1k.",
+        "original label, and the labeler's initial head. embedded, or a timm classifier of ImageNet-1k such as "
+        "resnet50.a1_in1k. One that classifies from a class token sees whole images only; the embedded one then does the rest. "
+        "none: no classifier, which needs --label-maps and --region-features of another network.",
         group="naming", stage="regions",
     )  # fmt: skip
     label_maps: str | None = option(
@@ -223,12 +239,21 @@ class BuildConfig:
     )  # fmt: skip
     region_features: str = option(
         "classifier", "The features that the labeler reads. classifier: the classifier's; training starts from its head. "
-        "backbone: the backbone's, with a head trained from scratch.",
-        group="naming", stage="regions", choices=("classifier", "backbone"),
+        "backbone: the backbone's, or a timm name: another backbone's; both with a head trained from scratch.",
+        group="naming", stage="regions", metavar="classifier|backbone|NAME",
+    )  # fmt: skip
+    region_weights: str = option(
+        "hub", "The weights of the network that --region-features names, in the forms that --weights takes.",
+        group="naming", stage="regions", expert=True,
     )  # fmt: skip
     alignment: float = option(
         0.75, "A region trains the labeler if the label map gives the original label at least this probability in it.",
         group="naming", stage="labeler", expert=True, low=0, high=1,
+    )  # fmt: skip
+    align_with: str = option(
+        "original", "The class that a region must be aligned with. original: its image's original label. any: any class, "
+        "for which it then trains the labeler; an image's regions of one class are merged.",
+        group="naming", stage="labeler", expert=True, choices=("original", "any"),
     )  # fmt: skip
     head: str = option(
         "linear", "The labeler. mlp: two hidden layers with GELU and dropout, as in the paper; with the classifier's "
@@ -241,13 +266,19 @@ class BuildConfig:
         group="naming", stage="regions", expert=True,
     )  # fmt: skip
     label_map_size: int = option(
-        384, "Input size of the classifier in pixels, if the classifier and the backbone are different networks.",
+        384, "Input size in pixels of the classifier, if it is not the backbone, and of a network that --region-features names.",
         group="naming", stage="regions", expert=True, low=64, high=2048,
     )  # fmt: skip
     classify_first: bool = option(
         False, "Classify each location and average probabilities over a region, instead of averaging features and "
-        "classifying the mean. The classifier's own head then names regions, without a labeler.",
+        "classifying the mean. The classifier's own head then names regions, without a labeler. With features of another "
+        "network, the trained labeler classifies --region-patches patches of each region, and their logits are averaged.",
         group="naming", stage="regions", expert=True,
+    )  # fmt: skip
+    region_patches: int = option(
+        32, "The most patches of a region, evenly spread, that the labeler classifies with --classify-first; intermediate "
+        "results hold as many feature vectors for each region and each of --feature-variants.",
+        group="naming", stage="regions", expert=True, low=1, high=4096,
     )  # fmt: skip
     temperature: float = option(
         1.0, "Divide logits by this before every softmax; below 1, labels are more confident.",
@@ -265,6 +296,11 @@ class BuildConfig:
     patch_dropout: float = option(
         0.2, "The share of a region's patches dropped in each such version.",
         group="naming", stage="regions", expert=True, low=0, high=0.95,
+    )  # fmt: skip
+    augment: bool = option(
+        False, "See each of --feature-variants in the image cropped, flipped, turned and recoloured at random; each takes a "
+        "forward pass. Not with the classifier's features.",
+        group="naming", stage="regions", expert=True,
     )  # fmt: skip
     labeler_min_regions: int = option(
         50, "A class is covered if it has at least this many aligned regions. A classifier's head is trained further "
@@ -284,7 +320,7 @@ class BuildConfig:
         group="naming", stage="labeler", expert=True, low=1, high=65536,
     )  # fmt: skip
     dropout: float = option(
-        0.1, "Dropout rate of the MLP's hidden units.",
+        0.1, "Dropout rate before each of the MLP's hidden layers.",
         group="naming", stage="labeler", expert=True, low=0, high=0.95,
     )  # fmt: skip
     held_out: float = option(
@@ -294,6 +330,10 @@ class BuildConfig:
     patience: int = option(
         3, "Stop after this many epochs without a lower held-out loss.",
         group="naming", stage="labeler", expert=True, low=1,
+    )  # fmt: skip
+    class_balance: float = option(
+        1.0, "Draw a region with weight count(its class) ** -X: 1 draws all classes equally often, 0 each region once per epoch.",
+        group="naming", stage="labeler", expert=True, low=0, high=1,
     )  # fmt: skip
     learning_rate: float = option(
         0.0001, "AdamW's learning rate.",
@@ -318,6 +358,12 @@ class BuildConfig:
         "keep", "What to do with an original label that is more likely wrong than right. keep: publish it with its low "
         "score. drop: leave it out.",
         group="labels", stage="labels", choices=("keep", "drop"),
+    )  # fmt: skip
+    label_rule: str = option(
+        "trust", "How an original label counts. trust: the labels beside it come from the whole image, and it is likelier in "
+        "regions. regions: it does not; a class that a region has among its --top-k with at least --label-threshold is a label, "
+        "and so is the best class of a classifier that sees whole images.",
+        group="labels", stage="labels", expert=True, choices=("trust", "regions"),
     )  # fmt: skip
     top_k: int = option(
         5, "Classes kept per region.",
@@ -360,10 +406,14 @@ class BuildConfig:
             raise ConfigError(
                 f"num_shards: stage {self.stage} does not run in parts; pass --stage regions or --stage labels"
             )
-        if self.classify_first and (self.names_by_backbone or self.label_maps):
-            raise ConfigError("classify_first: cannot be combined with --region-features backbone or --label-maps")
+        if self.classify_first and self.label_maps and not self.names_by_backbone:
+            raise ConfigError("classify_first: with --label-maps, it needs --region-features of another network")
         if self.region_features == "backbone" and not self.names_by_backbone:
             raise ConfigError("region_features: backbone needs a --backbone or --classifier other than embedded")
+        if self.augment and not self.names_by_backbone:
+            raise ConfigError("augment: needs --region-features backbone or the name of a network")
+        if self.classifier == "none" and not (self.label_maps and self.names_by_backbone):
+            raise ConfigError(_NO_CLASSIFIER)
         if not self.split or not self.split.replace("_", "").isalnum():
             raise ConfigError(
                 f"split: {shown(self.split)}; use letters, digits and _ only, since file names contain it"
@@ -375,8 +425,29 @@ class BuildConfig:
 
     @property
     def names_by_backbone(self) -> bool:
-        """Whether regions are named by the features of a backbone that is not the classifier."""
-        return self.region_features == "backbone" and not self.backbone == self.classifier == "embedded"
+        """Whether regions are named by the features of a network that is not the classifier."""
+        if self.region_features == "backbone":
+            return not self.backbone == self.classifier == "embedded"
+        return self.region_features != "classifier"
+
+    @property
+    def naming_network(self) -> str | None:
+        """The network that is there only to name regions; None if the backbone or the classifier does."""
+        return None if self.region_features in ("classifier", "backbone") else self.region_features
+
+    @property
+    def classifies_patches(self) -> bool:
+        """Whether the labeler classifies patches of a region one by one, rather than their mean."""
+        return self.classify_first and self.names_by_backbone
+
+    @property
+    def classifies_places(self) -> bool:
+        """Whether the classifier names each location before they are averaged over regions, without a labeler."""
+        return self.classify_first and not self.names_by_backbone
+
+    def feature_shape(self, dimension: int) -> tuple[int, ...]:
+        """Return the shape of a region's features: (D,), or (S, D) for S patches."""
+        return (self.region_patches, dimension) if self.classifies_patches else (dimension,)
 
     @property
     def is_remote(self) -> bool:

@@ -22,6 +22,8 @@ from mlimagenet_data.errors import StateError
 
 __all__ = ["Labeler", "one_thread"]
 
+_MOST_VECTORS = 32768  # classified at once
+
 
 @contextmanager
 def one_thread() -> Iterator[int]:
@@ -41,9 +43,9 @@ class Labeler(nn.Module):
         dimension: D, the number of features.
         classes: K, the number of classes.
         linear: Whether to include a linear classifier, initialised with zeros.
-        hidden: Widths of the MLP's hidden layers, each followed by GELU and dropout; empty for no MLP. Beside a linear
-            classifier, the MLP's last layer starts at zero, so that the sum starts as the linear classifier.
-        dropout: Dropout rate of the MLP's hidden units.
+        hidden: Widths of the MLP's hidden layers, each with dropout before and GELU after it; empty for no MLP. Beside a
+            linear classifier, the MLP's last layer starts at zero, so that the sum starts as the linear classifier.
+        dropout: Rate of this dropout.
 
     Attributes:
         temperature: Divisor of the logits that calibrates the probabilities; 1 until it is fitted.
@@ -94,17 +96,30 @@ class Labeler(nn.Module):
         return int(self.config["classes"])
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return logits (n, K) of features (n, D), before the division by the temperature."""
+        """Return logits (n, K) of features (n, D), before the division by the temperature.
+
+        Of features (n, S, D), each of S patches is classified, and their logits are averaged; patches of NaN are left out.
+        """
+        if features.ndim == 2:
+            return self._classify(features)
+        known = ~features[..., :1].isnan()
+        logits = self._classify(features.nan_to_num(0)) * known
+        return logits.sum(dim=1) / known.sum(dim=1).clamp_min(1)
+
+    def _classify(self, features: Tensor) -> Tensor:
         parts = [part(features) for part in (self.linear, self.mlp) if part is not None]
         return torch.stack(parts).sum(dim=0) if len(parts) > 1 else parts[0]
 
     @torch.inference_mode()
     def logits(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return (n, K) calibrated logits of (n, D) features."""
+        """Return (n, K) calibrated logits of (n, D) or (n, S, D) features."""
         self.eval()
-        device = next(self.parameters()).device
-        values = self(torch.from_numpy(features.astype(np.float32)).to(device)) / self.temperature
-        return np.asarray(values.cpu().numpy())
+        device, out = next(self.parameters()).device, []
+        at_once = _MOST_VECTORS if features.ndim == 2 else max(1, _MOST_VECTORS // features.shape[1])
+        for start in range(0, max(1, len(features)), at_once):
+            part = torch.from_numpy(features[start : start + at_once].astype(np.float32)).to(device)
+            out.append(self(part).cpu() / self.temperature)
+        return np.asarray(torch.cat(out).numpy())
 
     def confusable(self, least: float) -> NDArray[np.bool_]:
         """Return (K, K) bool: the pairs of classes whose mean-centred weights have a cosine of at least `least`."""
@@ -144,5 +159,5 @@ class Labeler(nn.Module):
 def _mlp(widths: tuple[int, ...], classes: int, dropout: float) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)]
+        layers += [nn.Dropout(dropout), nn.Linear(before, after), nn.GELU()]
     return nn.Sequential(*layers, nn.Linear(widths[-1], classes))

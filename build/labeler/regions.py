@@ -16,7 +16,8 @@ class Regions(NamedTuple):
     """Regions of known class.
 
     Attributes:
-        features: (n, V, D) float16 or float32, V versions of each region's features; every step draws one of them.
+        features: (n, V, D) float16 or float32, V versions of each region's features; every step draws one of them. Or
+            (n, V, S, D), the features of S patches of each; NaN for those that a region lacks.
         classes: (n,) int64.
         held_out: (n,) bool, excluded from training.
     """
@@ -35,7 +36,7 @@ def save_regions(parts: Iterable[Regions], count: int, folder: Path) -> None:
         folder: Created; its parent must exist.
 
     Raises:
-        ValueError: If the parts hold another number of regions, or differ in V or D.
+        ValueError: If the parts hold another number of regions, or differ in V, S or D.
     """
     folder.mkdir()
     features, classes, held_out = None, np.zeros(count, np.int64), np.zeros(count, np.bool_)

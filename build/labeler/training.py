@@ -27,7 +27,7 @@ __all__ = ["History", "Training", "fit_temperature", "train"]
 _LEAST_HELD_OUT = 20  # with fewer held-out regions: no early stopping, no temperature
 _MOST_HELD_OUT = 20_000  # for the temperature
 _LARGEST_TEMPERATURE = 20.0
-_EVALUATED_AT_ONCE = 8192  # regions
+_EVALUATED_AT_ONCE = 8192  # regions, read from the disk
 
 
 @dataclass(frozen=True, kw_only=True)

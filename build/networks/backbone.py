@@ -21,16 +21,20 @@ class Maps:
             averaged over these maps.
         label_maps: (B, K, h', w') float32 logits each, one map per input size, of a classifier applied at each
             location; empty for a network without a classifier.
+        augmented: For each version of the images that was changed at random: features (B, D, h', w') and the places
+            (B, 2, 3) that they come from, as `build.ops.patches.moved` takes them.
     """
 
     patches: torch.Tensor
     features: tuple[torch.Tensor, ...]
     label_maps: tuple[torch.Tensor, ...]
+    augmented: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
 
     def to(self, device: torch.device) -> Maps:
         """Return the same maps on another device."""
         features, label_maps = (tuple(m.to(device) for m in maps) for maps in (self.features, self.label_maps))
-        return Maps(self.patches.to(device), features, label_maps)
+        augmented = tuple((found.to(device), places.to(device)) for found, places in self.augmented)
+        return Maps(self.patches.to(device), features, label_maps, augmented)
 
 
 class Backbone(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from build.networks.scaling import Normalise, bounded_size
 from build.networks.timm_backbone import create_model, dtype_of
 from mlimagenet_data.classes import NUM_CLASSES
 
-__all__ = ["Classifier", "TimmClassifier", "make_classifier"]
+__all__ = ["Classifier", "TimmClassifier", "make_classifier", "sees_whole_only"]
 
 
 class Classifier(Backbone, Protocol):
@@ -28,13 +29,34 @@ class Classifier(Backbone, Protocol):
 
 
 def make_classifier(config: BuildConfig, image_size: int, device: torch.device) -> Classifier:
-    """Return the classifier that `--classifier` names, for images scaled to `image_size` x `image_size` pixels."""
-    if config.classifier == "embedded":
+    """Return the classifier that is applied at each location, for images scaled to `image_size` x `image_size` pixels.
+
+    It is the one that `--classifier` names, or the embedded one if that one sees whole images only.
+    """
+    if config.classifier == "embedded" or sees_whole_only(config.classifier):
         return EmbeddedBackbone(image_size, device, config.max_upscale)
     return TimmClassifier(
         config.classifier, image_size, device, weights=config.classifier_weights, precision=config.precision,
         max_upscale=config.max_upscale,
     )  # fmt: skip
+
+
+@functools.cache
+def sees_whole_only(name: str) -> bool:
+    """Return whether a timm classifier classifies from a single token, which has no location."""
+    import timm
+
+    if name == "none" or not timm.is_model(name.partition(".")[0]):
+        return False
+    try:
+        with torch.device("meta"):  # no memory for weights
+            return _pooling(timm.create_model(name, pretrained=False)) != "avg"
+    except (RuntimeError, NotImplementedError):  # made of operations that need values
+        return False
+
+
+def _pooling(model: Any) -> str:
+    return str(getattr(model, "global_pool", "avg")) if hasattr(model, "patch_embed") else "avg"
 
 
 class TimmClassifier:
@@ -65,10 +87,9 @@ class TimmClassifier:
         model, self.source, self.licence = create_model("classifier", name, image_size, weights, classes=NUM_CLASSES)
         self._linear = _last_layer(model, name)
         self._prefix = getattr(model, "num_prefix_tokens", 0)
-        pooling = getattr(model, "global_pool", "avg") if hasattr(model, "patch_embed") else "avg"
-        if pooling != "avg":
+        if _pooling(model) != "avg":
             raise ConfigError(
-                f"classifier: {name} classifies from a single token (global_pool={pooling!r}), which has no location; "
+                f"classifier: {name} classifies from a single token (global_pool={_pooling(model)!r}), which has no location; "
                 "use a convolutional network, or a transformer that averages its patches (timm marks some with _gap_)"
             )
         self._max_upscale = 0.0 if hasattr(model, "patch_embed") or _has_fixed_size(model) else max_upscale

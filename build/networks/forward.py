@@ -11,20 +11,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
 from torch.nn.functional import adaptive_avg_pool2d
 
-from build.config.options import BuildConfig, ConfigError
+from build.config.options import BuildConfig, ConfigError, digest
 from build.cpus import available_cpus
+from build.images.augment import augmented
 from build.images.clicks import ByproductError, Click, read_clicks
 from build.images.listing import ImageInput
 from build.images.reader import ImageReader
 from build.networks.backbone import Backbone, Maps
-from build.networks.classifier import make_classifier
+from build.networks.classifier import make_classifier, sees_whole_only
 from build.networks.embedded import EmbeddedBackbone
 from build.networks.ensemble import EmbeddedEnsemble
-from build.networks.scaling import scaled_once
+from build.networks.scaling import input_of, scaled_once
 from build.networks.timm_backbone import TimmBackbone
+from build.networks.whole import WholeClassifier
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import ImageError
 from mlimagenet_data.files.printing import printable
@@ -67,6 +71,25 @@ def make_backbone(config: BuildConfig) -> Backbone:
     )  # fmt: skip
 
 
+def make_naming(config: BuildConfig, name: str) -> Backbone:
+    """Return the network whose features name regions, if it is neither the backbone nor the classifier."""
+    return TimmBackbone(
+        name, config.label_map_size, pick_device(config.device), weights=config.region_weights,
+        precision=config.precision, compiled=config.compile, option="region_features",
+    )  # fmt: skip
+
+
+def make_whole(config: BuildConfig) -> EmbeddedEnsemble | WholeClassifier | None:
+    """Return what sees whole images: the ensemble, or the classifier if it is not applied at each location."""
+    device, name = pick_device(config.device), config.classifier
+    if name == "embedded":
+        return None if config.names_by_backbone else EmbeddedEnsemble(device, config.max_upscale)
+    needs_no_places = config.label_maps is not None and config.names_by_backbone and name != "none"
+    if needs_no_places or sees_whole_only(name):
+        return WholeClassifier(name, device, weights=config.classifier_weights, precision=config.precision)
+    return None
+
+
 @dataclass
 class Clock:
     """Seconds spent on each part of the work, summed over threads."""
@@ -96,7 +119,10 @@ class Decoded(NamedTuple):
     label_map_status: str = "computed"  # or, if read from a file, `ok` or the status of a LabelMapError
     clicks: tuple[Click, ...] = ()  # of the image's annotators, if byproducts are read
     byproduct_status: str | None = None  # `ok` or the status of a ByproductError; None if no byproducts are read
-    opinion: tuple[torch.Tensor, ...] = ()  # the ensemble's inputs
+    opinion: tuple[torch.Tensor, ...] = ()  # the inputs of what sees whole images
+    versions: tuple[
+        tuple[torch.Tensor, torch.Tensor], ...
+    ] = ()  # changed at random: input, and where its places come from
 
 
 class ForwardBatch(NamedTuple):
@@ -108,7 +134,7 @@ class ForwardBatch(NamedTuple):
     images: Sequence[ImageInput]
     decoded: Sequence[Decoded]
     maps: Maps | None
-    whole: torch.Tensor | None = None  # (B, K), the ensemble's probabilities for images with an original label
+    whole: torch.Tensor | None = None  # (B, K), probabilities for whole images with an original label
     places: torch.Tensor | None = None  # (B, K), those of each class's best place, for images without one
 
     @property
@@ -155,26 +181,31 @@ class Forward:
         self._config = config
         self.batch_size = config.batch_size
         self.device = pick_device(config.device)
-        self._own = own = config.backbone == config.classifier == "embedded"
+        places = "embedded" if sees_whole_only(config.classifier) else config.classifier
+        self._own = own = config.backbone == places == "embedded"
         self._label_maps = named_folder(config, "label_maps")
         sizes = ([] if own else [config.label_map_size]) + ([config.scan_size] if config.scan_size else [])
         if self._label_maps is not None and config.names_by_backbone:
-            sizes = []  # the classifier is not needed
+            sizes = []  # no classifier is applied at each location
         self._byproducts = named_folder(config, "byproducts")
         self._networks: list[Backbone] = [
             make_backbone(config),
             *(make_classifier(config, size, self.device) for size in sizes),
         ]
-        self._classifiers = slice(0 if own else 1, None)
-        uses_ensemble = config.classifier == "embedded" and not config.names_by_backbone
-        self._ensemble = EmbeddedEnsemble(self.device, config.max_upscale) if uses_ensemble else None
+        self._classifiers = slice(0 if own else 1, len(self._networks))
+        self._naming = self._networks[0]
+        self._naming_size = config.image_size if config.naming_network is None else config.label_map_size
+        if config.naming_network is not None:
+            self._naming = make_naming(config, config.naming_network)
+            self._networks.append(self._naming)
+        self._whole = make_whole(config)
         self._pool = ThreadPoolExecutor(config.workers or available_cpus())
         self._alone = threading.Lock()
 
     def credits(self) -> list[dict[str, str]]:
         """Return the source and licence of each network, for the dataset card."""
         found = [{"source": network.source, "licence": network.licence} for network in self._networks]
-        found += self._ensemble.credits() if self._ensemble else []
+        found += self._whole.credits() if self._whole else []
         return [credit for k, credit in enumerate(found) if credit not in found[:k]]
 
     def close(self) -> None:
@@ -228,16 +259,28 @@ class Forward:
         image, content = reader.loaded(listed)
         scale, size = scaled_once(image), (image.height, image.width)
         sides = [network.input_size(image) for network in self._networks]
-        if self._own and len(sides) > 1 and sides[0] == sides[1]:
+        if self._own and len(sides) == 2 and sides[0] == sides[1] and self._naming is self._networks[0]:
             sides = sides[:1]  # the image is too small for a second size
         tensors = tuple(map(scale, sides))
         label_map, label_map_status = self._label_map(listed)
         clicks, byproduct_status = self._clicks(listed)
         has_label = listed.label is not None
-        opinion = tuple(map(scale, self._ensemble.input_sizes(image, has_label=has_label))) if self._ensemble else ()
+        opinion = tuple(map(scale, self._whole.input_sizes(image, has_label=has_label))) if self._whole else ()
         return Decoded(
-            tensors, size, "ok", None, content, label_map, label_map_status, clicks, byproduct_status, opinion
-        )
+            tensors, size, "ok", None, content, label_map, label_map_status, clicks, byproduct_status, opinion,
+            self._versions(image, listed.image_id),
+        )  # fmt: skip
+
+    def _versions(self, image: Image.Image, image_id: str) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+        """Return the inputs of an image's augmented versions, the same ones each time."""
+        if not self._config.augment:
+            return ()
+        found = []
+        for k in range(self._config.feature_variants):
+            random = np.random.default_rng(int(digest([image_id, "augmented", k])[:15], 16))
+            changed, places = augmented(image, self._naming_size, random)
+            found.append((input_of(self._naming, changed), torch.from_numpy(places)))
+        return tuple(found)
 
     def _label_map(self, listed: ImageInput) -> tuple[torch.Tensor | None, str]:
         if self._label_maps is None:
@@ -266,21 +309,36 @@ class Forward:
         self._synchronise()
         if self.device.type == "mps":  # an Apple GPU runs the networks only: it has no float64
             seen = [maps.to(torch.device("cpu")) for maps in seen]
-        named_by = seen[:1] if self._config.names_by_backbone else seen[self._classifiers]
+        named_by = seen[self._classifiers]
+        if self._config.names_by_backbone:
+            named_by = seen[:1] if self._config.naming_network is None else seen[-1:]
         features = tuple(f for maps in named_by for f in maps.features)
         if self._label_maps is not None:
             label_maps: tuple[torch.Tensor, ...] = (self._read_maps(decoded),)
         else:
             label_maps = tuple(m for maps in seen[self._classifiers] for m in maps.label_maps)
-        return Maps(seen[0].patches, features, label_maps)
+        return Maps(
+            seen[0].patches, features, label_maps, self._see_versions([d.versions for d in decoded if d.tensors])
+        )
+
+    def _see_versions(
+        self, versions: Sequence[tuple[tuple[torch.Tensor, torch.Tensor], ...]]
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+        """Return the features of each augmented version of all images, and where their places come from."""
+        found = []
+        for version in zip(*versions, strict=True):
+            batch, places = (sent(torch.stack(parts), self.device) for parts in zip(*version, strict=True))
+            features, home = self._naming(batch).features[0], torch.device("cpu")
+            found.append((features.to(home), places.to(home)) if self.device.type == "mps" else (features, places))
+        return tuple(found)
 
     def _see_whole(self, decoded: Sequence[Decoded], labelled: bool) -> torch.Tensor | None:
-        """Return the ensemble's opinion on the readable images, all with an original label or all without one."""
+        """Return the opinion on whole images of the readable ones, all with an original label or all without one."""
         readable = [d.opinion for d in decoded if d.tensors]
-        if self._ensemble is None or not readable:
+        if self._whole is None or not readable:
             return None
         batches = [sent(torch.stack(tensors), self.device) for tensors in zip(*readable, strict=True)]
-        return self._ensemble.see_whole(batches) if labelled else self._ensemble.see_places(batches)
+        return self._whole.see_whole(batches) if labelled else self._whole.see_places(batches)
 
     def _read_maps(self, decoded: Sequence[Decoded]) -> torch.Tensor:
         """Return the label maps read from files, (B, K, h, w): NaN for an image without one, area means of other sizes."""

@@ -34,6 +34,7 @@ class TimmBackbone:
             position encoding, with the heads concatenated, as in MaskCut.
         precision: `fp32`, `bf16` or `fp16`, of weights and activations; `auto`: `bf16` on CUDA, else `fp32`.
         compiled: Whether to run through torch.compile; None: on CUDA only. If that fails, the model runs as it is.
+        option: The option that names the model, for messages.
 
     Raises:
         ConfigError: If timm does not know the name, the size is not a multiple of the patch size, or the model lacks
@@ -42,10 +43,10 @@ class TimmBackbone:
 
     def __init__(
         self, name: str, image_size: int, device: torch.device, *, weights: str = "hub", patch_features: str = "tokens",
-        precision: str = "auto", compiled: bool | None = None,
+        precision: str = "auto", compiled: bool | None = None, option: str = "backbone",
     ) -> None:  # fmt: skip
         self.name, self.image_size, self.device = name, image_size, device
-        model, self.source, self.licence = create_model("backbone", name, image_size, weights)
+        model, self.source, self.licence = create_model(option, name, image_size, weights)
         self._transformer = hasattr(model, "blocks") and hasattr(model, "num_prefix_tokens")
         if patch_features == "keys" and not self._transformer:
             raise ConfigError(f"patch_features: {name} has no attention keys; use tokens")
@@ -112,7 +113,7 @@ def create_model(option: str, name: str, image_size: int, weights: str, *, class
         classes: Classes of the classifier; 0 for none.
 
     Raises:
-        ConfigError: If timm cannot create it.
+        ConfigError: If timm cannot create it, or the published weights are for other classes.
     """
     import timm
 
@@ -124,6 +125,9 @@ def create_model(option: str, name: str, image_size: int, weights: str, *, class
     try:
         if not timm.is_model(name.partition(".")[0]):
             raise RuntimeError("timm has no model of this name")
+        published = timm.get_pretrained_cfg(name)
+        if classes and weights == "hub" and published and published.num_classes != classes:
+            raise RuntimeError(f"its weights are for {published.num_classes} classes, not {classes}")
         sized: dict[str, Any] = {"img_size": image_size} if "vit" in name or "eva" in name else {}
         if name.startswith(("vit_", "eva02_")) and "dinov3" in name:
             sized["dynamic_img_size"] = False  # else each batch sends the positions to the device anew

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from build.ops.maskcut import Regions, maskcut
+from build.ops.maskcut import maskcut
+from build.ops.rounds import Regions
 
 __all__ = ["TAUS", "choose_tau", "stability"]
 

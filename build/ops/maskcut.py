@@ -10,6 +10,8 @@ time. Both deviate from the paper where float rounding would otherwise decide:
 - Entries at the mean are on neither side. Of nearly equal extremes, the first in reading order counts. For tied
   eigenvalues, see `build.ops.ncut`.
 
+`build.ops.cutler` has CutLER's own rules in place of these.
+
 No CRF follows, so masks keep to the patch grid. Returned masks have their holes filled, as the method does after its
 CRF. Painting out, and the comparison with earlier masks, use the mask with its holes, so that an object in a hole can
 still be found.
@@ -18,39 +20,32 @@ still be found.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from build.ops.components import component_at, fill_holes
+from build.ops.cutler import find_by_cutler
 from build.ops.ncut import BLOCK, NO_CUT, PASSES, Graph, affinity, second_vectors
+from build.ops.rounds import Regions, first_largest, has_corners
 
-__all__ = ["AT_MEAN", "NEARLY", "Regions", "foreground", "maskcut", "start_directions", "unsolved"]
+__all__ = ["AT_MEAN", "foreground", "maskcut", "start_directions", "unsolved"]
 
 AT_MEAN = 1e-5  # an entry closer to the mean than this share of the largest entry is on neither side
-NEARLY = 1e-3  # entries within this share of the largest one count as equally large
-
-
-class Regions(NamedTuple):
-    """Masks of B images after R rounds of MaskCut.
-
-    Attributes:
-        masks: (B, R, h, w) bool.
-        kept: (B, R) bool; false for masks that are empty, too small, or duplicates of an earlier one.
-        passes: (B, R) int64, products with the affinity in the solver's last attempt.
-        exact: (B, R) bool, whether it failed, so that all of the image's rounds were solved by LAPACK.
-    """
-
-    masks: Tensor
-    kept: Tensor
-    passes: Tensor
-    exact: Tensor
 
 
 @torch.inference_mode()
-def maskcut(features: Tensor, *, tau: float, num_regions: int, min_area: float, max_iou: float) -> Regions:
+def maskcut(
+    features: Tensor,
+    *,
+    tau: float,
+    num_regions: int,
+    min_area: float,
+    max_iou: float,
+    rules: str = "ours",
+    sign: int = 1,
+) -> Regions:
     """Return up to `num_regions` object masks of each image.
 
     Args:
@@ -59,11 +54,14 @@ def maskcut(features: Tensor, *, tau: float, num_regions: int, min_area: float, 
         num_regions: Rounds R; each paints out the patches of its mask.
         min_area: Drop masks that cover at most this share of the grid.
         max_iou: Drop masks whose IoU with an earlier one exceeds this.
+        rules: `ours`, or `original` for those of `build.ops.cutler`.
+        sign: -1 turns the sign of each eigenvector, on which the original rules depend.
     """
     size = (features.shape[2], features.shape[3])
     unit = F.normalize(features.float().flatten(2).mT, dim=-1)
     joined, start = affinity(unit, tau), start_directions(unit)
-    find = functools.partial(_find, size=size, num_regions=num_regions, min_area=min_area, max_iou=max_iou)
+    chosen = functools.partial(find_by_cutler, sign=sign) if rules == "original" else _find
+    find = functools.partial(chosen, size=size, num_regions=num_regions, min_area=min_area, max_iou=max_iou)
     found = find(joined, start, PASSES[0])
     for passes in (*PASSES[1:], None):
         left = unsolved(found)
@@ -123,23 +121,13 @@ def foreground(vectors: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
     flat, alive = vectors.flatten(1), alive.flatten(1)
     margin = AT_MEAN * flat.abs().amax(dim=1, keepdim=True)
     offset = flat - flat.mean(dim=1, keepdim=True)
-    extreme = _first_largest(flat.abs(), alive)
+    extreme = first_largest(flat.abs(), alive)
     sign = offset.gather(1, extreme[:, None]).sign()
     side = (sign * offset > margin) & alive
-    height, width = vectors.shape[1:]
-    corners = [0, width - 1, (height - 1) * width, height * width - 1]
-    turned = torch.stack([side[:, place] for place in corners]).sum(dim=0)[:, None] >= 3  # a list would be sent over
+    turned = has_corners(side.view(vectors.shape))
     sign = torch.where(turned, -sign, sign)
     side = torch.where(turned, (sign * offset > margin) & alive, side)
-    return side.view(vectors.shape), _first_largest(sign * flat, side)
-
-
-def _first_largest(values: Tensor, allowed: Tensor) -> Tensor:
-    """Return the first allowed position of each row of (B, N) with nearly the largest value; 0 if none is allowed."""
-    values = torch.where(allowed, values, -torch.inf)
-    largest = values.amax(dim=1, keepdim=True)
-    least = largest - NEARLY * largest.abs()
-    return (values >= least).to(torch.uint8).argmax(dim=1)
+    return side.view(vectors.shape), first_largest(sign * flat, side)
 
 
 def _repeats(mask: Tensor, earlier: list[Regions], max_iou: float) -> Tensor:

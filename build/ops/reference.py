@@ -12,8 +12,9 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from build.ops.maskcut import AT_MEAN, NEARLY
+from build.ops.maskcut import AT_MEAN
 from build.ops.ncut import EPSILON, NO_CUT, TIE
+from build.ops.rounds import NEARLY
 
 __all__ = ["affinity", "component_of", "foreground", "iou", "maskcut", "second_eigenvector"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from build.ops.peaks import LEVELS
+from build.publishing.recipe import recipe
 from mlimagenet_data.annotations.card import card_text
 from mlimagenet_data.annotations.schema import STATUSES
 from mlimagenet_data.classes import ClassTable
@@ -15,8 +15,6 @@ from mlimagenet_data.classes import ClassTable
 __all__ = ["card_writer"]
 
 _TEMPLATE = Path(__file__).parents[2] / "dataset_card.md"
-_ENSEMBLE = " (the normalised geometric mean of three small networks)"
-_OPINION = "; two other networks' view of the class has a quarter of the weight"
 _INTRO = "ImageNet's training images mostly show several objects but carry one label. "
 _BODY_MARK = "<!-- card -->\n"  # the text above it explains the template and is left out
 
@@ -36,7 +34,7 @@ def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
     networks = [network for name in names for network in splits[name]["networks"]]
     networks = [network for k, network in enumerate(networks) if network not in networks[:k]]
     bound = config["max_upscale"]
-    has_ensemble = any("lite1" in network["source"] for network in networks)
+    trust = "; ".join(f"{name}: {_trust(splits[name]['labeler'])}" for name in names)
     pixels = (
         "This copy includes the image files, in the column `image`; they keep their own terms."
         if embed_images
@@ -50,26 +48,13 @@ def _values(splits: dict[str, Any], embed_images: bool) -> dict[str, str]:
         "config_sha256": ", ".join(f"`{splits[name]['config_sha256'][:16]}`" for name in names),
         "networks": "; ".join(network["source"] for network in networks),
         "licences": "; ".join(f"{network['source']}: {network['licence']}" for network in networks),
-        "scan": f"(also at {config['scan_size']} x {config['scan_size']} pixels) " if config["scan_size"] else "",
-        "peaks": str(config["peaks"]),
         "merged": str(sum(splits[name]["proposals"] - splits[name]["regions"] for name in names)),
         "proposals": str(sum(splits[name]["proposals"] for name in names)),
-        "image_size": str(config["image_size"]),
         "num_regions": str(config["num_regions"]),
         "tau": f"{config['tau']:g}",
-        "alignment": f"{config['alignment']:g}",
-        "label_threshold": f"{config['label_threshold']:g}",
-        "added_threshold": f"{config['added_threshold']:g}",
-        "ensemble": _ENSEMBLE if has_ensemble else "",
-        "opinion": _OPINION if has_ensemble else "",
-        "levels": str(len(LEVELS)),
         "bound": f" No photograph was scaled to more than {bound:g} times its longer side." if bound else "",
-        "trust": "; ".join(f"{name}: {_trust(splits[name]['labeler'])}" for name in names),
         "labeler": "; ".join(f"{name}: {_labeler(splits[name]['labeler'])}" for name in names),
-        "original": {
-            "keep": "always kept, with a low score where it is probably wrong",
-            "drop": "left out where it is more likely wrong than right",
-        }[config["unconfirmed"]],
+        **recipe(config, networks, trust),
         "statistics": "\n".join([_STATISTICS_HEAD, *(_statistics(name, splits[name]) for name in names)]),
         "plots": "\n".join(f"![labels, regions and classes of {name}](statistics/{name}.png)" for name in names),
         "statuses": "\n".join(f"- `{name}`: {meaning}." for name, meaning in STATUSES.items()),
@@ -81,7 +66,7 @@ def _labeler(facts: dict[str, Any]) -> str:
     if facts["path"] == "trained":
         return f"{kind} that starts from the classifier's head, trained on {facts['aligned']} aligned regions"
     if facts["path"] == "trained_from_nothing":
-        return f"{kind} on the backbone's features, trained on {facts['aligned']} aligned regions"
+        return f"{kind} on a backbone's features, trained on {facts['aligned']} aligned regions"
     return "the classifier's own head, not trained further (too few aligned regions)"
 
 

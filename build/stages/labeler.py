@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from build.config.options import BuildConfig, ConfigError, digest
 from build.distributed import is_first_on_machine, process_group, wait_for_all
 from build.images.listing import evenly_spaced
+from build.labeler.aligned import ALIGNMENT, aligned_groups, merged
 from build.labeler.head import Labeler, one_thread
 from build.labeler.originals import fit_trust
 from build.labeler.regions import Regions, open_regions, save_regions
@@ -48,68 +49,68 @@ def is_held_out(image_id: str, share: float) -> bool:
     return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "little") < share * 2.0**64
 
 
-def count_aligned(file: Path, alignment: float, classes: int) -> NDArray[np.int64]:
+def count_aligned(file: Path, alignment: float, classes: int, align_with: str = "original") -> NDArray[np.int64]:
     """Return the number of a shard's aligned regions of each class, (classes,), without reading features."""
-    rows = read_rows(file, RegionsRow, "label", "alignment", "clicked")
-    labels = [row.label for row in rows for _ in range(int(_is_aligned(row, alignment).sum()))]
+    rows = read_rows(file, RegionsRow, *ALIGNMENT)
+    labels = [one for row in rows for one, _ in aligned_groups(row, alignment, align_with)]
     return np.bincount(np.array(labels, np.int64), minlength=classes)
 
 
-def _is_aligned(row: RegionsRow, alignment: float) -> NDArray[np.bool_]:
-    """Return whether each of an image's regions was clicked, or its alignment is at least `alignment`."""
-    scores = [-1.0 if score is None else score for score in row.alignment]  # None without an original label
-    return np.asarray((np.array(scores, np.float32) >= alignment) | np.array(row.clicked, bool))
-
-
-def aligned_regions(file: Path, dimension: int, alignment: float, held_out: float) -> Regions:
-    """Return a shard's regions that were clicked, or whose alignment is at least `alignment`.
+def aligned_regions(
+    file: Path, shape: tuple[int, ...], alignment: float, held_out: float, align_with: str = "original"
+) -> Regions:
+    """Return a shard's regions that were clicked, or are aligned with a class.
 
     Args:
         file: The regions stage's Parquet file.
-        dimension: D, the number of features.
-        alignment: Threshold; regions of images without an original label have no alignment.
+        shape: (D,) or (S, D), the shape of a region's features.
+        alignment: See `aligned_groups`.
         held_out: Share of the images to hold out.
+        align_with: See `aligned_groups`.
     """
     features, classes, held = [], [], []
-    for row in read_rows(file, RegionsRow, "image_id", "label", "alignment", "clicked", "features", "variants"):
-        keep = np.flatnonzero(_is_aligned(row, alignment))
-        if len(keep):
-            features.append(_versions(row, dimension)[keep])
-            classes += [row.label] * len(keep)
-            held += [is_held_out(row.image_id, held_out)] * len(keep)
+    for row in read_rows(file, RegionsRow, "image_id", "area", "features", "variants", *ALIGNMENT):
+        versions: NDArray[np.float16] | None = None
+        for one, members in aligned_groups(row, alignment, align_with):
+            versions = _versions(row, shape) if versions is None else versions
+            features.append(merged(versions[members], np.array(row.area)[members]))
+            classes.append(one)
+            held.append(is_held_out(row.image_id, held_out))
     if not features:
-        return Regions(np.zeros((0, 1, dimension), np.float16), np.zeros(0, np.int64), np.zeros(0, np.bool_))
-    return Regions(np.concatenate(features), np.array(classes, np.int64), np.array(held, np.bool_))
+        return Regions(np.zeros((0, 1, *shape), np.float16), np.zeros(0, np.int64), np.zeros(0, np.bool_))
+    return Regions(np.stack(features), np.array(classes, np.int64), np.array(held, np.bool_))
 
 
-def _versions(row: RegionsRow, dimension: int) -> NDArray[np.float16]:
-    """Return (R, 1 + V, D) float16: the features of an image's regions, and their versions with patches dropped."""
-    whole = np.frombuffer(row.features or b"", "<f2").reshape(-1, 1, dimension)[:-1]
-    dropped = np.frombuffer(row.variants or b"", "<f2").reshape(len(whole), -1, dimension)
+def _versions(row: RegionsRow, shape: tuple[int, ...]) -> NDArray[np.float16]:
+    """Return (R, 1 + V, *shape) float16: the features of an image's regions, and their versions with patches dropped."""
+    whole = np.frombuffer(row.features or b"", "<f2").reshape(-1, 1, *shape)[:-1]
+    dropped = np.frombuffer(row.variants or b"", "<f2").reshape(len(whole), -1, *shape)
     return np.concatenate((whole, dropped), axis=1)
 
 
-def whole_images(file: Path, dimension: int, held_out: float) -> Regions:
+def whole_images(file: Path, shape: tuple[int, ...], held_out: float) -> Regions:
     """Return a shard's images with an original label, each as one region, to calibrate scores on.
 
     Aligned regions are unsuitable for this, because they are selected by the label map's confidence.
     """
     rows = read_rows(file, RegionsRow, "image_id", "label", "features")
     rows = [row for row in rows if row.label is not None and row.features is not None]
-    features = [np.frombuffer(row.features or b"", "<f2").reshape(-1, 1, dimension)[-1] for row in rows]
+    features = [np.frombuffer(row.features or b"", "<f2").reshape(-1, 1, *shape)[-1] for row in rows]
     return Regions(
-        np.array(features, np.float32).reshape(-1, 1, dimension),
+        np.array(features, np.float32).reshape(-1, 1, *shape),
         np.array([row.label for row in rows], np.int64),
         np.array([is_held_out(row.image_id, held_out) for row in rows], np.bool_),
     )
 
 
-def whole_evidence(file: Path, labeler: Labeler, temperature: float) -> NDArray[np.float64]:
+def whole_evidence(
+    file: Path, labeler: Labeler, temperature: float, shape: tuple[int, ...] | None = None
+) -> NDArray[np.float64]:
     """Return a shard's evidence on original labels: (n, 3), the columns that `fit_trust` reads.
 
-    It is the ensemble's, or else the labeler's, for the whole image.
+    It is that of what sees whole images, or else the labeler's. `shape` is that of a region's features; (D,) if not given.
     """
-    out = []
+    out, shape = [], shape or (labeler.dimension,)
     columns = ("label", "whole_classes", "whole_scores", "classes", "class_scores", "features")
     for row in read_rows(file, RegionsRow, *columns):
         if row.label is None or row.features is None:
@@ -119,7 +120,7 @@ def whole_evidence(file: Path, labeler: Labeler, temperature: float) -> NDArray[
         elif row.classes is not None:
             whole = dict(zip(row.classes[-1], (row.class_scores or [[]])[-1], strict=True))
         else:
-            features = np.frombuffer(row.features, "<f2").reshape(-1, labeler.dimension)[-1:]
+            features = np.frombuffer(row.features, "<f2").reshape(-1, *shape)[-1:]
             p = softmax(labeler.logits(features), temperature)[0]
             whole = {int(k): float(p[k]) for k in [*np.argsort(-p, kind="stable")[:3], row.label]}
         own, rival = rival_of(whole, row.label)
@@ -132,7 +133,7 @@ class LabelerStage(Stage):
     """Chooses the labeler, and trains it if there are enough aligned regions."""
 
     name = "labeler"
-    method = 3
+    method = 4
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
@@ -172,11 +173,13 @@ class LabelerStage(Stage):
         elif not counts.sum():
             raise ConfigError(
                 f"region_features: no region has an alignment of at least {config.alignment:g}, so no labeler can be "
-                f"trained on the features of {config.backbone}; try a lower --alignment, or --region-features classifier"
+                f"trained on the features of {config.naming_network or config.backbone}; try a lower --alignment, or "
+                "--region-features classifier"
             )
         else:
             console.print(
-                f"  training a labeler on {config.backbone}'s features; it never names a class without regions"
+                f"  training a labeler on the features of {config.naming_network or config.backbone}; it never names a class "
+                "without regions"
             )
         facts: dict[str, Any] = {"path": path, "aligned": int(counts.sum()), "covered": covered, "needed": needed}
         if config.byproducts:
@@ -185,7 +188,7 @@ class LabelerStage(Stage):
             facts.update(self._train(labeler, int(counts.sum())))
         labeler.trust = fit_trust(*self._evidence(labeler))
         facts["trust"] = asdict(labeler.trust)
-        if labeler.trust.images:
+        if labeler.trust.images and config.label_rule == "trust":
             console.print(
                 f"  original labels: {labeler.trust.error:.1%} estimated to be wrong, evidence weighted by "
                 f"{labeler.trust.weight:.2f} (from {labeler.trust.images} images)"
@@ -218,13 +221,16 @@ class LabelerStage(Stage):
     def _count(self, labeler: Labeler) -> NDArray[np.int64]:
         counts = np.zeros(labeler.classes, np.int64)
         for shard in range(len(self.plan.shards)):
-            counts += count_aligned(self._file(shard), self.plan.config.alignment, labeler.classes)
+            config = self.plan.config
+            counts += count_aligned(self._file(shard), config.alignment, labeler.classes, config.align_with)
         return counts
 
     def _evidence(self, labeler: Labeler) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Return, for a sample of the images with an original label, what `fit_trust` reads."""
         shards = evenly_spaced(range(len(self.plan.shards)), _TRUST_SHARDS)
-        parts = [whole_evidence(self._file(shard), labeler, self.plan.config.temperature) for shard in shards]
+        config = self.plan.config
+        shape = config.feature_shape(labeler.dimension)
+        parts = [whole_evidence(self._file(shard), labeler, config.temperature, shape) for shard in shards]
         own, rival, rest = np.concatenate([np.zeros((0, 3)), *parts]).T
         return own, rival, rest
 
@@ -250,7 +256,9 @@ class LabelerStage(Stage):
         config = self.plan.config
         folder = self.plan.work / f"aligned-{os.environ.get('GROUP_RANK', '0')}"  # torchrun's number of this machine
         parts = (
-            aligned_regions(self._file(shard), dimension, config.alignment, config.held_out)
+            aligned_regions(
+                self._file(shard), config.feature_shape(dimension), config.alignment, config.held_out, config.align_with
+            )
             for shard in range(len(self.plan.shards))
         )
         if is_first_on_machine():
@@ -271,7 +279,8 @@ class LabelerStage(Stage):
             history = train(labeler.to(device), regions, _training(config), _print_epoch)
         # shards are sorted by class, and not all of them may be read
         order = np.random.default_rng(config.seed).permutation(len(self.plan.shards)).tolist()
-        whole = (whole_images(self._file(shard), labeler.dimension, config.held_out) for shard in order)
+        shape = config.feature_shape(labeler.dimension)
+        whole = (whole_images(self._file(shard), shape, config.held_out) for shard in order)
         calibration = fit_temperature(labeler, whole)
         if not math.isnan(history.held_out_loss):
             right = 100 * history.held_out_accuracy
@@ -291,7 +300,7 @@ class LabelerStage(Stage):
 def _training(config: BuildConfig) -> Training:
     return Training(
         epochs=config.epochs, learning_rate=config.learning_rate, batch_size=config.train_batch_size,
-        balance=1.0, patience=config.patience, seed=config.seed,  # all classes are drawn equally often
+        balance=config.class_balance, patience=config.patience, seed=config.seed,
     )  # fmt: skip
 
 

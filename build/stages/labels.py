@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from build.stage import Stage
 from build.state.ledger import UnitOutput
 from build.state.plan import LABELER_FILE, Plan, Unit
 
-__all__ = ["LabelsStage", "name_beside_original", "name_unlabelled"]
+__all__ = ["LabelsStage", "name_beside_original", "name_by_regions", "name_unlabelled"]
 
 _CANDIDATES = 10  # candidate classes per class kept
 _COLUMNS = (
@@ -49,7 +49,7 @@ class LabelsStage(Stage):
     """Applies the labeler to all regions."""
 
     name = "labels"
-    method = 2
+    method = 3
     in_workers = True
 
     def __init__(self, plan: Plan) -> None:
@@ -90,8 +90,9 @@ class LabelsStage(Stage):
 
     def _rows(self, images: list[RegionsRow], head: Labeler) -> list[LabelsRow]:
         """Return a shard's rows; all its regions go through the labeler at once."""
-        features = [np.frombuffer(row.features or b"", "<f2").reshape(-1, head.dimension) for row in images]
-        if self.plan.config.classify_first:
+        shape = self.plan.config.feature_shape(head.dimension)
+        features = [np.frombuffer(row.features or b"", "<f2").reshape(-1, *shape) for row in images]
+        if self.plan.config.classifies_places:
             probabilities = _dense(images, head.classes)
         else:
             with one_thread():  # a product's last bits depend on the number of threads
@@ -106,7 +107,9 @@ class LabelsStage(Stage):
         if not len(p):
             return LabelsRow(image_id=row.image_id)
         config = self.plan.config
-        if row.label is None:
+        if config.label_rule == "regions":
+            found = name_by_regions(row, p, best, self._confusable, config)
+        elif row.label is None:
             found = name_unlabelled(row, p, best, self._confusable, config)
         else:
             found = name_beside_original(row, p, best, trust, config)
@@ -122,32 +125,67 @@ class LabelsStage(Stage):
         )
 
 
-def name_unlabelled(
+def name_by_regions(
     row: RegionsRow,
     p: NDArray[np.float32],
     best: NDArray[np.int64],
     confusable: NDArray[np.bool_],
     config: BuildConfig,
 ) -> _Named:
-    """Name the regions of an image without an original label, and collect its labels from them.
+    """Name the regions of any image, whatever its original label, and collect its labels from them.
+
+    Only a classifier that sees the whole image adds its best class, as an option of the authors' scripts does.
 
     Args:
         row: The image, with R regions.
-        p: (R + 1, K) probabilities, the whole image's last.
+        p: (R + 1, K) probabilities, the whole image's last; these are not read.
         best: (R + 1, C), the best classes of each.
         confusable: (K, K), whether two classes are confusable.
         config: Provides `top_k`, `reject`, `label_threshold` and `merge_iou`.
     """
+    found = name_unlabelled(replace(row, places=None), p[:-1], best[:-1], confusable, config, _best_of_whole(row))
+    labelled = None if row.label is None else row.label in {index for index, _ in found.labels}
+    return replace(found, found=labelled)
+
+
+def _best_of_whole(row: RegionsRow) -> Ranking:
+    """Return the best class of what saw the whole image; nothing without it."""
+    if row.places is not None:  # an image without an original label
+        places = np.frombuffer(row.places, "<f2")
+        return [(int(places.argmax()), float(places.max()))]
+    return [(row.whole_classes[0], (row.whole_scores or [])[0])] if row.whole_classes else []
+
+
+def name_unlabelled(
+    row: RegionsRow,
+    p: NDArray[np.float32],
+    best: NDArray[np.int64],
+    confusable: NDArray[np.bool_],
+    config: BuildConfig,
+    whole: Ranking | None = None,
+) -> _Named:
+    """Name the regions of an image without an original label, and collect its labels from them.
+
+    Args:
+        row: The image, with R regions.
+        p: (R + 1, K) probabilities, the whole image's last; (R, K) if `whole` is given.
+        best: (R + 1, C) or (R, C), the best classes of each.
+        confusable: (K, K), whether two classes are confusable.
+        config: Provides `top_k`, `reject`, `label_threshold` and `merge_iou`.
+        whole: The whole image's classes, if they are not the labeler's.
+    """
     rankings = [rank(*pair, config.top_k, confusable) for pair in zip(p, best, strict=True)]
-    named = [k for k, ranking in enumerate(rankings[:-1]) if ranking[0][1] >= config.reject]
+    if whole is None:
+        whole = rankings.pop()
+    named = [k for k, ranking in enumerate(rankings) if ranking[0][1] >= config.reject]
     opinion = None if row.places is None else np.frombuffer(row.places, "<f2")
-    labels = collect([rankings[k] for k in named], rankings[-1], opinion, config.label_threshold)
+    labels = collect([rankings[k] for k in named], whole, opinion, config.label_threshold)
     for k in _weaken_elsewhere(row, p):
         rankings[k] = rank(p[k], best_classes(p[k : k + 1], best.shape[1])[0], config.top_k, confusable)
     order = sorted(named, key=lambda k: -rankings[k][0][1])
     names = [ranking[0][0] for ranking in rankings]
     kept = drop_duplicates(_overlaps(row), order, names, config.merge_iou)
-    return _Named(labels, None, rankings[:-1], named, kept)
+    return _Named(labels, None, rankings, named, kept)
 
 
 def name_beside_original(

@@ -26,6 +26,7 @@ from build.labeler.head import one_thread
 from build.networks.backbone import Maps
 from build.networks.forward import Clock, Decoded, Forward, ForwardBatch, named_folder, sent
 from build.ops.maskcut import maskcut
+from build.ops.patches import moved, pick_patches
 from build.ops.peaks import LEVELS, Peaks, evidence, find_elsewhere, find_peaks, grow, grow_object
 from build.ops.pooling import pool, region_weights
 from build.progress import console
@@ -125,7 +126,7 @@ class RegionsStage(Stage):
             label_maps.update(d.label_map_status for d in seen.decoded if d.tensors)
             byproducts.update(d.byproduct_status for d in seen.decoded if d.byproduct_status)
             if found is not None:
-                dimension = found.features.shape[2]
+                dimension = found.features.shape[-1]
                 solver.update(passes=int(found.passes.sum()), dense=int(found.exact.sum()))
             rows += clock.timed("rows", make_rows, seen.images, seen.decoded, found)
             advance(len(seen.images))
@@ -230,7 +231,8 @@ def find_regions(seen: ForwardBatch, config: BuildConfig) -> RegionBatch | None:
         found["whole"] = seen.whole
     if seen.places is not None:
         found["places"] = seen.places.half()
-    return RegionBatch(**{name: value.cpu().numpy() for name, value in found.items()}, objects=len(LEVELS))
+    objects = len(LEVELS) if config.grow_original else 0
+    return RegionBatch(**{name: value.cpu().numpy() for name, value in found.items()}, objects=objects)
 
 
 @torch.inference_mode()
@@ -248,29 +250,32 @@ def regions_of_maps(
         config: The settings.
     """
     cut = maskcut(
-        maps.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou
-    )
+        maps.patches, tau=config.tau, num_regions=config.num_regions, min_area=config.min_area, max_iou=config.max_iou,
+        rules=config.maskcut,
+    )  # fmt: skip
     evident = evidence(maps.label_maps, config.temperature)
     peaks = find_peaks(maps.label_maps, evident, config.peaks, config.peak_score, config.temperature)
-    own = grow_object(maps.patches, maps.features[0], maps.label_maps, originals)
+    own = cut.masks[:, :0]
+    if config.grow_original:
+        own = grow_object(maps.patches, maps.features[0], maps.label_maps, originals)
     grown = grow(maps.patches, peaks)
     masks = torch.cat((own, cut.masks, grown), dim=1)
     kept = torch.cat((own.flatten(2).any(2), cut.kept, grown.flatten(2).any(2)), dim=1)
     probabilities = _probabilities(maps.label_maps, masks, peaks, config)
-    named = probabilities.topk(_LIKELY, dim=2) if config.classify_first else None
+    named = probabilities.topk(_LIKELY, dim=2) if config.classifies_places else None
     probabilities = probabilities[:, :-1]
     wanted = originals.clamp_min(0)
     alignment = probabilities.gather(2, wanted[:, None, None].expand(-1, probabilities.shape[1], 1))[..., 0]
-    likely = probabilities.topk(_LIKELY, dim=2).indices
-    features = _pooled(maps.features, masks, peaks)
-    thinned = [_thinned(masks, image_ids, k, config.patch_dropout) for k in range(config.feature_variants)]
-    variants = [_pooled(maps.features, m, peaks)[:, :-1] for m in thinned]
-    without = features.new_zeros(*masks.shape[:2], 0, features.shape[2])
+    likeliest, likely = probabilities.topk(_LIKELY, dim=2)
+    features = _described(maps.features, masks, peaks, config)
+    variants = _variants(maps, masks, peaks, features[:, :-1], image_ids, config)
+    without = features.new_zeros(*masks.shape[:2], 0, *features.shape[2:])
     found = {
         "masks": masks,
         "kept": kept,
         "alignment": alignment,
         "likely": likely,
+        "likeliest": likeliest[..., 0],
         "elsewhere": find_elsewhere(evident, masks, likely, config.located),
         "features": features.half(),
         "variants": (torch.stack(variants, 2) if variants else without).half(),
@@ -286,9 +291,35 @@ def _probabilities(
     maps: Sequence[torch.Tensor], masks: torch.Tensor, peaks: Peaks, config: BuildConfig
 ) -> torch.Tensor:
     """Return (B, R + 1, K) probabilities, the whole image last: of mean logits, or averaged if classifying first."""
-    if config.classify_first:
+    if config.classifies_places:
         return _pooled([(values / config.temperature).softmax(dim=1) for values in maps], masks, peaks)
     return (_pooled(maps, masks, peaks) / config.temperature).softmax(dim=2)
+
+
+def _described(
+    maps: Sequence[torch.Tensor], masks: torch.Tensor, peaks: Peaks | None, config: BuildConfig
+) -> torch.Tensor:
+    """Return the regions' features, the whole image's last: (B, R + 1, D) means, or (B, R + 1, S, D) for S patches of each."""
+    if config.classifies_patches:
+        return pick_patches(maps[0], masks, config.region_patches)
+    return _pooled(maps, masks, peaks)
+
+
+def _variants(
+    maps: Maps, masks: torch.Tensor, peaks: Peaks, features: torch.Tensor, image_ids: Sequence[str], config: BuildConfig
+) -> list[torch.Tensor]:
+    """Return the versions of the regions' features (B, R, ...) to train on; a region that left the view keeps its own."""
+    if not config.augment:
+        thinned = [_thinned(masks, image_ids, k, config.patch_dropout) for k in range(config.feature_variants)]
+        return [_described(maps.features, m, peaks, config)[:, :-1] for m in thinned]
+    out = []
+    for k, (values, places) in enumerate(maps.augmented):
+        there = moved(masks, places, (values.shape[2], values.shape[3]))
+        there = _thinned(there, image_ids, k, config.patch_dropout)
+        found = _described((values,), there, None, config)[:, :-1]
+        gone = ~there.flatten(2).any(2)
+        out.append(torch.where(gone.view(*gone.shape, *[1] * (features.ndim - 2)), features, found))
+    return out
 
 
 def _thinned(masks: torch.Tensor, image_ids: Sequence[str], version: int, share: float) -> torch.Tensor:
@@ -301,18 +332,19 @@ def _thinned(masks: torch.Tensor, image_ids: Sequence[str], version: int, share:
     return torch.where(thinned.flatten(2).any(2)[..., None, None], thinned, masks)
 
 
-def _pooled(maps: Sequence[torch.Tensor], masks: torch.Tensor, peaks: Peaks) -> torch.Tensor:
+def _pooled(maps: Sequence[torch.Tensor], masks: torch.Tensor, peaks: Peaks | None) -> torch.Tensor:
     """Return the regions' means, averaged over maps: (B, R + 1, C), the whole image last.
 
     The mean over a region grown from a peak averages the mean over its mask and the mean over the windows in which its
     class peaks.
     """
     found = []
-    first = masks.shape[1] - peaks.classes.shape[1]
+    first = masks.shape[1] - (0 if peaks is None else peaks.classes.shape[1])
     for k, values in enumerate(maps):
         size = (values.shape[2], values.shape[3])
         weights = region_weights(masks, size)
-        windows = region_weights(peaks.windows[min(k, len(peaks.windows) - 1)], size)[:, :-1]
-        weights[:, first:-1] = (weights[:, first:-1] + windows) / 2
+        if peaks is not None:
+            windows = region_weights(peaks.windows[min(k, len(peaks.windows) - 1)], size)[:, :-1]
+            weights[:, first:-1] = (weights[:, first:-1] + windows) / 2
         found.append(pool(values, weights))
     return torch.stack(found).mean(dim=0)

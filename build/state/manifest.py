@@ -20,7 +20,7 @@ from mlimagenet_data.files.reading import read_manifest as manifest_in
 __all__ = ["bottleneck", "read_manifest", "updated_manifest"]
 
 _MOST_FAILURES = 1000
-_PATHS = ("weights", "classifier_weights", "label_maps", "byproducts")
+_PATHS = ("weights", "classifier_weights", "region_weights", "label_maps", "byproducts")
 _ABSOLUTE = re.compile(r"(?:^|:)(?:[A-Za-z]:)?[/\\~]")
 
 

@@ -16,7 +16,7 @@ from build import BuildConfig
 from build.networks.backbone import Maps
 from build.networks.ensemble import EmbeddedEnsemble
 from build.networks.timm_backbone import TimmBackbone
-from build.ops import maskcut, ncut, pooling, small_eigen
+from build.ops import cutler, maskcut, ncut, patches, pooling, small_eigen
 from build.stages import regions as stage
 
 CUDA = torch.device("cuda:0")
@@ -107,6 +107,25 @@ def test_regions_are_found_without_waiting_but_for_images_that_did_not_converge(
     assert found["features"].shape == (4, rounds + 1, 384)
     assert found["variants"].shape == (4, rounds, options.get("feature_variants", 0), 384)
     assert found["features"].dtype == torch.float16
+
+
+def test_cutlers_rules_and_the_choice_of_patches_stay_on_the_device(device, monkeypatch):
+    flat = {name: torch.empty(4, dtype=kind, device=CUDA) for name, kind in
+            (("values", torch.float32), ("converged", torch.bool), ("passes", torch.int64))}  # fmt: skip
+    cut = ncut.Cut(torch.empty(4, 36, device=CUDA), ritz=torch.empty(4, 36, ncut.BLOCK, device=CUDA), **flat)
+    monkeypatch.setattr(cutler, "second_vectors", lambda graph, start, passes: cut)
+    joined, start = torch.empty(4, 36, 36, device=CUDA), torch.empty(4, 36, ncut.BLOCK, device=CUDA)
+    places, values = torch.empty(4, 2, 3, device=CUDA), torch.empty(4, 384, 5, 5, device=CUDA)
+
+    def work():
+        found = cutler.find_by_cutler(joined, start, 7, size=(6, 6), num_regions=3, min_area=0.01, max_iou=0.5)
+        return patches.pick_patches(values, patches.moved(found.masks, places, (5, 5)), 30)
+
+    found, watch = watched(work)
+    assert not watch.waits
+    assert not watch.copies
+    assert found.shape == (4, 4, 30, 384)
+    assert found.device == CUDA
 
 
 def test_the_affinity_is_multiplied_in_bfloat16_with_float32_sums(device):

@@ -91,7 +91,7 @@ def test_training_does_not_depend_on_earlier_random_draws():
         torch.manual_seed(3)
         labeler = Labeler(3, 3, linear=False, hidden=(4,), dropout=0.5)
         torch.rand(earlier)
-        found.append(trained(labeler, epochs=2)[0].mlp[0].weight)
+        found.append(trained(labeler, epochs=2)[0].mlp[1].weight)
     assert torch.equal(found[0], found[1])
 
 
@@ -217,7 +217,7 @@ def test_an_mlp_beside_a_classifier_starts_as_the_classifier():
     weight, bias, labeler = of_random_classifier(hidden=(5, 5), dropout=0.1)
     features = np.random.default_rng(1).normal(size=(7, 6)).astype(np.float32)
     np.testing.assert_allclose(labeler.logits(features), features @ weight.T + bias, rtol=1e-5, atol=1e-6)
-    assert labeler.mlp[0].weight.any()  # or it would never learn
+    assert labeler.mlp[1].weight.any()  # or it would never learn
 
 
 @pytest.mark.parametrize("options", [{}, {"hidden": (5, 5), "dropout": 0.1}])
@@ -266,6 +266,7 @@ def region_rows(*images, dimension=1280):
             label=label,
             alignment=alignments,
             clicked=[None] * len(alignments),
+            area=[0.1] * len(alignments),
             features=np.repeat(np.arange(len(alignments) + 1), dimension).astype("<f2").tobytes(),
         )
         for number, (label, alignments) in enumerate(images)
@@ -281,17 +282,17 @@ def test_aligned_regions_are_those_at_or_above_the_threshold(tmp_path):
     rows = region_rows((4, [0.5, 0.25, 0.75]), (None, [None, None]), (9, []), (2, [0.25, 0.5]), dimension=2)
     rows.append(RegionsRow(image_id="unreadable", label=4))
     file = write_rows(rows, tmp_path / "regions.parquet")
-    features, classes, held_out = aligned_regions(file, 2, 0.5, 0.0)
+    features, classes, held_out = aligned_regions(file, (2,), 0.5, 0.0)
     np.testing.assert_array_equal(features, [[[0, 0]], [[2, 2]], [[1, 1]]])
     assert features.dtype == np.float16
     np.testing.assert_array_equal(classes, [4, 4, 2])
     assert not held_out.any()
-    everything = aligned_regions(file, 2, 0.0, 0.5)
+    everything = aligned_regions(file, (2,), 0.0, 0.5)
     assert len(everything.classes) == 5  # never one without an original label
     expected = [is_held_out(name, 0.5) for name in "00033"]
     np.testing.assert_array_equal(everything.held_out, expected)
     for threshold in (0.0, 0.5, 0.9):
-        counts = np.bincount(aligned_regions(file, 2, threshold, 0.0).classes, minlength=10)
+        counts = np.bincount(aligned_regions(file, (2,), threshold, 0.0).classes, minlength=10)
         np.testing.assert_array_equal(count_aligned(file, threshold, 10), counts)
 
 
@@ -306,7 +307,7 @@ def test_a_larger_held_out_share_includes_the_images_of_a_smaller_one():
 def test_whole_images_are_the_last_row_of_an_images_features(tmp_path):
     rows = region_rows((4, [0.5, 0.25]), (None, [None]), (9, []), dimension=2)
     rows.append(RegionsRow(image_id="unreadable", label=4))
-    features, classes, held_out = whole_images(write_rows(rows, tmp_path / "regions.parquet"), 2, 0.5)
+    features, classes, held_out = whole_images(write_rows(rows, tmp_path / "regions.parquet"), (2,), 0.5)
     np.testing.assert_array_equal(features, [[[2, 2]], [[0, 0]]])
     np.testing.assert_array_equal(classes, [4, 9])
     np.testing.assert_array_equal(held_out, [is_held_out("0", 0.5), is_held_out("2", 0.5)])
@@ -353,7 +354,7 @@ def test_the_labeler_stage_fits_and_reports_its_trust(tmp_path):
 def test_versions_with_patches_dropped_follow_the_features(tmp_path):
     rows = region_rows((4, [0.9, 0.1]), dimension=2)
     rows[0].variants = np.arange(2 * 3 * 2).astype("<f2").tobytes()
-    features = aligned_regions(write_rows(rows, tmp_path / "regions.parquet"), 2, 0.0, 0.0).features
+    features = aligned_regions(write_rows(rows, tmp_path / "regions.parquet"), (2,), 0.0, 0.0).features
     np.testing.assert_array_equal(features[0], [[0, 0], [0, 1], [2, 3], [4, 5]])
     np.testing.assert_array_equal(features[1], [[1, 1], [6, 7], [8, 9], [10, 11]])
 
@@ -454,3 +455,20 @@ def test_two_processes_train_the_same_labeler_as_one(tmp_path, photographs):
 
 def backbone_head():
     return EmbeddedBackbone(128, torch.device("cpu")).head
+
+
+def test_patches_are_classified_one_by_one_and_their_logits_averaged():
+    torch.manual_seed(0)
+    labeler = Labeler(5, 7, linear=False, hidden=(6, 6), dropout=0.3)
+    features = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    features[1, 2:] = np.nan  # a region of two patches
+    found = labeler.logits(features)
+    single = labeler.logits(np.nan_to_num(features).reshape(-1, 5)).reshape(3, 4, 7)
+    np.testing.assert_allclose(found[[0, 2]], single[[0, 2]].mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(found[1], single[1, :2].mean(axis=0), atol=1e-6)
+    assert not np.allclose(found[0], labeler.logits(features[0].mean(axis=0)[None])[0], atol=1e-4)
+
+
+def test_dropout_comes_before_each_hidden_layer():
+    kinds = [type(layer).__name__ for layer in Labeler(5, 7, linear=False, hidden=(6, 6), dropout=0.3).mlp]
+    assert kinds == ["Dropout", "Linear", "GELU", "Dropout", "Linear", "GELU", "Linear"]

@@ -5,13 +5,17 @@ import pyarrow.parquet as pq
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from build import BuildConfig, relabel
 from build.config.options import ConfigError
-from build.networks.classifier import TimmClassifier, make_classifier
+from build.networks.classifier import TimmClassifier, make_classifier, sees_whole_only
 from build.networks.embedded import EmbeddedBackbone
+from build.networks.scaling import scaled
+from build.networks.whole import WholeClassifier
 from build.ops.peaks import evidence, find_peaks
+from build.records import RegionsRow, read_rows
 from build.stages.regions import _probabilities
 from mlimagenet_data.annotations.store import AnnotationStore
 
@@ -124,3 +128,53 @@ def test_a_build_by_another_classifier_that_classifies_first(photographs, tmp_pa
         regions = [region for row in range(len(store)) for region in store.record(row).regions]
         assert len(regions) > len(store)
         assert all(0 < region.score < 0.1 for region in regions)  # random weights know nothing
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_patch16_224", "cait_xxs24_224"])
+def test_networks_with_a_class_token_see_whole_images_only(name):
+    assert sees_whole_only(name)
+    assert isinstance(make_classifier(BuildConfig(images="x", classifier=name), 64, CPU), EmbeddedBackbone)
+
+
+@pytest.mark.parametrize(
+    "name", ["none", "no_such_net", "resnet10t", "eva02_tiny_patch14_336", "swin_tiny_patch4_window7_224"]
+)
+def test_networks_that_average_places_see_them(name):
+    assert not sees_whole_only(name)
+
+
+@pytest.mark.parametrize(("name", "size"), [("vit_tiny_patch16_224", 224), ("eva02_tiny_patch14_336", 336)])
+def test_a_whole_image_gets_the_models_own_probabilities_at_its_own_size(name, size):
+    found = WholeClassifier(name, CPU, weights="random")
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 80, 3), dtype=np.uint8))
+    batch = scaled(image, *found.input_sizes(image, has_label=True))
+    assert batch.shape == (3, size, size)
+    with torch.no_grad():
+        wanted = found._model(found._normalise(batch[None])).softmax(dim=1)
+    assert torch.equal(found.see_whole([batch[None]]), wanted)
+    assert torch.equal(found.see_places([batch[None]]), wanted)
+    assert found.credits()[0]["source"] == f"{name} (timm), weights: random"
+
+
+def test_published_weights_for_other_classes_are_refused_before_they_are_downloaded():
+    with pytest.raises(ConfigError, match="its weights are for 21841 classes, not 1000"):
+        WholeClassifier("eva02_base_patch14_448.mim_in22k_ft_in22k", CPU)
+    with pytest.raises(ConfigError, match="its weights are for 21841 classes, not 1000"):
+        TimmClassifier("convnext_base.fb_in22k", 224, CPU)
+
+
+def test_a_class_token_gives_whole_images_their_probabilities_and_the_embedded_network_names_regions(
+    photographs, tmp_path
+):
+    named = {"classifier": "vit_tiny_patch16_224", "classifier_weights": "random", "image_size": 128, "scan_size": 0}
+    out = tmp_path / "out"
+    report = relabel(BuildConfig(images=str(photographs), out=str(out), **named))
+    sources = [network["source"].partition(" ")[0] for network in report.split["networks"]]
+    assert sources == ["tf_efficientnet_lite0", "vit_tiny_patch16_224"]
+    (shard,) = (out / ".build" / "train" / "regions").glob("*.parquet")
+    for row in read_rows(shard, RegionsRow):
+        assert max(row.whole_scores) < 0.1  # random weights know nothing
+        assert len(row.features) == (len(row.counts) + 1) * 1280 * 2
+        assert None not in row.map_scores
+    store = AnnotationStore(out, "train")
+    assert sum(len(store.record(row).regions) for row in range(len(store))) >= len(store)

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from build.ops.maskcut import Regions, foreground, maskcut
+from build.ops.maskcut import foreground, maskcut
 from build.ops.reference import foreground as slow_foreground
 from build.ops.reference import maskcut as slow_maskcut
+from build.ops.rounds import Regions
 
 OPTIONS = {"tau": 0.3, "num_regions": 3, "min_area": 0.01, "max_iou": 0.5}
 

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from build.ops.maskcut import NEARLY
 from build.ops.ncut import EPSILON
 from build.ops.reference import affinity, component_of, foreground, iou, maskcut, second_eigenvector
+from build.ops.rounds import NEARLY
 
 OPTIONS = {"tau": 0.3, "num_regions": 3, "min_area": 0.01, "max_iou": 0.5}
 

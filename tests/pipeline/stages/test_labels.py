@@ -16,7 +16,7 @@ from build.labeler.head import Labeler
 from build.labeler.originals import OriginalTrust
 from build.ops.naming import best_classes
 from build.records import LabelsRow, RegionsRow, read_rows, table_of
-from build.stages.labels import LabelsStage, name_beside_original, name_unlabelled
+from build.stages.labels import LabelsStage, name_beside_original, name_by_regions, name_unlabelled
 from build.state.ledger import UnitOutput
 from build.state.plan import LABELER_FILE, Plan
 from mlimagenet_data.annotations.masks import encode_mask
@@ -50,6 +50,12 @@ def unlabelled(row, p, confusable=None, **options):
     return name_unlabelled(
         row, p, best_classes(p, 20), alone if confusable is None else confusable, BuildConfig(**options)
     )
+
+
+def by_regions(row, p, **options):
+    p = np.array(p, np.float32)
+    config = BuildConfig(label_threshold=0.5, reject=0.0, merge_iou=2.0, **options)
+    return name_by_regions(row, p, best_classes(p, 20), None, config)
 
 
 def close(ranking):
@@ -266,3 +272,28 @@ def test_the_stage_applies_the_labeler_and_its_trust_to_each_image(tmp_path):
     assert two.labels == [1, 0, 2]
     np.testing.assert_allclose(two.scores, [0.6, 0.5, 0.375], atol=1e-3)
     assert one.kept == two.kept == [0]
+
+
+def test_by_regions_the_original_label_and_the_whole_image_do_not_count():
+    p = [[0.1, 0.2, 0.7, 0.0], [0.0, 0.0, 0.4, 0.6], [0.0, 1.0, 0.0, 0.0]]
+    found = by_regions(image_of(LEFT, RIGHT, label=1), p)
+    assert found.labels == close([(2, 0.7), (3, 0.6)])
+    assert found.found is False
+    assert found.rankings == [close([(2, 0.7), (1, 0.2), (0, 0.1)]), close([(3, 0.6), (2, 0.4)])]
+    assert found.kept == [0, 1]
+    assert by_regions(image_of(LEFT, RIGHT, label=3), p).found is True
+    assert by_regions(image_of(LEFT, RIGHT), p).found is None
+    assert by_regions(image_of(label=1), [[0.0, 1.0, 0.0, 0.0]]).labels == []
+
+
+def test_by_regions_only_the_best_class_of_what_sees_the_whole_image_is_added():
+    p = [[0.1, 0.2, 0.7, 0.0], [0.0, 1.0, 0.0, 0.0]]
+    whole = {"whole_classes": [3, 0], "whole_scores": [0.8, 0.6]}
+    assert by_regions(image_of(LEFT, label=1, **whole), p).labels == close([(3, 0.8), (2, 0.7)])
+    whole["whole_scores"] = [0.4, 0.3]
+    assert by_regions(image_of(LEFT, label=1, **whole), p).labels == close([(2, 0.7)])
+    places = np.array([0.9, 0.6, 0, 0], "<f2").tobytes()
+    assert by_regions(image_of(LEFT, places=places), p).labels == [
+        (0, pytest.approx(0.9, abs=1e-3)),
+        *close([(2, 0.7)]),
+    ]
