@@ -21,7 +21,7 @@ from mlimagenet_data.formats.faults import Faults, shortened
 from mlimagenet_data.formats.regions import mask_columns
 from mlimagenet_data.names import class_of_path, image_id_of, is_plain_path, join_key
 
-__all__ = ["BadValueError", "load_coco", "mask_of", "read_coco", "read_image", "write_coco"]
+__all__ = ["BadValueError", "image_entry", "load_coco", "mask_of", "read_coco", "write_coco"]
 
 
 def write_coco(
@@ -164,7 +164,7 @@ def read_coco(file: Path, faults: Faults) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def read_image(item: Any) -> tuple[Any, dict[str, Any]]:
+def image_entry(item: Any) -> tuple[Any, dict[str, Any]]:
     """Return the id of an entry of `images`, and its name, id and size as a row; raise BadValueError if it is invalid."""
     if not isinstance(item, dict):
         raise BadValueError("entry", item, "must be an object")

@@ -17,7 +17,7 @@ from typing import Any
 
 from mlimagenet_data.classes import NUM_CLASSES
 from mlimagenet_data.errors import AnnotationError
-from mlimagenet_data.formats.coco import BadValueError, mask_of, read_image
+from mlimagenet_data.formats.coco import BadValueError, image_entry, mask_of
 from mlimagenet_data.formats.faults import Faults
 from mlimagenet_data.names import join_key
 
@@ -138,7 +138,7 @@ class MaskStore:
         seen = self._data.cursor()
         for place, item in enumerate(self._items("images")):
             try:
-                number, row = read_image(item)
+                number, row = image_entry(item)
                 key, photograph = json.dumps(number), join_key(row["image_id"])
                 if seen.execute("select 1 from images where id = ? or key = ?", (key, photograph)).fetchone():
                     raise BadValueError(
