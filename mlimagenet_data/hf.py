@@ -81,7 +81,9 @@ def with_labels(
         raise ValueError(f"bad_rows must be one of {', '.join(get_args(BadRows))}, got {bad_rows!r}")
     raw, is_stream = _undecoded(images, image_column)
     builder = SampleBuilder(transform, LabelPolicy() if policy is None else policy, target, untrackable)
-    joiner = _Joiner(AnnotationStore(annotations, split), builder, image_column, key)
+    joiner = _Joiner(
+        AnnotationStore(annotations, split), builder, image_column, key, labels_count=_has_imagenets_labels(raw)
+    )
     if is_stream:
         return LabelledIterable(raw, joiner, bad_rows)
     if bad_rows == "skip":
@@ -113,6 +115,12 @@ def _undecoded(images: Any, column: str) -> tuple[Any, bool]:
     return images.cast_column(column, ImageFeature(decode=False)), is_stream
 
 
+def _has_imagenets_labels(images: Any) -> bool:
+    """Return whether the column `label` may hold ImageNet's class indices: not if it names another number of classes."""
+    kind = (images.features or {}).get("label")
+    return getattr(kind, "num_classes", None) in (None, NUM_CLASSES)
+
+
 class _Joiner:
     """Converts a row to (image, target)."""
 
@@ -122,8 +130,10 @@ class _Joiner:
         builder: SampleBuilder,
         column: str,
         key: str | Callable[[dict[str, Any]], str] | None,
+        labels_count: bool,
     ) -> None:
         self.store, self.builder, self.column, self.key = store, builder, column, key
+        self.labels_count = labels_count
 
     def __call__(self, row: dict[str, Any]) -> tuple[Any, Any]:
         self.builder.check_callers()
@@ -156,7 +166,7 @@ class _Joiner:
                 "datasets.Image(decode=False)) before them"
             )
         label = row.get("label")
-        known = type(label) is int and 0 <= label < NUM_CLASSES
+        known = self.labels_count and type(label) is int and 0 <= label < NUM_CLASSES
         return image_id_of(without_root(str(name)), label if known else None)
 
     def _file_name(self, row: dict[str, Any]) -> str | None:

@@ -54,6 +54,15 @@ def test_a_name_without_a_class_takes_it_from_the_label_column_or_is_the_id(tmp_
         assert found == [[2], [1], [2], [2], [2]]
 
 
+@pytest.mark.parametrize(("names", "expected"), [(["cat", "dog"], [2]), ([str(k) for k in range(1000)], [1])])
+def test_labels_of_other_classes_identify_nothing(tmp_path, names, expected):
+    rows = [row("photo", (8, 8), [], label=1, labels=[(1, 0.9)]), row("photo", (8, 8), [], labels=[(2, 0.9)])]
+    rows[1] |= {"image_id": "photo", "file_name": "photo.png", "label": None}
+    write_rows(tmp_path, rows)
+    images = encoded("photo.jpg")[1].cast_column("label", datasets.ClassLabel(names=names))
+    assert with_labels(images, tmp_path)[0][1].nonzero().ravel().tolist() == expected
+
+
 @pytest.mark.parametrize(
     "name", ["/data/train/n01443537/photo.jpg", "zip://1/photo.png::a.zip", "photo_n01443537.JPEG"]
 )
